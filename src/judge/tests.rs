@@ -1,0 +1,1 @@
+//! Table and properties of the judge.

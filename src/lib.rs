@@ -1,0 +1,9 @@
+//! `rollcall` calls the roll: it knows who is registered, asks each of them on time whether it is
+//! well, judges the answers, and tells whoever must know.
+//!
+//! **List** who exists → **schedule** when to ask → **probe** → **judge** the answer → **tell**.
+
+pub mod clock;
+pub mod judge;
+pub mod model;
+pub mod probe;

@@ -1,0 +1,417 @@
+//! The nouns: ids, what a probe found, what a check's status is, and how it changed.
+//!
+//! Nothing here is serialisable on purpose: every API, the store and every back end owns its wire
+//! types, so that none of them freezes the domain. [`Reason`] and [`Status`] are closed sets whose
+//! spelling ([`Reason::as_str`], [`Status::as_str`]) is shared by metrics, events, API and logs.
+
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+
+use crate::clock::Timestamp;
+
+/// Longest id or name accepted, in bytes; ids become metric labels.
+pub const MAX_ID_LEN: usize = 128;
+
+/// An id that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text is empty.
+    #[error("it is empty")]
+    Empty,
+    /// The text is longer than [`MAX_ID_LEN`].
+    #[error("it is {0} bytes long; at most {MAX_ID_LEN} are allowed")]
+    TooLong(usize),
+    /// The text holds a control character, which logs and terminals would obey.
+    #[error("it holds the control character {0:?}")]
+    Control(char),
+}
+
+fn vet_id(text: &str) -> Result<Arc<str>, IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.len() > MAX_ID_LEN {
+        return Err(IdError::TooLong(text.len()));
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(IdError::Control(c)),
+        None => Ok(Arc::from(text)),
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text of the id.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                vet_id(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// The name under which instances register.
+    ServiceName
+}
+id! {
+    /// One registered endpoint of a service; unique on its node.
+    InstanceId
+}
+id! {
+    /// A check's id within its service.
+    CheckId
+}
+
+/// Names one check of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckKey {
+    /// The instance asked.
+    pub instance: InstanceId,
+    /// The check asked of it.
+    pub check: CheckId,
+}
+
+/// `instance:check`, as people type it and the Consul API shows it.
+impl fmt::Display for CheckKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.instance, self.check)
+    }
+}
+
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every member, in declaration order; `ALL[x.index()] == x`.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// How many members there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The word used in metrics, events, API and logs.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// The position in [`Self::ALL`].
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            /// The member at a position of [`Self::ALL`], if there is one.
+            pub fn from_index(index: usize) -> Option<Self> {
+                Self::ALL.get(index).copied()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// How a check asks.
+    Protocol {
+        /// HTTP/1.1, over TLS or not.
+        Http = "http",
+        /// A TCP connection, with TLS or a dialogue if asked for.
+        Tcp = "tcp",
+        /// `grpc.health.v1`.
+        Grpc = "grpc",
+    }
+}
+
+closed_set! {
+    /// Why a probe did not succeed. The set is closed: it is a metric label.
+    Reason {
+        /// The name did not resolve, or not in time.
+        Dns = "dns",
+        /// The target refused the connection.
+        ConnectionRefused = "connection_refused",
+        /// The target reset or closed the connection before it had answered.
+        ConnectionReset = "connection_reset",
+        /// No route to the target's host or network.
+        Unreachable = "unreachable",
+        /// The connection was not made in time.
+        TimeoutConnect = "timeout_connect",
+        /// The TLS handshake did not end in time.
+        TimeoutTls = "timeout_tls",
+        /// The answer did not come, or not whole, in time.
+        TimeoutResponse = "timeout_response",
+        /// The certificate is not signed by a trusted authority.
+        TlsUntrusted = "tls_untrusted",
+        /// The certificate has expired or is not valid yet.
+        TlsExpired = "tls_expired",
+        /// The certificate is for another name.
+        TlsName = "tls_name",
+        /// The TLS handshake failed in another way.
+        TlsOther = "tls_other",
+        /// The answer breaks its protocol.
+        Protocol = "protocol",
+        /// The answer's status is not an expected one.
+        Status = "status",
+        /// The body is not as expected.
+        Body = "body",
+        /// A header is not as expected.
+        Header = "header",
+        /// A gRPC server says that it does not serve.
+        NotServing = "not_serving",
+        /// Our own fault, never the target's.
+        Internal = "internal",
+    }
+}
+
+closed_set! {
+    /// The parts of a probe's time. Which of them a protocol has is [`Protocol::phases`].
+    Phase {
+        /// Turning the name into addresses.
+        Resolve = "resolve",
+        /// Making the TCP connection.
+        Connect = "connect",
+        /// The TLS handshake.
+        Tls = "tls",
+        /// From the request's first byte out to the answer's first byte in; for TCP the whole
+        /// dialogue (`exchange`), for gRPC the whole call (`check`).
+        Exchange = "processing",
+        /// From the answer's first byte to its last.
+        Transfer = "transfer",
+    }
+}
+
+impl Protocol {
+    /// The phases of this protocol with the names its metrics give them.
+    pub const fn phases(self) -> &'static [(Phase, &'static str)] {
+        match self {
+            Self::Http => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "processing"),
+                (Phase::Transfer, "transfer"),
+            ],
+            Self::Tcp => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "exchange"),
+            ],
+            Self::Grpc => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "check"),
+            ],
+        }
+    }
+}
+
+closed_set! {
+    /// What a check says of its instance.
+    Status {
+        /// No verdict yet.
+        Unknown = "unknown",
+        /// Well.
+        Passing = "passing",
+        /// Well enough to be used, but somebody should look.
+        Warning = "warning",
+        /// Not to be used.
+        Critical = "critical",
+        /// Taken out by an operator, whatever the probes say.
+        Maintenance = "maintenance",
+    }
+}
+
+closed_set! {
+    /// The answers of `grpc.health.v1`, and `Unimplemented` for servers without that service.
+    Serving {
+        /// The server does not know.
+        Unknown = "UNKNOWN",
+        /// It serves.
+        Serving = "SERVING",
+        /// It does not serve.
+        NotServing = "NOT_SERVING",
+        /// It does not know the service asked for.
+        ServiceUnknown = "SERVICE_UNKNOWN",
+        /// It does not implement the health service.
+        Unimplemented = "UNIMPLEMENTED",
+    }
+}
+
+/// What one probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// As expected.
+    Success,
+    /// The target answered that it is struggling (HTTP 429, as Consul has it).
+    Warning(Reason),
+    /// Not as expected.
+    Failure(Reason),
+}
+
+impl Outcome {
+    /// Why, if it was not a plain success.
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Success => None,
+            Self::Warning(reason) | Self::Failure(reason) => Some(reason),
+        }
+    }
+}
+
+/// The target's own code for its answer, if it got so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Answer {
+    /// None, or the protocol has no code.
+    #[default]
+    None,
+    /// An HTTP status code.
+    Http(u16),
+    /// A `grpc.health.v1` serving status.
+    Grpc(Serving),
+}
+
+/// How long each phase of a probe took; zero where it did not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Phases([Duration; Phase::COUNT]);
+
+impl Phases {
+    /// How long a phase took.
+    pub const fn get(&self, phase: Phase) -> Duration {
+        self.0[phase.index()]
+    }
+
+    /// Adds time to a phase.
+    pub fn add(&mut self, phase: Phase, time: Duration) {
+        self.0[phase.index()] += time;
+    }
+}
+
+/// The facts one probe brought home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// When the probe started.
+    pub started: Timestamp,
+    /// From its start to its verdict.
+    pub duration: Duration,
+    /// What it found.
+    pub outcome: Outcome,
+    /// Where its time went.
+    pub phases: Phases,
+    /// The target's own code.
+    pub answer: Answer,
+    /// The address asked, once known.
+    pub peer: Option<SocketAddr>,
+    /// When the first certificate of the presented chain expires, also if the chain was refused.
+    pub certificate_expiry: Option<Timestamp>,
+    /// For people: what was wrong, with what was seen. Printable, at most a few hundred bytes;
+    /// absent on a plain success.
+    pub detail: Option<Box<str>>,
+}
+
+/// When a check runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// From one start to the next; more than zero.
+    pub interval: Duration,
+    /// The longest a probe may take, name resolution included; more than zero.
+    pub timeout: Duration,
+    /// How far a run may move from its place, as a share of the interval: 0.05 is ±5 %.
+    pub jitter: f64,
+    /// How long after registration the first run may start at the earliest.
+    pub initial_delay: Duration,
+}
+
+/// A change of a check's status, with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The service of the instance.
+    pub service: ServiceName,
+    /// Which check of which instance.
+    pub key: CheckKey,
+    /// The status before.
+    pub from: Status,
+    /// The status now.
+    pub to: Status,
+    /// When it changed.
+    pub at: Timestamp,
+    /// What tipped the scale.
+    pub cause: Cause,
+}
+
+/// What tipped the scale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// A probe, the last of as many like it in a row as `consecutive` says.
+    Probe {
+        /// What the probe found.
+        observation: Box<Observation>,
+        /// How many results in a row point this way.
+        consecutive: u32,
+    },
+    /// An operator's word.
+    Operator {
+        /// What the operator gave as the reason.
+        reason: Arc<str>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_refused_when_empty_too_long_or_with_control_characters() {
+        assert_eq!("".parse::<InstanceId>(), Err(IdError::Empty));
+        assert_eq!("x".repeat(129).parse::<InstanceId>(), Err(IdError::TooLong(129)));
+        assert_eq!("a\u{1b}[2J".parse::<InstanceId>(), Err(IdError::Control('\u{1b}')));
+        assert_eq!(
+            "web/1:a b".parse::<InstanceId>().map(|id| id.to_string()),
+            Ok("web/1:a b".into())
+        );
+    }
+
+    #[test]
+    fn closed_sets_are_indexed_by_their_position() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert_eq!(Reason::from_index(index), Some(*reason));
+        }
+        assert_eq!(Reason::from_index(Reason::COUNT), None);
+    }
+
+    #[test]
+    fn phases_add_up_by_phase() {
+        let mut phases = Phases::default();
+        phases.add(Phase::Tls, Duration::from_millis(2));
+        phases.add(Phase::Tls, Duration::from_millis(3));
+        assert_eq!(phases.get(Phase::Tls), Duration::from_millis(5));
+        assert_eq!(phases.get(Phase::Connect), Duration::ZERO);
+    }
+}

@@ -1,0 +1,1 @@
+//! Who exists: services, their instances, and the checks asked of them.
