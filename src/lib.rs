@@ -4,6 +4,16 @@
 //! **List** who exists → **schedule** when to ask → **probe** → **judge** the answer → **tell**.
 
 pub mod clock;
-pub mod judge;
+pub mod duration;
 pub mod model;
+
+pub mod judge;
+pub mod metrics;
 pub mod probe;
+
+pub mod registry;
+
+pub mod api;
+pub mod scheduler;
+
+pub mod telemetry;

@@ -1,0 +1,37 @@
+//! What is counted, and how it is shown.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What `/metrics` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Series for every target: `full` (nine each), `state` (health and state changes only), `off`.
+    pub per_target: PerTarget,
+    /// Most series a family may have; those beyond it are left out, counted in
+    /// `rollcall_series_dropped_total` and alerted on.
+    pub max_series: u64,
+    /// Keys of instance metadata shown as labels of `rollcall_target_info`. None by default, since
+    /// every value is a label value in every scrape.
+    pub metadata_labels: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { per_target: PerTarget::Full, max_series: 1_000_000, metadata_labels: Vec::new() }
+    }
+}
+
+/// How much is shown of every target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PerTarget {
+    /// All per-target families.
+    #[default]
+    Full,
+    /// Health and state changes only.
+    State,
+    /// None.
+    Off,
+}
