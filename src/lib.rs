@@ -3,10 +3,12 @@
 //!
 //! **List** who exists → **schedule** when to ask → **probe** → **judge** the answer → **tell**.
 
+pub mod build;
 pub mod clock;
 pub mod duration;
 pub mod model;
 
+pub mod event;
 pub mod judge;
 pub mod metrics;
 pub mod probe;
