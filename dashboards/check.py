@@ -585,6 +585,12 @@ def all_panels(panels):
         yield from all_panels(panel.get("panels") or [])
 
 
+def source_uid(owner):
+    """The data source of a panel or variable; old dashboards give it as a string."""
+    source = owner.get("datasource")
+    return source.get("uid") if isinstance(source, dict) else source
+
+
 def query_text(variable):
     query = variable.get("query")
     return query.get("query", "") if isinstance(query, dict) else query or ""
@@ -735,7 +741,7 @@ class Checker:
                 report(found, rule, f"no variable {name!r}")
                 for variable in found:
                     report(variable.get("type") == "query", rule, f"variable {name!r} is not a query")
-                    report((variable.get("datasource") or {}).get("uid") in ("$datasource", "${datasource}"), rule,
+                    report(source_uid(variable) in ("$datasource", "${datasource}"), rule,
                            f"variable {name!r} does not use the data source variable")
                     report(variable.get("label") == name.capitalize(), rule, f"variable {name!r} is labelled {variable.get('label')!r}")
                     report(variable.get("multi") is True, rule, f"variable {name!r} is not multi-value")
@@ -854,7 +860,7 @@ class Checker:
 
         # dashboard-linter
         if kind in DATASOURCE_TYPES:
-            report((panel.get("datasource") or {}).get("uid") in ("$datasource", "${datasource}"), "panel-datasource-rule",
+            report(source_uid(panel) in ("$datasource", "${datasource}"), "panel-datasource-rule",
                    "the panel does not use the data source variable")
         if kind in TITLED_TYPES:
             report(panel.get("title") and panel.get("description"), "panel-title-description-rule", "title or description is missing")

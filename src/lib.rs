@@ -15,6 +15,8 @@ pub mod probe;
 
 pub mod registry;
 
+pub mod monitor;
+
 pub mod api;
 pub mod scheduler;
 

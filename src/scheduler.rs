@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::duration::Period;
 
+mod plan;
+mod wheel;
+
 /// How probes are scheduled.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

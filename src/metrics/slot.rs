@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     clock::Timestamp,
-    judge::Streak,
+    judge::{Machine, Streak, Verdict},
     model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status},
 };
 
@@ -62,6 +62,7 @@ pub struct Slot {
     consecutive_failures: AtomicU32,
     answer: AtomicU32,
     status: AtomicU8,
+    verdict: AtomicU8,
     outcome: AtomicU8,
     detail: Mutex<Option<Box<str>>>,
 }
@@ -85,6 +86,8 @@ pub struct Facts {
     pub detail: Option<Box<str>>,
     /// The status.
     pub status: Status,
+    /// What the probes alone say.
+    pub verdict: Verdict,
     /// Since when; nothing while it has never changed.
     pub changed: Option<Timestamp>,
     /// How often it has changed.
@@ -124,7 +127,9 @@ impl Slot {
         slot.answer.store(encode_answer(facts.answer), Relaxed);
         slot.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
         slot.set_detail(facts.detail.clone());
-        slot.judged(facts.status, facts.streak);
+        slot.status.store(facts.status as u8, Relaxed);
+        slot.verdict.store(facts.verdict as u8, Relaxed);
+        slot.set_streak(facts.streak);
         slot
     }
 
@@ -148,13 +153,18 @@ impl Slot {
     }
 
     /// Puts down what the judge made of it.
-    pub fn judged(&self, status: Status, streak: Streak) {
+    pub fn judged(&self, machine: &Machine) {
+        self.status.store(machine.status() as u8, Relaxed);
+        self.verdict.store(machine.verdict() as u8, Relaxed);
+        self.set_streak(machine.streak());
+    }
+
+    fn set_streak(&self, streak: Streak) {
         let (successes, failures) = match streak {
             Streak::None => (0, 0),
             Streak::Successes(n) => (n, 0),
             Streak::Failures(n) => (0, n),
         };
-        self.status.store(status as u8, Relaxed);
         self.successes.store(successes, Relaxed);
         self.consecutive_failures.store(failures, Relaxed);
     }
@@ -194,6 +204,8 @@ impl Slot {
             answer: decode_answer(self.answer.load(Relaxed)),
             detail: None,
             status: self.status(),
+            verdict: Verdict::from_index(usize::from(self.verdict.load(Relaxed)))
+                .unwrap_or_default(),
             changed: moment(self.changed.load(Relaxed)),
             changes: self.changes.load(Relaxed),
             streak,
@@ -339,7 +351,7 @@ impl ClassSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Phases;
+    use crate::{judge::Maintenance, model::Phases};
 
     fn observation(outcome: Outcome, millis: u64) -> Observation {
         Observation {
@@ -358,7 +370,7 @@ mod tests {
     fn a_slot_resumed_from_a_reading_reads_the_same() {
         let slot = Slot::default();
         slot.record(&observation(Outcome::Failure(Reason::TlsName), 7));
-        slot.judged(Status::Critical, Streak::Failures(3));
+        slot.judged(&Machine::restore(Verdict::Critical, Streak::Failures(3), Maintenance::Off));
         slot.changed(Timestamp::from_seconds(101));
         let facts = slot.read();
         assert_eq!(facts.failures, 1);

@@ -1,0 +1,1 @@
+//! The registry against lists that change.
