@@ -16,4 +16,5 @@ pub mod registry;
 pub mod api;
 pub mod scheduler;
 
+pub mod config;
 pub mod telemetry;
