@@ -83,7 +83,9 @@ pub fn init(config: &Config) -> Result<Handle, Error> {
     tracing_subscriber::registry().with(filter).with(lines(config.format)).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        let said = panic.payload_as_str();
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
         error!(place, said, "Panic");
     }));
     Ok(Handle { filter: handle })

@@ -78,7 +78,10 @@ impl Reader<'_> {
     }
 
     /// Reads a value; none if it cannot even be read with defaults in place of what is wrong.
-    pub(super) fn read<T: for<'de> Deserialize<'de>>(&mut self, mut node: Node) -> Option<Reading<T>> {
+    pub(super) fn read<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        mut node: Node,
+    ) -> Option<Reading<T>> {
         let mut removed: Vec<Span> = Vec::new();
         let mut fidelity = Fidelity::Whole;
         loop {
