@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,9 +22,9 @@ fn tcp(json: Value, endpoint: Endpoint) -> Target {
 
 /// A target that says so at once, and closes the connection.
 async fn greeting(text: impl AsRef<[u8]>) -> Server {
-    let text: std::sync::Arc<[u8]> = text.as_ref().into();
+    let text: Arc<[u8]> = text.as_ref().into();
     Server::start(move |mut stream| {
-        let text = text.clone();
+        let text = Arc::clone(&text);
         async move { say_and_close(&mut stream, &text).await }
     })
     .await
