@@ -16,5 +16,6 @@ pub mod registry;
 pub mod api;
 pub mod scheduler;
 
+pub mod cli;
 pub mod config;
 pub mod telemetry;

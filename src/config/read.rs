@@ -78,7 +78,10 @@ impl Reader<'_> {
     }
 
     /// Reads a value; none if it cannot even be read with defaults in place of what is wrong.
-    pub(super) fn read<T: for<'de> Deserialize<'de>>(&mut self, mut node: Node) -> Option<Reading<T>> {
+    pub(super) fn read<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        mut node: Node,
+    ) -> Option<Reading<T>> {
         let mut removed: Vec<Span> = Vec::new();
         let mut fidelity = Fidelity::Whole;
         loop {
@@ -168,6 +171,7 @@ fn describe(node: &Node) -> String {
         Value::Bool(value) => format!("`{value}`"),
         Value::Int(value) => format!("the number {value}"),
         Value::Float(value) => format!("the number {value}"),
+        Value::String(text) if text.is_empty() => "an empty text".to_owned(),
         Value::String(text) => format!("the text `{}`", shortened(text)),
         Value::Seq(items) => format!("a list of {}", counted(items.len(), "item")),
         Value::Map(entries) => format!("a mapping of {}", counted(entries.len(), "key")),
@@ -175,10 +179,9 @@ fn describe(node: &Node) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= 40 {
-        return text.to_owned();
-    }
-    text.chars().take(37).chain("...".chars()).collect()
+    let dots = if text.chars().count() > 40 { "..." } else { "" };
+    let kept = if dots.is_empty() { 40 } else { 37 };
+    text.chars().take(kept).flat_map(char::escape_debug).chain(dots.chars()).collect()
 }
 
 /// What kind of thing went wrong, as far as reading on depends on it.
@@ -239,7 +242,7 @@ impl Error {
             if fault.label.is_empty() && fault.kind != Kind::Missing {
                 fault.label = format!("found {}", describe(node));
             }
-            quote_advice(fault, node);
+            advise(fault, node);
         }
         self
     }
@@ -250,9 +253,11 @@ impl Error {
     }
 }
 
-/// YAML's best known traps: a version read as a number, and the truth values of YAML 1.1.
-fn quote_advice(fault: &mut Fault, node: &Node) {
+/// YAML's best known traps: a key whose value was forgotten, a version read as a number, and the
+/// truth values of YAML 1.1.
+fn advise(fault: &mut Fault, node: &Node) {
     match &node.value {
+        Value::Null => fault.help.push("give the key a value, or leave it out".to_owned()),
         Value::Bool(_) | Value::Int(_) | Value::Float(_) if fault.message == "expected a text" => {
             fault.help.push("put it in quotes".to_owned());
         }
@@ -418,6 +423,8 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         match &self.node.value {
             Value::Null => self.map(&[], fields, visitor),
             Value::Map(entries) => self.map(entries, fields, visitor),
+            // serde would take a list for the fields of a struct in their order.
+            Value::Seq(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
             _ => return self.deserialize_any(visitor),
         }
         .map_err(|error| error.at(self.node))

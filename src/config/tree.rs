@@ -136,7 +136,10 @@ pub fn parse(source: &Arc<Source>) -> (Option<Node>, Vec<Problem>) {
     };
     for event in Parser::new_from_str_with_options(source.text(), options) {
         let step = match event {
-            Ok((event, span)) => builder.take(event, span.byte_range().unwrap_or_default()),
+            Ok((event, span)) => {
+                builder.tag = span.tag_span().and_then(|span| span.byte_range());
+                builder.take(event, span.byte_range().unwrap_or_default())
+            }
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(source.text().len());
                 Err(builder
@@ -192,6 +195,8 @@ struct Builder<'a> {
     frames: Vec<Frame>,
     anchors: HashMap<usize, Node>,
     copies: usize,
+    /// Where the tag of the event in hand is, if it has one.
+    tag: Option<Span>,
     root: Option<Node>,
     problems: Vec<Problem>,
 }
@@ -203,6 +208,7 @@ impl<'a> Builder<'a> {
             frames: Vec::new(),
             anchors: HashMap::new(),
             copies: 0,
+            tag: None,
             root: None,
             problems: Vec::new(),
         }
@@ -281,24 +287,28 @@ impl<'a> Builder<'a> {
         let (nodes, depth) = known.size();
         self.copies += nodes;
         if self.copies > MAX_COPIES || self.frames.len() + depth > MAX_DEPTH {
-            return Err(self
-                .problem(span, "the file's aliases stand for too much")
-                .with_label("the limit is passed here")
-                .help(format!(
-                    "together they may stand for {MAX_COPIES} values, {MAX_DEPTH} levels deep"
-                )));
+            return Err(self.too_much(span));
         }
         let value = known.value.clone();
         self.node(Node { value, span }, 0)
+    }
+
+    fn too_much(&self, span: Span) -> Problem {
+        self.problem(span, "the file's aliases stand for too much")
+            .with_label("the limit is passed here")
+            .help(format!(
+                "together they may stand for {MAX_COPIES} values, {MAX_DEPTH} levels deep"
+            ))
     }
 
     /// Puts a finished node where it belongs.
     fn node(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         if anchor != 0 {
             self.copies += node.size().0;
-            if self.copies <= MAX_COPIES {
-                self.anchors.insert(anchor, node.clone());
+            if self.copies > MAX_COPIES {
+                return Err(self.too_much(node.span));
             }
+            self.anchors.insert(anchor, node.clone());
         }
         let Some(frame) = self.frames.last_mut() else {
             self.root = Some(node);
@@ -348,8 +358,11 @@ impl<'a> Builder<'a> {
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: &Span) {
         if tag.is_some() {
             let problem = self
-                .problem(span.clone(), "tags are not used in this file")
-                .with_label("has a tag")
+                .problem(
+                    self.tag.as_ref().unwrap_or(span).clone(),
+                    "tags are not used in this file",
+                )
+                .with_label("is a tag")
                 .help("leave the tag out, or put a text in quotes");
             self.problems.push(problem);
         }

@@ -283,7 +283,9 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             error: 9 errors, 0 warnings
         "#]],
     );
-    check("[]", expect![[r#"
+    check(
+        "[]",
+        expect![[r#"
         error: a service file is a mapping
          --> services.d/a.json:1:1
           |
@@ -291,7 +293,8 @@ fn wrong_types_and_values_are_errors_with_their_place() {
           | ^^ is something else
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -324,5 +327,6 @@ fn an_id_in_two_files_is_shown_in_both() {
           |                     ^
 
         error: 2 errors, 0 warnings
-    "#]].assert_eq(&folder.clean(&rejected.to_string()));
+    "#]]
+    .assert_eq(&folder.clean(&rejected.to_string()));
 }

@@ -1,0 +1,4 @@
+//! The subcommands.
+
+pub mod schema;
+pub mod validate;
