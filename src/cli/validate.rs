@@ -92,7 +92,7 @@ fn summary(config: &Config) -> String {
         text.push('\n');
     }
     if rows.len() > MAX_ROWS {
-        text.push_str(&format!("and {} more\n", rows.len() - MAX_ROWS));
+        text.extend(["and ", &(rows.len() - MAX_ROWS).to_string(), " more\n"]);
     }
     text.push_str(&totals(config, &rows));
     text

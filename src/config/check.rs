@@ -173,10 +173,7 @@ pub(super) fn check(
 
 /// The first key of a mapping, to point at the whole.
 pub(super) fn head(node: &Node) -> super::tree::Span {
-    match &node.value {
-        super::tree::Value::Map(entries) if !entries.is_empty() => entries[0].key_span.clone(),
-        _ => node.span.clone(),
-    }
+    node.entries().first().map_or_else(|| node.span.clone(), |entry| entry.key_span.clone())
 }
 
 /// Whether the probe makes a TLS handshake.

@@ -106,12 +106,12 @@ impl Reader<'_> {
 
     /// Finds a key of a mapping in the spelling of the dialect; in Consul's, `null` is no value.
     pub(super) fn find<'n>(&self, node: &'n Node, key: &str) -> Option<&'n Entry> {
-        match (self.dialect, &node.value) {
-            (Dialect::Strict, _) => node.entry(key),
-            (Dialect::Consul, Value::Map(entries)) => entries
+        match self.dialect {
+            Dialect::Strict => node.entry(key),
+            Dialect::Consul => node
+                .entries()
                 .iter()
                 .find(|entry| same_key(key, &entry.key) && entry.value.value != Value::Null),
-            (Dialect::Consul, _) => None,
         }
     }
 
@@ -232,13 +232,10 @@ impl Error {
     fn at(mut self, node: &Node) -> Self {
         let fault = &mut *self.0;
         if fault.span.is_none() {
-            fault.span = Some(match (&node.value, fault.kind) {
-                // A mapping that lacks something is shown by its first key.
-                (Value::Map(entries), Kind::Missing) if node.span.len() > 80 => {
-                    entries.first().map_or(node.span.clone(), |entry| entry.key_span.clone())
-                }
-                _ => node.span.clone(),
-            });
+            // A long mapping that lacks something is shown by its first key.
+            let long = fault.kind == Kind::Missing && node.span.len() > 80;
+            let head = node.entries().first().filter(|_| long).map(|entry| &entry.key_span);
+            fault.span = Some(head.unwrap_or(&node.span).clone());
             if fault.label.is_empty() && fault.kind != Kind::Missing {
                 fault.label = format!("found {}", describe(node));
             }
@@ -256,22 +253,17 @@ impl Error {
 /// YAML's best known traps: a key whose value was forgotten, a version read as a number, and the
 /// truth values of YAML 1.1.
 fn advise(fault: &mut Fault, node: &Node) {
-    match &node.value {
-        Value::Null => fault.help.push("give the key a value, or leave it out".to_owned()),
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) if fault.message == "expected a text" => {
-            fault.help.push("put it in quotes".to_owned());
-        }
-        Value::String(text) if fault.message == "expected `true` or `false`" => {
-            let advice = match text.to_lowercase().as_str() {
-                "yes" | "on" | "y" => "write `true`",
-                "no" | "off" | "n" => "write `false`",
-                "true" | "false" => "leave out the quotes",
-                _ => return,
-            };
-            fault.help.push(advice.to_owned());
-        }
-        _ => {}
-    }
+    let scalar = matches!(node.value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+    let advice = match node.as_str().map(str::to_lowercase).as_deref() {
+        None if node.value == Value::Null => "give the key a value, or leave it out",
+        None if scalar && fault.message == "expected a text" => "put it in quotes",
+        Some(_) if fault.message != "expected `true` or `false`" => return,
+        Some("yes" | "on" | "y") => "write `true`",
+        Some("no" | "off" | "n") => "write `false`",
+        Some("true" | "false") => "leave out the quotes",
+        None | Some(_) => return,
+    };
+    fault.help.push(advice.to_owned());
 }
 
 impl fmt::Display for Error {
@@ -287,7 +279,7 @@ impl de::Error for Error {
         let message = message.to_string();
         let mut fault = Fault::new(Kind::Other, message);
         if fault.message == "invalid socket address syntax" {
-            fault.message = "expected an address and a port".to_owned();
+            "expected an address and a port".clone_into(&mut fault.message);
             fault.help.push("write for example \"127.0.0.1:8500\" or \"[::1]:8500\"".to_owned());
         }
         Self(Box::new(fault))
@@ -303,14 +295,14 @@ impl de::Error for Error {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let mut fault = Fault::new(Kind::Unknown, format!("unknown key `{field}`"));
-        fault.label = "not a key here".to_owned();
+        "not a key here".clone_into(&mut fault.label);
         fault.help = suggestions(field, expected, "the keys here are");
         Self(Box::new(fault))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mut fault = Fault::new(Kind::Other, format!("unknown value `{variant}`"));
-        fault.label = "not a value of this key".to_owned();
+        "not a value of this key".clone_into(&mut fault.label);
         fault.help = suggestions(variant, expected, "the values are");
         Self(Box::new(fault))
     }
@@ -402,12 +394,12 @@ impl<'de> de::Deserializer<'de> for De<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
-            Value::Null => visitor
-                .visit_seq(Items { de: self, items: &[], next: 0 })
-                .map_err(|error| error.at(self.node)),
-            _ => self.deserialize_any(visitor),
+        if self.node.value != Value::Null {
+            return self.deserialize_any(visitor);
         }
+        visitor
+            .visit_seq(Items { de: self, items: &[], next: 0 })
+            .map_err(|error| error.at(self.node))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -425,7 +417,9 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             Value::Map(entries) => self.map(entries, fields, visitor),
             // serde would take a list for the fields of a struct in their order.
             Value::Seq(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
-            _ => return self.deserialize_any(visitor),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => {
+                return self.deserialize_any(visitor);
+            }
         }
         .map_err(|error| error.at(self.node))
     }
@@ -444,14 +438,12 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match &self.node.value {
-            Value::String(_) => visitor.visit_enum(Variant { de: self, entry: None }),
-            Value::Map(entries) if entries.len() == 1 => {
-                visitor.visit_enum(Variant { de: self, entry: entries.first() })
-            }
+        let entry = match self.node.entries() {
+            [] if self.node.as_str().is_some() => None,
+            [entry] => Some(entry),
             _ => return self.deserialize_any(visitor),
-        }
-        .map_err(|error| error.at(self.node))
+        };
+        visitor.visit_enum(Variant { de: self, entry }).map_err(|error| error.at(self.node))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -1,7 +1,5 @@
 //! The reference of the configuration, `docs/configuration.md`, made from its JSON Schema.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use super::schema::{properties, referred, schema};
@@ -55,8 +53,7 @@ pub fn markdown() -> String {
     for name in sections(&root) {
         let section = &root["$defs"][&name];
         let description = section["description"].as_str().unwrap_or_default();
-        let _ =
-            writeln!(out, "\n## {name}\n\n{description}\n\n{}", table(section, &root).trim_end());
+        out.extend(["\n## ", &name, "\n\n", description, "\n\n", &table(section, &root)]);
     }
     out.push_str(CONSUL);
     out
@@ -102,7 +99,7 @@ fn table(schema: &Value, root: &Value) -> String {
         };
         let kind = kind(property, root);
         let meaning = meaning.replace('|', "\\|");
-        let _ = writeln!(out, "| `{key}` | {kind} | {default} | {meaning} |");
+        out.extend(["| `", key, "` | ", &kind, " | ", &default, " | ", &meaning, " |\n"]);
     }
     out
 }

@@ -383,7 +383,9 @@ fn the_traps_of_yaml_are_named() {
         error: 1 error, 0 warnings
     "#]],
     );
-    check("- a\n- b\n", expect![[r#"
+    check(
+        "- a\n- b\n",
+        expect![[r#"
         error: expected a mapping
          --> rollcall.yaml:1:1
           |
@@ -391,7 +393,8 @@ fn the_traps_of_yaml_are_named() {
           | ^^^ found a list of 2 items
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
     check(
         "services:\n  - &a [ *a ]\n",
         expect![[r#"
