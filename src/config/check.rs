@@ -179,7 +179,10 @@ pub(super) fn head(node: &Node) -> super::tree::Span {
 /// Whether the probe makes a TLS handshake.
 fn uses_tls(spec: &probe::Spec) -> bool {
     match spec {
-        probe::Spec::Http(spec) => spec.https || spec.tls.is_some(),
+        probe::Spec::Http(spec) => {
+            let url = spec.url.as_ref().map(ToString::to_string);
+            spec.https || spec.tls.is_some() || url.is_some_and(|url| url.starts_with("https:"))
+        }
         probe::Spec::Tcp(spec) => spec.tls.is_some(),
         probe::Spec::Grpc(spec) => spec.tls.is_some(),
     }

@@ -17,7 +17,7 @@ use serde::{
 use super::{
     Globs,
     check::head,
-    diagnostic::{Place, Problem},
+    diagnostic::{Place, Problem, floor},
     open,
     read::{Dialect, Fidelity, Reader, Reading},
     scalar::{Address, CheckIdText, InstanceIdText, ServiceNameText},
@@ -311,7 +311,7 @@ fn add(all: &mut Vec<Assigned>, mut assigned: Assigned) {
 /// An id with a number, cut to the length an id may have.
 fn numbered(base: &str, n: usize) -> String {
     let suffix = format!("-{n}");
-    let end = base.floor_char_boundary(MAX_ID_LEN - suffix.len());
+    let end = floor(base, MAX_ID_LEN - suffix.len());
     format!("{}{suffix}", &base[..end])
 }
 

@@ -365,7 +365,7 @@ impl<'t> De<'t> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_map(Entries { de: self, entries, next: 0, fields })
+        visitor.visit_map(Entries { de: self, all: entries, next: 0, fields })
     }
 }
 
@@ -382,7 +382,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(text) => visitor.visit_str(text),
-            Value::Seq(items) => visitor.visit_seq(Items { de: self, items, next: 0 }),
+            Value::Seq(items) => visitor.visit_seq(Items { de: self, all: items, next: 0 }),
             Value::Map(entries) => self.map(entries, &[], visitor),
         }
         .map_err(|error| error.at(self.node))
@@ -398,7 +398,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             return self.deserialize_any(visitor);
         }
         visitor
-            .visit_seq(Items { de: self, items: &[], next: 0 })
+            .visit_seq(Items { de: self, all: &[], next: 0 })
             .map_err(|error| error.at(self.node))
     }
 
@@ -458,7 +458,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
 
 struct Items<'t> {
     de: De<'t>,
-    items: &'t [Node],
+    all: &'t [Node],
     next: usize,
 }
 
@@ -469,7 +469,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        let Some(item) = self.all.get(self.next) else { return Ok(None) };
         let index = self.next;
         self.next += 1;
         seed.deserialize(self.de.child(item))
@@ -478,13 +478,13 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len() - self.next)
+        Some(self.all.len() - self.next)
     }
 }
 
 struct Entries<'t> {
     de: De<'t>,
-    entries: &'t [Entry],
+    all: &'t [Entry],
     next: usize,
     /// The keys of the struct that is read; none if it is a map.
     fields: &'static [&'static str],
@@ -518,11 +518,11 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
         if self.de.dialect == Dialect::Consul {
-            while self.entries.get(self.next).is_some_and(|e| e.value.value == Value::Null) {
+            while self.all.get(self.next).is_some_and(|e| e.value.value == Value::Null) {
                 self.next += 1;
             }
         }
-        let Some(entry) = self.entries.get(self.next) else { return Ok(None) };
+        let Some(entry) = self.all.get(self.next) else { return Ok(None) };
         let key: StrDeserializer<'_, Error> = self.spelling(&entry.key).into_deserializer();
         seed.deserialize(key).map(Some).map_err(|mut error| {
             error.0.span.get_or_insert_with(|| entry.key_span.clone());
@@ -533,7 +533,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let index = self.next;
         self.next += 1;
-        let node = &self.entries[index].value;
+        let node = &self.all[index].value;
         seed.deserialize(self.de.child(node)).map_err(|error| error.at(node).within(index))
     }
 }

@@ -169,7 +169,8 @@ services:
             18 |       - http: { path: /healthz, expected_statsu: 200 }
                |                                 ^^^^^^^^^^^^^^^ not a key here
                |
-               = help: the keys here are `path`, `https`, `follow_redirects`, `tls`
+               = help: did you mean `expected_status`?
+               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `body`, `expected_status`, `body_contains`, `body_matches`, `follow_redirects`, `tls`, `close`
 
             error: unknown key `intervall`
               --> rollcall.yaml:19:9
