@@ -19,6 +19,8 @@ mod schema;
 mod validate;
 mod watch;
 
+use crate::config::diagnostic::Paint;
+
 /// Health checks, service registry and RED metrics in one daemon.
 #[derive(Debug, Parser)]
 #[command(name = "rollcall", version, propagate_version = true, max_term_width = 100)]
@@ -86,8 +88,8 @@ impl Command {
         let out = &mut io::stdout().lock();
         let exit = match self {
             Self::Run(args) => run::run(args),
-            Self::Validate(args) => validate::run(&args, out),
-            Self::Schema => schema::run(out),
+            Self::Validate(args) => validate(&args, out),
+            Self::Schema => schema::run(out).map(|()| Exit::Ok).map_err(Into::into),
             Self::Probe(args) => asynchronously(probe::run(args, out)),
             Self::Ls(args) => asynchronously(ls::run(args, out)),
             Self::Watch(args) => asynchronously(watch::run(args, out)),
@@ -97,14 +99,25 @@ impl Command {
     }
 }
 
+fn validate(args: &validate::Args, out: &mut impl io::Write) -> anyhow::Result<Exit> {
+    match validate::run(args, error_paint(), out, &mut io::stderr().lock())? {
+        0 => Ok(Exit::Ok),
+        _ => Ok(Exit::Usage),
+    }
+}
+
+/// How problems are shown on standard error.
+fn error_paint() -> Paint {
+    if io::stderr().is_terminal() && wanted() { Paint::Ansi } else { Paint::Plain }
+}
+
 fn asynchronously(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-/// Whether to colour what goes to standard output: on a terminal, unless `NO_COLOR` is set
-/// (<https://no-color.org>).
-fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether colour is wanted at all: unless `NO_COLOR` is set (<https://no-color.org>).
+fn wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -40,6 +40,7 @@ pub mod monitor;
 pub mod api;
 pub mod scheduler;
 
+pub mod cli;
 pub mod config;
 pub mod daemon;
 

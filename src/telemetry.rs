@@ -6,7 +6,7 @@
 use std::{io, io::IsTerminal as _, panic};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::{Subscriber, error};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -35,7 +35,18 @@ impl Default for Config {
 }
 
 /// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Text on a terminal, JSON anywhere else.

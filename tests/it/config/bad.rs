@@ -140,7 +140,7 @@ services:
               --> rollcall.yaml:10:9
                |
             10 |   tick: 1s
-               |         ^^ is given
+               |         ^^ 1s is given
 
             error: expected a list
               --> rollcall.yaml:13:11
@@ -169,7 +169,8 @@ services:
             18 |       - http: { path: /healthz, expected_statsu: 200 }
                |                                 ^^^^^^^^^^^^^^^ not a key here
                |
-               = help: the keys here are `path`, `https`, `follow_redirects`, `tls`
+               = help: did you mean `expected_status`?
+               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `body`, `expected_status`, `body_contains`, `body_matches`, `follow_redirects`, `tls`, `close`
 
             error: unknown key `intervall`
               --> rollcall.yaml:19:9
@@ -360,16 +361,16 @@ fn the_traps_of_yaml_are_named() {
     check(
         "node_name: !secret x\n",
         expect![[r#"
-        error: tags are not used in this file
-         --> rollcall.yaml:1:20
-          |
-        1 | node_name: !secret x
-          |                    ^ has a tag
-          |
-          = help: leave the tag out, or put a text in quotes
+            error: tags are not used in this file
+             --> rollcall.yaml:1:12
+              |
+            1 | node_name: !secret x
+              |            ^^^^^^^ is a tag
+              |
+              = help: leave the tag out, or put a text in quotes
 
-        error: 1 error, 0 warnings
-    "#]],
+            error: 1 error, 0 warnings
+        "#]],
     );
     check(
         "? [a, b]\n: c\n",
@@ -383,7 +384,18 @@ fn the_traps_of_yaml_are_named() {
         error: 1 error, 0 warnings
     "#]],
     );
-    check("- a\n- b\n", expect![[""]]);
+    check(
+        "- a\n- b\n",
+        expect![[r#"
+        error: expected a mapping
+         --> rollcall.yaml:1:1
+          |
+        1 | - a
+          | ^^^ found a list of 2 items
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
     check(
         "services:\n  - &a [ *a ]\n",
         expect![[r#"
@@ -403,20 +415,24 @@ fn a_key_without_a_value_is_not_a_missing_key() {
     check(
         "node_name:\ndata_dir: ~\n",
         expect![[r#"
-        error: expected a text
-         --> rollcall.yaml:1:10
-          |
-        1 | node_name:
-          |          ^ found nothing
+            error: expected a text
+             --> rollcall.yaml:1:10
+              |
+            1 | node_name:
+              |          ^ found nothing
+              |
+              = help: give the key a value, or leave it out
 
-        error: expected a path
-         --> rollcall.yaml:2:11
-          |
-        2 | data_dir: ~
-          |           ^ found nothing
+            error: expected a path
+             --> rollcall.yaml:2:11
+              |
+            2 | data_dir: ~
+              |           ^ found nothing
+              |
+              = help: give the key a value, or leave it out
 
-        error: 2 errors, 0 warnings
-    "#]],
+            error: 2 errors, 0 warnings
+        "#]],
     );
 }
 
@@ -646,16 +662,16 @@ fn a_bad_filter_is_said() {
     check(
         "log: { filter: \"rollcall=loud\" }\n",
         expect![[r#"
-        error: this log filter cannot be read: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
-         --> rollcall.yaml:1:16
-          |
-        1 | log: { filter: "rollcall=loud" }
-          |                ^^^^^^^^^^^^^^^ is given
-          |
-          = help: write a level, such as `info`, or `rollcall=debug,info`
+            error: this log filter cannot be read: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
+             --> rollcall.yaml:1:16
+              |
+            1 | log: { filter: "rollcall=loud" }
+              |                ^^^^^^^^^^^^^^^ "rollcall=loud" is given
+              |
+              = help: write a level, such as `info`, or `rollcall=debug,info`
 
-        error: 1 error, 0 warnings
-    "#]],
+            error: 1 error, 0 warnings
+        "#]],
     );
 }
 
@@ -671,7 +687,7 @@ fn ids_are_short_and_printable() {
              --> rollcall.yaml:1:19
               |
             1 | services: [{name: ""}, {name: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...
-              |                   ^^ found the text ``
+              |                   ^^ found an empty text
 
             error: this id cannot be used: it is 129 bytes long; at most 128 are allowed
              --> rollcall.yaml:1:31
@@ -682,14 +698,14 @@ fn ids_are_short_and_printable() {
             error: this id cannot be used: it holds the control character '\u{1b}'
              --> rollcall.yaml:1:170
               |
-            1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}, {name: "a\e[2J"}]
-              |                                                     ^^^^^^^^ found the text `a[2J`
+            1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}, {name: "a\e[2J"}]
+              |                                                   ^^^^^^^^ found the text `a\u{1b}[2J`
 
             error: this node name cannot be used: it is empty
              --> rollcall.yaml:2:12
               |
             2 | node_name: ""
-              |            ^^ is given
+              |            ^^ "" is given
 
             error: 4 errors, 0 warnings
         "#]],

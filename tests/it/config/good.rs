@@ -281,3 +281,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let written = config::reference::markdown();
+    expect_test::expect_file!["../../../docs/configuration.md"].assert_eq(&written);
+}
+
+#[test]
+fn the_example_of_the_reference_is_good() {
+    let loaded = load(config::reference::EXAMPLE).unwrap();
+    assert_eq!(loaded.warnings.to_string(), "");
+    assert_eq!(loaded.config.registrations.len(), 3);
+}
