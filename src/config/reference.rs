@@ -1,0 +1,1 @@
+//! The reference of the configuration, made from its JSON Schema.
