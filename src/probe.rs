@@ -237,20 +237,3 @@ fn grpc_url(spec: &grpc::Spec, endpoint: &Endpoint) -> String {
         format!("{endpoint}/{}", spec.service)
     }
 }
-
-impl Target {
-    /// Aims a probe at an endpoint.
-    pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
-        Self { probe, endpoint }
-    }
-
-    /// Where it is aimed.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// What is aimed.
-    pub fn probe(&self) -> &Probe {
-        &self.probe
-    }
-}
