@@ -1,8 +1,9 @@
 //! The accept loop: connections in, answers out, within limits, until told to stop.
 //!
 //! A listener takes at most `max_connections` at once; further ones stay in the kernel's queue.
-//! When told to stop it takes no more, lets idle connections go at once and requests under way
-//! finish, and cuts off what is left after [`DRAIN`].
+//! When told to stop it takes no more, lets idle connections go at once, and returns when the
+//! requests under way have been answered. How long that may take is for the caller to bound:
+//! dropping the future cuts off what is left.
 
 use std::{convert::Infallible, error::Error as StdError, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -33,9 +34,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may leave what we send unread before the kernel ends the connection.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long requests under way may take once we are told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// The wait after an accept that failed for want of file descriptors or memory: long enough not
 /// to spin, short enough not to be noticed once there are some again.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -54,8 +52,8 @@ const MAX_HEAD: usize = 64 * 1024;
 pub(super) struct Peer(pub(super) IpAddr);
 
 /// Serves the HTTP API and `/metrics` until `stop`, and then until the last request is answered.
-pub async fn http(listener: TcpListener, view: View, limits: &Limits, stop: CancellationToken) {
-    let router = http_api::router(view, limits, stop.clone());
+pub async fn http(listener: TcpListener, view: View, limits: Limits, stop: CancellationToken) {
+    let router = http_api::router(view, &limits, stop.clone());
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -67,8 +65,8 @@ pub async fn http(listener: TcpListener, view: View, limits: &Limits, stop: Canc
 }
 
 /// Serves the gRPC health service until `stop`, and then until the last call has ended.
-pub async fn grpc(listener: TcpListener, view: View, limits: &Limits, stop: CancellationToken) {
-    let service = grpc::service(view, limits, stop.clone());
+pub async fn grpc(listener: TcpListener, view: View, limits: Limits, stop: CancellationToken) {
+    let service = grpc::service(view, &limits, stop.clone());
     let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     builder
         .http2()
@@ -83,7 +81,7 @@ type Builder = Arc<auto::Builder<TokioExecutor>>;
 
 async fn run<S, B>(
     listener: TcpListener,
-    limits: &Limits,
+    limits: Limits,
     stop: CancellationToken,
     builder: Builder,
     service: S,
@@ -114,7 +112,9 @@ async fn run<S, B>(
         });
     }
     drop(listener);
-    drain(connections).await;
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
 }
 
 /// Waits for room, then for a connection; nothing if one was lost on the way.
@@ -193,19 +193,6 @@ async fn connection<S, B>(
     };
     if let Err(error) = ended {
         debug!(error = &*error, peer = %peer.0, "Connection ended early");
-    }
-}
-
-/// Lets the requests under way finish, within bounds.
-async fn drain(mut connections: JoinSet<()>) {
-    let all = async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
-        }
-    };
-    if timeout(DRAIN, all).await.is_err() {
-        warn!(connections = connections.len(), "Requests still under way are cut off");
-        connections.shutdown().await;
     }
 }
 
