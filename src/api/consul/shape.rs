@@ -258,9 +258,8 @@ pub(super) fn node_meta() -> BTreeMap<&'static str, String> {
 /// and it must not change when the daemon starts anew. Two FNV-1a hashes of 64 bits.
 pub(super) fn node_id(name: &str) -> String {
     let hash = |seed: u64| {
-        name.bytes().fold(seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        name.bytes()
+            .fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     };
     let high = (hash(0xcbf2_9ce4_8422_2325) & !0xf000) | 0x8000;
     let low = (hash(0x6c62_272e_07bb_0142) & !(3 << 62)) | (2 << 62);
