@@ -115,7 +115,12 @@ impl Spec {
     fn vet(&self) -> Result<(), PrepareError> {
         let conflict = |text| Err(PrepareError::Conflict(text));
         match &self.url {
-            Some(url) if url.scheme == Scheme::Http && self.tls.is_some() => {
+            // A redirect may lead to TLS.
+            Some(url)
+                if url.scheme == Scheme::Http
+                    && self.tls.is_some()
+                    && self.follow_redirects == 0 =>
+            {
                 return conflict("`tls` is set, but the url starts with http://; use https://");
             }
             Some(url) if url.scheme == Scheme::Http && self.https => {
