@@ -1,57 +1,45 @@
 //! `rollcall validate FILE`: what is wrong with a configuration, or what would run.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::{Exit, show};
 use crate::{
-    config::{self, Config, Loaded, Overrides, diagnostic::Paint},
+    config::{self, Config, Loaded, Overrides},
     duration::Period,
     registry::Definition,
 };
-
-/// Exit code of a configuration that cannot be used.
-const UNUSABLE: u8 = 2;
 
 /// Most rows of the table; the totals below it count all.
 const MAX_ROWS: usize = 50;
 
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The configuration file.
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    file: PathBuf,
     /// Fail on warnings too.
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
 }
 
-/// Writes problems to `err`, and what would run to `out` if the file can be used. Returns the exit
-/// code: 0, or 2 if the file cannot be used (with `strict`, if there is anything to say of it).
-pub fn run(
-    args: &Args,
-    paint: Paint,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> io::Result<u8> {
+/// Shows problems, and writes what would run to `out` if the file can be used. With `strict` a file
+/// with warnings cannot.
+pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Exit> {
     match config::load(Some(&args.file), &Overrides::default()) {
         Ok(Loaded { config, warnings }) => {
-            err.write_all(warnings.render(paint).as_bytes())?;
+            show(&warnings)?;
             if args.strict && !warnings.is_empty() {
-                return Ok(UNUSABLE);
+                return Ok(Exit::Usage);
             }
             out.write_all(summary(&config).as_bytes())?;
-            Ok(0)
+            Ok(Exit::Ok)
         }
         Err(rejected) => {
-            err.write_all(rejected.problems.render(paint).as_bytes())?;
-            Ok(UNUSABLE)
+            show(&rejected.problems)?;
+            Ok(Exit::Usage)
         }
     }
 }
