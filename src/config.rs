@@ -19,6 +19,7 @@ pub mod service;
 
 use std::{
     fmt, fs,
+    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -195,20 +196,19 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Reject
 /// Reads a file; says why if it cannot be.
 fn open(path: &Path, problems: &mut Vec<Problem>) -> Option<Arc<Source>> {
     let name = path.display().to_string();
-    let read = fs::metadata(path).and_then(|meta| {
-        if meta.len() > MAX_FILE {
-            let reason = format!("it is larger than {} MiB", MAX_FILE >> 20);
-            return Err(std::io::Error::other(reason));
-        }
-        fs::read(path)
-    });
-    let bytes = match read {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            problems.push(Problem::error(format!("cannot read `{name}`: {error}")));
-            return None;
-        }
-    };
+    // Bounded while reading: the file may be a pipe, which has no size.
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())
+        .and_then(|size| match u64::try_from(size) {
+            Ok(size) if size <= MAX_FILE => Ok(()),
+            Ok(_) | Err(_) => Err(format!("it is larger than {} MiB", MAX_FILE >> 20)),
+        });
+    if let Err(reason) = read {
+        problems.push(Problem::error(format!("cannot read `{name}`: {reason}")));
+        return None;
+    }
     match String::from_utf8(bytes) {
         // The mark some editors put first is not part of the text.
         Ok(text) => Some(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text))),

@@ -253,7 +253,7 @@ impl Written<'_> {
         if specs.len() == 1 {
             return specs.pop();
         }
-        if specs.is_empty() && fidelity == Fidelity::Lossy {
+        if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
         let rule = "a check asks by exactly one of `http`, `tcp` and `grpc`";

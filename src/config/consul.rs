@@ -165,7 +165,7 @@ pub(super) fn read_all(reader: &mut Reader<'_>, roll: &mut Roll, globs: &Globs<'
         let Some(pattern) = node.as_str() else { continue };
         let full = globs.folder.join(pattern);
         let paths = match glob::glob(&full.to_string_lossy()) {
-            Ok(paths) => paths.filter_map(Result::ok).filter(|path| path.is_file()),
+            Ok(paths) => paths,
             Err(error) => {
                 let problem = Problem::error(format!("this pattern cannot be used: {}", error.msg));
                 reader.report(problem.at(reader.place(&node.span), ""));
@@ -174,8 +174,12 @@ pub(super) fn read_all(reader: &mut Reader<'_>, roll: &mut Roll, globs: &Globs<'
         };
         let mut found = 0;
         for path in paths {
+            match path {
+                Ok(path) if path.is_dir() => continue,
+                Ok(path) => read_file(&path, reader.problems, roll, &mut loose),
+                Err(error) => reader.report(Problem::error(error.to_string())),
+            }
             found += 1;
-            read_file(&path, reader.problems, roll, &mut loose);
         }
         if found == 0 {
             let place = reader.place(&node.span);
