@@ -175,7 +175,7 @@ impl fmt::Display for Rejected {
 impl std::error::Error for Rejected {}
 
 /// Reads the file, if one is named, and everything it refers to. Without a file everything has its
-/// default. Reads files and the host's name; opens no socket and writes nothing.
+/// default. Reads files, so it may block, and the host's name; opens no socket and writes nothing.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Rejected> {
     let mut problems = Vec::new();
     let config = path

@@ -7,7 +7,14 @@
 
 mod probe;
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    num::NonZeroU32,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -297,10 +304,11 @@ fn is_empty(node: &Node) -> bool {
 /// Adds a check under an id that the instance does not have yet: Consul's ids need not be unique
 /// where they come from names, ours are labels of metrics.
 fn add(all: &mut Vec<Assigned>, mut assigned: Assigned) {
+    let taken: HashSet<_> = all.iter().map(|other| other.definition.id.clone()).collect();
     let base = assigned.definition.id.to_string();
     // One more number than there are ids: one of them is free.
-    for n in 2..=all.len() + 1 {
-        if all.iter().all(|other| other.definition.id != assigned.definition.id) {
+    for n in 2..=taken.len() + 1 {
+        if !taken.contains(&assigned.definition.id) {
             break;
         }
         if let Some(definition) = Arc::get_mut(&mut assigned.definition)

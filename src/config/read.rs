@@ -25,6 +25,9 @@ use super::{
     tree::{Entry, Node, Span, Value},
 };
 
+/// Most problems of one value that are looked for: each costs one more reading of the value.
+const MAX_FAULTS: usize = 100;
+
 /// How a file spells things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -81,9 +84,10 @@ impl Reader<'_> {
         &mut self,
         mut node: Node,
     ) -> Option<Reading<T>> {
+        let whole = node.span.clone();
         let mut removed: Vec<Span> = Vec::new();
         let mut fidelity = Fidelity::Whole;
-        loop {
+        while removed.len() < MAX_FAULTS {
             let fault = match T::deserialize(De { node: &node, dialect: self.dialect }) {
                 Ok(value) => return Some(Reading { value, fidelity }),
                 Err(fault) => *fault.0,
@@ -102,6 +106,10 @@ impl Reader<'_> {
             }
             removed.push(remove(&mut node, &path)?);
         }
+        let problem = Problem::error("too much is wrong with this part of the file")
+            .at(self.place(&whole), format!("given up after {MAX_FAULTS} problems"));
+        self.report(problem);
+        None
     }
 
     /// Finds a key of a mapping in the spelling of the dialect; in Consul's, `null` is no value.

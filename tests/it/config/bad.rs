@@ -847,8 +847,16 @@ fn a_long_line_is_not_quoted() {
 
 #[test]
 fn very_many_problems_are_counted_and_not_all_shown() {
-    let lines: Vec<_> = (0..250).map(|n| format!("key{n}: 1\n")).collect();
-    let said = report(&[("rollcall.yaml", &lines.concat())]);
+    let lines: Vec<_> = (0..250).map(|n| format!("- {{ name: a{n}, key: 1 }}\n")).collect();
+    let said = report(&[("rollcall.yaml", &format!("services:\n{}", lines.concat()))]);
     assert_eq!(said.matches("unknown key").count(), 100);
     assert!(said.ends_with("error: 250 errors, 0 warnings; the first 100 are shown\n"), "{said}");
+}
+
+#[test]
+fn a_file_of_something_else_is_given_up_soon() {
+    let lines: Vec<_> = (0..50_000).map(|n| format!("key{n}: 1\n")).collect();
+    let said = report(&[("rollcall.yaml", &lines.concat())]);
+    assert!(said.contains("too much is wrong with this part of the file"), "{said}");
+    assert!(said.contains("given up after 100 problems"), "{said}");
 }

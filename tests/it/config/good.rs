@@ -203,6 +203,18 @@ fn many_instances_share_their_checks() {
 }
 
 #[test]
+fn many_checks_of_one_service_are_read_in_time() {
+    let mut text = String::from("services:\n- name: web\n  checks:\n");
+    for n in 0..20_000 {
+        writeln!(text, "  - {{ id: c{n}, tcp: {{}} }}").unwrap();
+    }
+    text.push_str("  instances: [{ address: 10.0.0.1, port: 1 }]\n");
+    let started = tokio::time::Instant::now();
+    assert_eq!(load(&text).unwrap().config.registrations[0].checks.len(), 20_000);
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_billion_laughs_are_not_laughed() {
     let mut text = String::from("a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
     for (name, of) in "bcdefghi".chars().zip("abcdefgh".chars()) {
@@ -259,6 +271,24 @@ proptest! {
     ) {
         let text = parts.concat();
         if let Err(rejected) = load(&text) {
+            prop_assert!(!rejected.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_service_file_makes_it_panic(
+        parts in proptest::collection::vec(
+            prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"service\":", "\"services\":", "\"check\":", "\"checks\":",
+                "\"id\":", "\"Name\":", "\"http\":", "\"tcp\":", "\"grpc\":", "\"http://h:1/\"", "\"h:1\"",
+                "\"interval\":", "\"1s\"", "1", "null", "\"\"", "\"ttl\":", "\"service_id\":", "\"port\":", "true",
+            ]),
+            0..40,
+        ),
+    ) {
+        let text = parts.concat();
+        let folder = Folder::new(&[("rollcall.yaml", "service_files: [a.json]\n"), ("a.json", &text)]);
+        if let Err(rejected) = folder.load() {
             prop_assert!(!rejected.to_string().is_empty());
         }
     }
