@@ -64,7 +64,7 @@ pub struct File {
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop after it was told to: to answer what it was asked and
-    /// to write down what it knows.
+    /// to write down what it knows. At most 1h.
     pub grace_period: Period,
     /// How many of the latest changes of status are kept for the API; at most 1,000,000.
     pub event_history: usize,
@@ -346,6 +346,11 @@ fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides)
         let problem = Problem::error("`threads` must not be above 256");
         let label = format!("{} are given", file.scheduler.threads);
         setting("scheduler", "threads", false).blame(reader, problem, &label);
+    }
+    if file.grace_period.get() > Duration::from_secs(3600) {
+        let problem = Problem::error("`grace_period` must not be above 1h");
+        let label = format!("{} is given", file.grace_period);
+        setting("grace_period", "", false).blame(reader, problem, &label);
     }
     if file.event_history > 1_000_000 {
         let problem = Problem::error("`event_history` must not be above 1,000,000");

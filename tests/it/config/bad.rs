@@ -555,6 +555,7 @@ services:
       - { id: b, tcp: {}, failures_before_critical: 0 }
       - { id: c, tcp: {}, interval: 0s }
       - { id: d, tcp: {}, timeout: 0 }
+      - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
 ",
         &expect![[r#"
             error: failures_before_warning (4) is higher than failures_before_critical (3)
@@ -571,19 +572,31 @@ services:
             5 |       - { id: b, tcp: {}, failures_before_critical: 0 }
               |                                                     ^ found the number 0
 
-            error: `interval` must be more than zero
+            error: `interval` must be between 1ms and 7d
              --> rollcall.yaml:6:37
               |
             6 |       - { id: c, tcp: {}, interval: 0s }
-              |                                     ^^ is nothing
+              |                                     ^^ 0s is given
 
-            error: `timeout` must be more than zero
+            error: `timeout` must be between 1ms and 7d
              --> rollcall.yaml:7:36
               |
             7 |       - { id: d, tcp: {}, timeout: 0 }
-              |                                    ^ is nothing
+              |                                    ^ 0s is given
 
-            error: 4 errors, 0 warnings
+            error: `interval` must be between 1ms and 7d
+             --> rollcall.yaml:8:37
+              |
+            8 |       - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
+              |                                     ^^^^^^^^^ 99999999d is given
+
+            error: `initial_delay` must be between 1ms and 7d
+             --> rollcall.yaml:8:63
+              |
+            8 |       - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
+              |                                                               ^^ 8d is given
+
+            error: 6 errors, 0 warnings
         "#]],
     );
 }

@@ -193,7 +193,7 @@ fn many_instances_share_their_checks() {
     let started = tokio::time::Instant::now();
     let loaded = load(&text).unwrap();
     // Some three seconds without optimisation on a slow machine; a quadratic step takes minutes.
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     let config = loaded.config;
     assert_eq!(config.registrations.len(), 100_000);
     let first = &config.registrations[0].checks[0].definition;
@@ -211,7 +211,7 @@ fn many_checks_of_one_service_are_read_in_time() {
     text.push_str("  instances: [{ address: 10.0.0.1, port: 1 }]\n");
     let started = tokio::time::Instant::now();
     assert_eq!(load(&text).unwrap().config.registrations[0].checks.len(), 20_000);
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[test]
