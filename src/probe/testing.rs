@@ -106,7 +106,7 @@ pub(super) async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> String
             Ok(_) => {}
         }
     }
-    String::from_utf8(request).unwrap()
+    String::from_utf8_lossy(&request).into_owned()
 }
 
 /// Writes, ends its side, and waits for the other side to end, so that nothing is lost in a reset.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,9 +22,9 @@ fn tcp(json: Value, endpoint: Endpoint) -> Target {
 
 /// A target that says so at once, and closes the connection.
 async fn greeting(text: impl AsRef<[u8]>) -> Server {
-    let text: std::sync::Arc<[u8]> = text.as_ref().into();
+    let text: Arc<[u8]> = text.as_ref().into();
     Server::start(move |mut stream| {
-        let text = text.clone();
+        let text = Arc::clone(&text);
         async move { say_and_close(&mut stream, &text).await }
     })
     .await
@@ -104,6 +104,23 @@ async fn a_wrong_answer_is_told_apart_by_how_it_ends() {
     assert_eq!(verdict(&observation), "failure timeout_response");
     let detail = observation.detail.unwrap();
     assert!(detail.ends_with("expected \"+PONG\"; got \"-ERR\""), "{detail}");
+}
+
+#[tokio::test]
+async fn what_is_sent_arrives_although_nothing_is_expected() {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let server = Server::start(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            sender.send(text).await.unwrap();
+        }
+    })
+    .await;
+    let target = tcp(json!({ "send": "QUIT\\r\\n" }), server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success");
+    assert_eq!(receiver.recv().await.as_deref(), Some("QUIT\r\n"));
 }
 
 #[tokio::test]

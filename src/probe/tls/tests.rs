@@ -1,7 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::PrivateKeyDer;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
@@ -28,9 +30,10 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), issuer.pem()).unwrap();
@@ -38,7 +41,7 @@ impl Authority {
     }
 
     /// What `tls:` says to trust this authority, with more fields.
-    fn trust(&self, more: Value) -> Value {
+    fn trust(&self, more: &Value) -> Value {
         let mut tls = json!({ "ca_file": self.file.path() });
         tls.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         tls
@@ -46,33 +49,52 @@ impl Authority {
 
     /// A target with a certificate of this authority.
     async fn serve(&self, change: impl FnOnce(&mut CertificateParams)) -> Server {
+        self.serve_saying("HTTP/1.1 200 OK\r\n\r\nwell", change).await
+    }
+
+    /// A target with a certificate of this authority that answers every request so.
+    async fn serve_saying(
+        &self,
+        answer: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Server {
+        let (certificate, key) = self.issue(change);
+        let config = server_config().with_no_client_auth();
+        serve(answer, config.with_single_cert(vec![certificate], key).unwrap()).await
+    }
+
+    fn issue(
+        &self,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let names = vec!["127.0.0.1".to_owned(), "shop.example".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = date_time_ymd(2040, 1, 1);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        serve(certificate.der().clone(), &key).await
+        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
 }
 
-/// A target that speaks HTTP over TLS with a certificate.
-async fn serve(certificate: CertificateDer<'static>, key: &KeyPair) -> Server {
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn server_config() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
+    ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap()
+}
+
+/// A target that answers every request so, over TLS.
+async fn serve(answer: &str, config: ServerConfig) -> Server {
     let acceptor = TlsAcceptor::from(Arc::new(config));
+    let answer: Arc<str> = answer.into();
     Server::start(move |stream| {
-        let acceptor = acceptor.clone();
+        let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
         async move {
             if let Ok(mut stream) = acceptor.accept(stream).await {
                 read_request(&mut stream).await;
-                say_and_close(&mut stream, b"HTTP/1.1 200 OK\r\n\r\nwell").await;
+                say_and_close(&mut stream, answer.as_bytes()).await;
             }
         }
     })
@@ -94,29 +116,29 @@ fn check(observation: &Observation, expected: &str, expiry: Option<Timestamp>, d
 
 #[tokio::test]
 async fn a_trusted_certificate_is_accepted() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let server = authority.serve(|_| ()).await;
-    let by_address = https(&authority.trust(json!({})), server.endpoint());
+    let by_address = https(&authority.trust(&json!({})), server.endpoint());
     let observation = ask(&by_address).await;
     check(&observation, "success 200", Some(EXPIRY), "");
     assert!(!observation.phases.get(Phase::Tls).is_zero());
-    let by_name = authority.trust(json!({ "server_name": "shop.example" }));
+    let by_name = authority.trust(&json!({ "server_name": "shop.example" }));
     check(&ask(&https(&by_name, server.endpoint())).await, "success 200", Some(EXPIRY), "");
-    let tcp = AnySpec::Tcp(testing::spec(json!({ "tls": authority.trust(json!({})) })));
+    let tcp = AnySpec::Tcp(testing::spec(json!({ "tls": authority.trust(&json!({})) })));
     check(&ask(&target(&tcp, server.endpoint())).await, "success", Some(EXPIRY), "");
 }
 
 #[tokio::test]
 async fn a_refused_certificate_has_its_reason_and_its_expiry() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new("ours"), Authority::new("other"));
     let server = authority.serve(|_| ()).await;
     let ask_with = async |tls: Value| ask(&https(&tls, server.endpoint())).await;
 
-    let observation = ask_with(other.trust(json!({}))).await;
+    let observation = ask_with(other.trust(&json!({}))).await;
     check(&observation, "failure tls_untrusted", Some(EXPIRY), "name the authority in tls.ca_file");
     let observation = ask_with(json!({})).await;
     check(&observation, "failure tls_untrusted", Some(EXPIRY), "");
-    let observation = ask_with(authority.trust(json!({ "server_name": "else.example" }))).await;
+    let observation = ask_with(authority.trust(&json!({ "server_name": "else.example" }))).await;
     check(&observation, "failure tls_name", Some(EXPIRY), "else.example");
     let observation = ask_with(json!({ "insecure_skip_verify": true })).await;
     check(&observation, "success 200", Some(EXPIRY), "");
@@ -124,8 +146,8 @@ async fn a_refused_certificate_has_its_reason_and_its_expiry() {
 
 #[tokio::test]
 async fn a_certificate_out_of_its_time_is_expired() {
-    let authority = Authority::new();
-    let trust = authority.trust(json!({}));
+    let authority = Authority::new("ours");
+    let trust = authority.trust(&json!({}));
     let old = authority.serve(|params| params.not_after = date_time_ymd(2001, 9, 9)).await;
     let expiry = Timestamp::from_seconds(999_993_600);
     let observation = ask(&https(&trust, old.endpoint())).await;
@@ -137,8 +159,8 @@ async fn a_certificate_out_of_its_time_is_expired() {
 
 #[tokio::test]
 async fn an_authority_used_by_a_server_is_untrusted_with_advice() {
-    let authority = Authority::new();
-    let trust = authority.trust(json!({}));
+    let authority = Authority::new("ours");
+    let trust = authority.trust(&json!({}));
     let server =
         authority.serve(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)).await;
     let observation = ask(&https(&trust, server.endpoint())).await;
@@ -168,34 +190,45 @@ async fn a_handshake_that_is_none_fails() {
 
 #[tokio::test]
 async fn a_redirect_from_https_to_http_is_not_followed() {
-    let authority = Authority::new();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let authority = Authority::new("ours");
     let goal = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
     let location = format!("HTTP/1.1 302 x\r\nLocation: http://{}/\r\n\r\n", goal.address);
-    let server = Server::start(move |stream| {
-        let (acceptor, location) = (acceptor.clone(), location.clone());
-        async move {
-            let mut stream = acceptor.accept(stream).await.unwrap();
-            read_request(&mut stream).await;
-            say_and_close(&mut stream, location.as_bytes()).await;
-        }
-    })
-    .await;
-    let json = json!({ "tls": authority.trust(json!({})), "follow_redirects": 1 });
+    let server = authority.serve_saying(&location, |_| ()).await;
+    let json = json!({ "tls": authority.trust(&json!({})), "follow_redirects": 1 });
     let target = target(&AnySpec::Http(testing::spec(json)), server.endpoint());
-    check(&ask(&target).await, "failure status 302", None, "leaves https");
+    check(&ask(&target).await, "failure status 302", Some(EXPIRY), "leaves https");
     assert_eq!(goal.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_from_http_to_https_is_followed() {
+    let authority = Authority::new("ours");
+    let goal = authority.serve(|_| ()).await;
+    let location = format!("HTTP/1.1 308 x\r\nLocation: https://{}/\r\n\r\n", goal.address);
+    let server = Server::answering(location).await;
+    let json = json!({
+        "url": format!("http://{}/", server.address),
+        "tls": authority.trust(&json!({ "server_name": "only.for.the.first" })),
+        "follow_redirects": 1,
+    });
+    let target = target(&AnySpec::Http(testing::spec(json)), server.endpoint());
+    check(&ask(&target).await, "success 200", Some(EXPIRY), "");
+}
+
+#[tokio::test]
+async fn a_target_that_asks_for_our_certificate_has_its_reason() {
+    let authority = Authority::new("ours");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.issuer.der().clone()).unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let (certificate, key) = authority.issue(|_| ());
+    let config = server_config()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let server = serve("", config).await;
+    let observation = ask(&https(&authority.trust(&json!({})), server.endpoint())).await;
+    check(&observation, "failure tls_other", Some(EXPIRY), "CertificateRequired");
 }
 
 #[test]
@@ -216,11 +249,11 @@ fn files_that_hold_no_authority_are_refused() {
 
 #[test]
 fn a_changed_file_makes_a_different_probe() {
-    let authority = Authority::new();
-    let spec = AnySpec::Tcp(testing::spec(json!({ "tls": authority.trust(json!({})) })));
+    let authority = Authority::new("ours");
+    let spec = AnySpec::Tcp(testing::spec(json!({ "tls": authority.trust(&json!({})) })));
     let before = Probe::prepare(&spec).unwrap();
     assert_eq!(before, Probe::prepare(&spec).unwrap());
-    std::fs::write(authority.file.path(), Authority::new().issuer.pem()).unwrap();
+    std::fs::write(authority.file.path(), Authority::new("new").issuer.pem()).unwrap();
     assert_ne!(before, Probe::prepare(&spec).unwrap());
 }
 
