@@ -572,25 +572,25 @@ services:
             5 |       - { id: b, tcp: {}, failures_before_critical: 0 }
               |                                                     ^ found the number 0
 
-            error: `interval` must be between 1ms and 7d
+            error: `interval` must be at least 1ms
              --> rollcall.yaml:6:37
               |
             6 |       - { id: c, tcp: {}, interval: 0s }
               |                                     ^^ 0s is given
 
-            error: `timeout` must be between 1ms and 7d
+            error: `timeout` must be at least 1ms
              --> rollcall.yaml:7:36
               |
             7 |       - { id: d, tcp: {}, timeout: 0 }
               |                                    ^ 0s is given
 
-            error: `interval` must be between 1ms and 7d
+            error: `interval` must be at most 7d
              --> rollcall.yaml:8:37
               |
             8 |       - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
               |                                     ^^^^^^^^^ 99999999d is given
 
-            error: `initial_delay` must be between 1ms and 7d
+            error: `initial_delay` must be at most 7d
              --> rollcall.yaml:8:63
               |
             8 |       - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
