@@ -16,9 +16,9 @@
 //! Maintenance lies over all this: while it lasts the status is maintenance, results go on being
 //! counted below it, and what they amount to shows when it ends.
 
-use std::num::NonZeroU32;
+use std::{fmt, num::NonZeroU32};
 
-use crate::model::{Outcome, Status};
+use crate::model::{Outcome, Status, closed_set};
 
 #[cfg(test)]
 mod tests;
@@ -73,18 +73,20 @@ impl Thresholds {
     }
 }
 
-/// What the probes alone say of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Verdict {
-    /// Not enough results yet.
-    #[default]
-    Unknown,
-    /// Well.
-    Passing,
-    /// Answering, but struggling.
-    Warning,
-    /// Not well.
-    Critical,
+closed_set! {
+    /// What the probes alone say of a target.
+    #[derive(Default)]
+    Verdict {
+        /// Not enough results yet.
+        #[default]
+        Unknown = "unknown",
+        /// Well.
+        Passing = "passing",
+        /// Answering, but struggling.
+        Warning = "warning",
+        /// Not well.
+        Critical = "critical",
+    }
 }
 
 /// The latest results that point the same way.
@@ -234,4 +236,19 @@ impl Streak {
             (Self::None | Self::Successes(_), Outcome::Failure(_)) => Self::Failures(1),
         }
     }
+}
+
+/// The worst of several statuses: maintenance, critical, unknown, warning, passing, in this order;
+/// passing if there are none.
+pub fn worst(statuses: impl IntoIterator<Item = Status>) -> Status {
+    const fn weight(status: Status) -> u8 {
+        match status {
+            Status::Passing => 0,
+            Status::Warning => 1,
+            Status::Unknown => 2,
+            Status::Critical => 3,
+            Status::Maintenance => 4,
+        }
+    }
+    statuses.into_iter().max_by_key(|status| weight(*status)).unwrap_or(Status::Passing)
 }

@@ -1,7 +1,22 @@
 //! What is counted, and how it is shown.
+//!
+//! Two kinds of series, for two rates of change. What happens at every probe is written into flat
+//! slots ([`Slot`] for a check, [`ClassSlot`] for a check definition) with plain atomic stores, no
+//! label look-up and no lock, and turned into text at scrape time. What the daemon counts of
+//! itself ([`Daemon`]) goes through the `prometheus` crate. The one table of names, types, labels
+//! and help texts for both is [`catalogue`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub mod catalogue;
+mod daemon;
+mod process;
+mod slot;
+pub mod text;
+
+pub use daemon::{Daemon, Skip};
+pub use slot::{ClassSlot, ClassTotals, DURATION_BUCKETS, Facts, Slot};
 
 /// What `/metrics` shows.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -95,6 +95,7 @@ impl fmt::Display for CheckKey {
     }
 }
 
+/// A fieldless enum with a word for each member.
 macro_rules! closed_set {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -135,6 +136,8 @@ macro_rules! closed_set {
         }
     };
 }
+
+pub(crate) use closed_set;
 
 closed_set! {
     /// How a check asks.
@@ -380,6 +383,26 @@ pub enum Cause {
         /// What the operator gave as the reason.
         reason: Arc<str>,
     },
+}
+
+impl Cause {
+    /// The reason in one word: a probe's [`Reason`], `ok` for a success, `operator`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Probe { observation, .. } => {
+                observation.outcome.reason().map_or("ok", Reason::as_str)
+            }
+            Self::Operator { .. } => "operator",
+        }
+    }
+
+    /// What is said for people, if anything.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Probe { observation, .. } => observation.detail.as_deref(),
+            Self::Operator { reason } => Some(reason),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,33 @@
 //! Who exists: services, their instances, and the checks asked of them.
+//!
+//! The registry is the one place where the set of checks changes. Whoever lists instances calls
+//! [`Registry::replace`] with the whole list; what differs from what is there goes out as
+//! [`Order`]s to the scheduler, and what is the same is not touched. Readers (the API, metrics)
+//! get shared handles on the same [`Check`]s that the prober threads write into, so looking never
+//! waits for probing nor probing for looking.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    judge::Thresholds,
-    model::{CheckId, InstanceId, Schedule, ServiceName},
-    probe::{Endpoint, Probe},
+    judge::{self, Machine, Maintenance, Thresholds},
+    metrics::{ClassSlot, Slot},
+    model::{CheckId, CheckKey, InstanceId, Schedule, ServiceName, Status},
+    probe::{Endpoint, Probe, Target},
 };
+
+mod merge;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use merge::State;
+use snapshot::Snapshot;
 
 /// One registered endpoint of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,4 +82,233 @@ pub struct Assigned {
     pub endpoint: Option<Endpoint>,
     /// The check's id in the Consul API, if it was given one; otherwise `instance:check`.
     pub consul_id: Option<Arc<str>>,
+}
+
+/// All checks of one id and protocol within a service: what histograms are kept by.
+#[derive(Debug)]
+pub struct Class {
+    /// The metric labels `check`, `service_name` and `protocol`, written out.
+    pub labels: Box<str>,
+    /// The counts over all its checks.
+    pub slot: ClassSlot,
+}
+
+/// One check of one instance: what it is, how to ask, and what is known.
+#[derive(Debug)]
+pub struct Check {
+    /// Its name.
+    pub key: CheckKey,
+    /// The instance asked.
+    pub instance: Arc<Instance>,
+    /// What is asked.
+    pub definition: Arc<Definition>,
+    /// The check's id in the Consul API, if it was given one.
+    pub consul_id: Option<Arc<str>>,
+    /// The class it is counted in.
+    pub class: Arc<Class>,
+    /// The probe, aimed.
+    pub target: Target,
+    /// What is known.
+    pub slot: Slot,
+}
+
+impl Check {
+    /// The id that the Consul API shows.
+    pub fn public_id(&self) -> Cow<'_, str> {
+        match &self.consul_id {
+            Some(id) => Cow::Borrowed(id),
+            None => Cow::Owned(self.key.to_string()),
+        }
+    }
+
+    fn same_as(&self, instance: &Instance, assigned: &Assigned) -> bool {
+        *self.instance == *instance
+            && self.definition == assigned.definition
+            && self.consul_id == assigned.consul_id
+            && *self.target.endpoint() == *endpoint_of(instance, assigned)
+    }
+}
+
+fn endpoint_of<'a>(instance: &'a Instance, assigned: &'a Assigned) -> &'a Endpoint {
+    assigned.endpoint.as_ref().unwrap_or(&instance.endpoint)
+}
+
+/// What the scheduler is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Run this check, from this state on unless it is running already, in place of the check
+    /// of the same key if there is one.
+    Run(Arc<Check>, Machine),
+    /// Stop this check.
+    Stop(CheckKey),
+    /// An operator has taken the check's instance out, or put it back.
+    Maintain {
+        /// The check.
+        key: CheckKey,
+        /// Out or in.
+        maintenance: Maintenance,
+        /// What the operator said.
+        reason: Arc<str>,
+    },
+}
+
+/// How much a new list differed from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// Instances that are new.
+    pub registered: usize,
+    /// Instances that are gone.
+    pub deregistered: usize,
+    /// Instances that stayed with other attributes or checks.
+    pub changed: usize,
+}
+
+/// There is no such instance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown instance {0:?}")]
+pub struct UnknownInstance(pub String);
+
+/// An instance and the checks asked of it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// Its checks, by id.
+    pub checks: Vec<Arc<Check>>,
+}
+
+impl Listed {
+    /// The worst status of its checks; passing if it has none, as Consul has it.
+    pub fn status(&self) -> Status {
+        judge::worst(self.checks.iter().map(|check| check.slot.status()))
+    }
+}
+
+/// The set of all instances and checks.
+#[derive(Debug)]
+pub struct Registry {
+    state: RwLock<State>,
+    remembered: std::sync::Mutex<Snapshot>,
+    version: watch::Sender<u64>,
+    /// Held while a change is worked out and sent, so that orders go out in the order of changes.
+    orders: tokio::sync::Mutex<mpsc::Sender<Vec<Order>>>,
+}
+
+impl Registry {
+    /// An empty registry that sends its orders to `orders` and lets checks go on from where
+    /// `remembered` left them when they are registered again.
+    pub fn new(remembered: Snapshot, orders: mpsc::Sender<Vec<Order>>) -> Self {
+        let state = State::new(remembered.maintenance().clone());
+        Self {
+            state: RwLock::new(state),
+            remembered: std::sync::Mutex::new(remembered),
+            version: watch::Sender::new(1),
+            orders: tokio::sync::Mutex::new(orders),
+        }
+    }
+
+    /// Makes the registry hold exactly these registrations. Checks that are the same go on
+    /// undisturbed; a check that has changed keeps its status and its counts.
+    pub async fn replace(&self, registrations: Vec<Registration>) -> Difference {
+        let sender = self.orders.lock().await;
+        let (difference, orders) = {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.replace(registrations, &mut remembered)
+        };
+        self.send(&sender, orders).await;
+        difference
+    }
+
+    /// Takes an instance out of service with a reason, or puts it back with none. It stays so
+    /// over restarts.
+    pub async fn maintain(
+        &self,
+        instance: &str,
+        reason: Option<Arc<str>>,
+    ) -> Result<(), UnknownInstance> {
+        let unknown = || UnknownInstance(instance.to_owned());
+        let id: InstanceId = instance.parse().map_err(|_| unknown())?;
+        let sender = self.orders.lock().await;
+        let orders = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let listed = state.instances.get(&id).cloned().ok_or_else(unknown)?;
+            state.maintenance.set(&id, reason.clone());
+            state.maintenance_orders([&listed], reason)
+        };
+        self.send(&sender, orders).await;
+        Ok(())
+    }
+
+    /// Takes the whole node out of service with a reason, or puts it back with none.
+    pub async fn maintain_node(&self, reason: Option<Arc<str>>) {
+        let sender = self.orders.lock().await;
+        let orders = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.maintenance.node.clone_from(&reason);
+            state.maintenance_orders(state.instances.values(), reason)
+        };
+        self.send(&sender, orders).await;
+    }
+
+    /// Why the whole node is out of service, if it is.
+    pub fn node_maintenance(&self) -> Option<Arc<str>> {
+        self.read().maintenance.node.clone()
+    }
+
+    /// Why an instance is out of service on its own account, if it is.
+    pub fn maintenance(&self, instance: &InstanceId) -> Option<Arc<str>> {
+        self.read().maintenance.get(instance)
+    }
+
+    /// All instances, by service name and id.
+    pub fn list(&self) -> Vec<Listed> {
+        let state = self.read();
+        let ids = state.services.values().flatten();
+        ids.filter_map(|id| state.instances.get(id)).cloned().collect()
+    }
+
+    /// The names of all services.
+    pub fn services(&self) -> Vec<ServiceName> {
+        self.read().services.keys().cloned().collect()
+    }
+
+    /// The instances of a service by id; none if there is no such service.
+    pub fn service(&self, name: &str) -> Vec<Listed> {
+        let Ok(name) = name.parse::<ServiceName>() else { return Vec::new() };
+        let state = self.read();
+        let ids = state.services.get(&name).into_iter().flatten();
+        ids.filter_map(|id| state.instances.get(id)).cloned().collect()
+    }
+
+    /// One instance.
+    pub fn instance(&self, id: &str) -> Option<Listed> {
+        self.read().instances.get(&id.parse().ok()?).cloned()
+    }
+
+    /// A number that grows with every change of the set of checks or of a status; to wait on.
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Lets [`Registry::version`] grow.
+    pub fn touch(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// All that should survive a restart.
+    pub fn snapshot(&self) -> Snapshot {
+        let checks = self.list().into_iter().flat_map(|listed| listed.checks);
+        Snapshot::take(checks, self.read().maintenance.clone())
+    }
+
+    async fn send(&self, orders_to: &mpsc::Sender<Vec<Order>>, orders: Vec<Order>) {
+        // The scheduler hangs up only when the daemon stops; then there is nobody to tell.
+        drop(orders_to.send(orders).await);
+        self.touch();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,1 +1,238 @@
 //! Table and properties of the judge.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Reason;
+
+fn thresholds(passing: u32, warning: u32, critical: u32) -> Thresholds {
+    let n = |n| NonZeroU32::new(n).unwrap();
+    Thresholds::new(n(passing), n(warning), n(critical)).unwrap()
+}
+
+/// Plays a script: `+` success, `~` warning, `-` failure, `M` into and `m` out of maintenance.
+/// The trace has one letter for the status after each step.
+fn play(mut machine: Machine, thresholds: &Thresholds, script: &str) -> String {
+    script
+        .chars()
+        .map(|step| {
+            let before = machine.status();
+            let change = match step {
+                '+' => machine.observe(thresholds, Outcome::Success),
+                '~' => machine.observe(thresholds, Outcome::Warning(Reason::Status)),
+                '-' => machine.observe(thresholds, Outcome::Failure(Reason::Status)),
+                'M' => machine.maintain(Maintenance::On),
+                'm' => machine.maintain(Maintenance::Off),
+                other => panic!("no step {other:?}"),
+            };
+            let after = machine.status();
+            let expected = (before != after).then_some(Change { from: before, to: after });
+            assert_eq!(change, expected, "a change is told when and only when there is one");
+            letter(after)
+        })
+        .collect()
+}
+
+fn letter(status: Status) -> char {
+    match status {
+        Status::Unknown => 'u',
+        Status::Passing => 'p',
+        Status::Warning => 'w',
+        Status::Critical => 'c',
+        Status::Maintenance => 'm',
+    }
+}
+
+#[track_caller]
+fn check(levels: (u32, u32, u32), script: &str, trace: &str) {
+    let levels = thresholds(levels.0, levels.1, levels.2);
+    assert_eq!(play(Machine::default(), &levels, script), trace, "{script}");
+}
+
+#[test]
+fn the_first_verdict_takes_as_many_results_as_any_other() {
+    check((1, 3, 3), "+", "p");
+    check((1, 3, 3), "~", "w");
+    check((1, 3, 3), "---", "uuc");
+    check((2, 3, 3), "++", "up");
+    check((2, 3, 3), "+-+-++", "uuuuup");
+}
+
+#[test]
+fn critical_takes_exactly_the_threshold_of_failures_in_a_row() {
+    check((1, 3, 3), "+---", "pppc");
+    check((1, 3, 3), "+--+--+---", "pppppppppc");
+    check((1, 1, 1), "+-", "pc");
+}
+
+#[test]
+fn passing_takes_exactly_the_threshold_of_successes_in_a_row() {
+    check((3, 1, 1), "-++-+++", "ccccccp");
+}
+
+#[test]
+fn a_warning_level_lies_between() {
+    check((1, 2, 4), "+-----", "ppwwcc");
+    check((1, 2, 4), "+--+", "ppwp");
+}
+
+#[test]
+fn one_more_failure_never_lifts_critical_to_warning() {
+    check((2, 1, 3), "---+-", "wwccc");
+}
+
+#[test]
+fn a_struggling_target_answers_and_so_ends_a_row_of_failures() {
+    check((1, 3, 3), "+~+~", "pwpw");
+    check((1, 3, 3), "+--~--", "pppwww");
+    check((2, 1, 1), "-~~", "ccw");
+    check((2, 1, 1), "-~+", "ccp");
+    check((2, 1, 1), "-+~", "ccw");
+}
+
+#[test]
+fn maintenance_hides_the_verdict_and_gives_it_back() {
+    check((1, 2, 2), "+M--m", "pmmmc");
+    check((1, 2, 2), "+M-m-", "pmmpc");
+    check((1, 2, 2), "MMmm", "mmuu");
+}
+
+#[test]
+fn thresholds_that_contradict_each_other_are_refused() {
+    let n = |n| NonZeroU32::new(n).unwrap();
+    let error = Thresholds::new(n(1), n(4), n(3)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "failures_before_warning (4) is higher than failures_before_critical (3)"
+    );
+}
+
+#[test]
+fn the_worst_of_none_is_passing_and_maintenance_is_worse_than_critical() {
+    use Status::{Critical, Maintenance, Passing, Unknown, Warning};
+    assert_eq!(worst([]), Passing);
+    assert_eq!(worst([Passing, Warning]), Warning);
+    assert_eq!(worst([Warning, Unknown, Passing]), Unknown);
+    assert_eq!(worst([Critical, Unknown]), Critical);
+    assert_eq!(worst([Critical, Maintenance]), Maintenance);
+}
+
+/// Every verdict and streak a machine can be in, one step each: the whole transition table for
+/// thresholds of two successes, two failures to warning, three to critical.
+#[test]
+fn the_transition_table() {
+    use Verdict::{Critical, Passing, Unknown, Warning};
+    let levels = thresholds(2, 2, 3);
+    #[rustfmt::skip]
+    let table = [
+        // verdict, streak before              success   warning   failure
+        (Unknown,  Streak::None,               Unknown,  Unknown,  Unknown),
+        (Unknown,  Streak::Successes(1),       Passing,  Warning,  Unknown),
+        (Unknown,  Streak::Failures(1),        Unknown,  Unknown,  Warning),
+        (Unknown,  Streak::Failures(2),        Unknown,  Unknown,  Critical),
+        (Passing,  Streak::None,               Passing,  Passing,  Passing),
+        (Passing,  Streak::Successes(2),       Passing,  Warning,  Passing),
+        (Passing,  Streak::Failures(1),        Passing,  Passing,  Warning),
+        (Passing,  Streak::Failures(2),        Passing,  Passing,  Critical),
+        (Warning,  Streak::None,               Warning,  Warning,  Warning),
+        (Warning,  Streak::Successes(1),       Passing,  Warning,  Warning),
+        (Warning,  Streak::Failures(1),        Warning,  Warning,  Warning),
+        (Warning,  Streak::Failures(2),        Warning,  Warning,  Critical),
+        (Critical, Streak::None,               Critical, Critical, Critical),
+        (Critical, Streak::Successes(1),       Passing,  Warning,  Critical),
+        (Critical, Streak::Failures(1),        Critical, Critical, Critical),
+        (Critical, Streak::Failures(2),        Critical, Critical, Critical),
+        (Critical, Streak::Failures(u32::MAX), Critical, Critical, Critical),
+    ];
+    for (verdict, streak, success, warning, failure) in table {
+        for (outcome, expected) in [
+            (Outcome::Success, success),
+            (Outcome::Warning(Reason::Status), warning),
+            (Outcome::Failure(Reason::Dns), failure),
+        ] {
+            for maintenance in [Maintenance::Off, Maintenance::On] {
+                let mut machine = Machine::restore(verdict, streak, maintenance);
+                machine.observe(&levels, outcome);
+                assert_eq!(machine.verdict(), expected, "{verdict:?} {streak:?} {outcome:?}");
+            }
+        }
+    }
+}
+
+/// The rule restated as arithmetic over the whole history, the slow way.
+fn reference(levels: (u32, u32, u32), history: &[Outcome]) -> Verdict {
+    let mut verdict = Verdict::Unknown;
+    for end in 1..=history.len() {
+        let answered = |outcome: &&Outcome| !matches!(outcome, Outcome::Failure(_));
+        let past = || history[..end].iter().rev();
+        let successes = u32::try_from(past().take_while(answered).count()).unwrap();
+        let failures = u32::try_from(past().take_while(|o| !answered(o)).count()).unwrap();
+        if successes >= levels.0 {
+            let plain = history[end - 1] == Outcome::Success;
+            verdict = if plain { Verdict::Passing } else { Verdict::Warning };
+        } else if failures >= levels.2 {
+            verdict = Verdict::Critical;
+        } else if failures >= levels.1 && verdict != Verdict::Critical {
+            verdict = Verdict::Warning;
+        }
+    }
+    verdict
+}
+
+fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
+    let one = prop_oneof![
+        3 => Just(Outcome::Success),
+        1 => Just(Outcome::Warning(Reason::Status)),
+        3 => Just(Outcome::Failure(Reason::TimeoutResponse)),
+    ];
+    prop::collection::vec(one, 0..60)
+}
+
+fn levels() -> impl Strategy<Value = (u32, u32, u32)> {
+    (1..4u32, 1..5u32, 0..3u32)
+        .prop_map(|(passing, warning, more)| (passing, warning, warning + more))
+}
+
+proptest! {
+    #[test]
+    fn the_machine_agrees_with_the_reference(history in outcomes(), levels in levels()) {
+        let mut machine = Machine::default();
+        for outcome in &history {
+            machine.observe(&thresholds(levels.0, levels.1, levels.2), *outcome);
+        }
+        prop_assert_eq!(machine.verdict(), reference(levels, &history));
+    }
+
+    #[test]
+    fn never_critical_with_fewer_failures_in_a_row_than_the_threshold(
+        history in outcomes(),
+        levels in levels(),
+    ) {
+        let mut machine = Machine::default();
+        let mut row = 0;
+        for outcome in history {
+            row = if matches!(outcome, Outcome::Failure(_)) { row + 1 } else { 0 };
+            let change = machine.observe(&thresholds(levels.0, levels.1, levels.2), outcome);
+            if change.is_some_and(|change| change.to == Status::Critical) {
+                prop_assert_eq!(row, levels.2);
+            }
+        }
+    }
+
+    #[test]
+    fn maintenance_changes_nothing_but_what_is_shown(
+        history in outcomes(),
+        levels in levels(),
+        toggles in prop::collection::vec(any::<bool>(), 60),
+    ) {
+        let levels = thresholds(levels.0, levels.1, levels.2);
+        let (mut plain, mut toggled) = (Machine::default(), Machine::default());
+        for (outcome, on) in history.into_iter().zip(toggles) {
+            toggled.maintain(if on { Maintenance::On } else { Maintenance::Off });
+            plain.observe(&levels, outcome);
+            toggled.observe(&levels, outcome);
+        }
+        toggled.maintain(Maintenance::Off);
+        prop_assert_eq!(plain, toggled);
+    }
+}

@@ -1,0 +1,167 @@
+//! The last transitions with their evidence: a ring to look back, a broadcast to look on.
+//!
+//! The ring has a bound; when it is full the oldest event goes. A subscriber that is too slow for
+//! the broadcast is told how many it missed ([`Missed`]) and goes on with the oldest still there.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::broadcast;
+
+use crate::model::Transition;
+
+/// How many events a subscriber may lag behind before it misses some.
+const SUBSCRIBER_DEPTH: usize = 1024;
+
+/// A transition with its place in this process's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// 1 for the first transition since the daemon started, then one more each.
+    pub sequence: u64,
+    /// What changed.
+    pub transition: Transition,
+}
+
+/// So many events were missed by a slow subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed(pub u64);
+
+/// The log of transitions. Cloning gives another handle on the same log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    ring: Arc<Mutex<Ring>>,
+    broadcast: broadcast::Sender<Arc<Event>>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    events: VecDeque<Arc<Event>>,
+    capacity: usize,
+    last: u64,
+}
+
+/// What follows in the log from some point on.
+#[derive(Debug)]
+pub struct Subscription {
+    receiver: broadcast::Receiver<Arc<Event>>,
+}
+
+impl Log {
+    /// A log that remembers the last `capacity` events.
+    pub fn new(capacity: usize) -> Self {
+        let ring = Ring { events: VecDeque::new(), capacity, last: 0 };
+        Self {
+            ring: Arc::new(Mutex::new(ring)),
+            broadcast: broadcast::Sender::new(SUBSCRIBER_DEPTH),
+        }
+    }
+
+    /// Writes a transition down and tells the subscribers.
+    pub fn push(&self, transition: Transition) {
+        let mut ring = self.lock();
+        ring.last += 1;
+        let event = Arc::new(Event { sequence: ring.last, transition });
+        if ring.events.len() >= ring.capacity {
+            ring.events.pop_front();
+        }
+        if ring.capacity > 0 {
+            ring.events.push_back(Arc::clone(&event));
+        }
+        // Sent under the lock, so that subscribers see the order of the ring. Nobody listening is
+        // no fault.
+        drop(self.broadcast.send(event));
+    }
+
+    /// The sequence of the last event; zero before the first.
+    pub fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// The events remembered with a sequence above `after`, oldest first.
+    pub fn after(&self, after: u64) -> Vec<Arc<Event>> {
+        self.lock().events.iter().filter(|event| event.sequence > after).cloned().collect()
+    }
+
+    /// The events remembered with a sequence above `after`, and all that will follow them: none
+    /// is missed or told twice between the two.
+    pub fn follow(&self, after: u64) -> (Vec<Arc<Event>>, Subscription) {
+        let ring = self.lock();
+        let receiver = self.broadcast.subscribe();
+        let past = ring.events.iter().filter(|event| event.sequence > after).cloned().collect();
+        (past, Subscription { receiver })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscription {
+    /// The next event, or how many were missed; nothing once the log is gone.
+    pub async fn next(&mut self) -> Option<Result<Arc<Event>, Missed>> {
+        match self.receiver.recv().await {
+            Ok(event) => Some(Ok(event)),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(Err(Missed(count))),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        model::{Cause, CheckKey, Status},
+    };
+
+    fn transition(instance: &str) -> Transition {
+        Transition {
+            service: "web".parse().unwrap(),
+            key: CheckKey { instance: instance.parse().unwrap(), check: "http".parse().unwrap() },
+            from: Status::Passing,
+            to: Status::Critical,
+            at: Timestamp::from_seconds(1),
+            cause: Cause::Operator { reason: "test".into() },
+        }
+    }
+
+    fn sequences(events: &[Arc<Event>]) -> Vec<u64> {
+        events.iter().map(|event| event.sequence).collect()
+    }
+
+    #[test]
+    fn the_ring_forgets_the_oldest() {
+        let log = Log::new(2);
+        for id in ["a", "b", "c"] {
+            log.push(transition(id));
+        }
+        assert_eq!(sequences(&log.after(0)), [2, 3]);
+        assert_eq!(sequences(&log.after(2)), [3]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_misses_nothing_and_sees_nothing_twice() {
+        let log = Log::new(10);
+        log.push(transition("a"));
+        let (past, mut coming) = log.follow(0);
+        log.push(transition("b"));
+        assert_eq!(sequences(&past), [1]);
+        assert_eq!(coming.next().await.unwrap().unwrap().sequence, 2);
+        drop(log);
+        assert!(coming.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_slow_follower_is_told_how_many_it_missed() {
+        let log = Log::new(1);
+        let (_, mut coming) = log.follow(0);
+        for _ in 0..SUBSCRIBER_DEPTH + 5 {
+            log.push(transition("a"));
+        }
+        assert_eq!(coming.next().await.unwrap(), Err(Missed(5)));
+        assert_eq!(coming.next().await.unwrap().unwrap().sequence, 6);
+    }
+}

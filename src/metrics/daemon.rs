@@ -1,0 +1,234 @@
+//! What the daemon counts of itself, through the `prometheus` crate.
+//!
+//! No global recorder: one [`Daemon`] is made when the daemon is put together and handed to whom
+//! it concerns. Known label values are initialised to zero so that rates exist from the start.
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, core::Collector,
+};
+
+use crate::model::{Protocol, Status};
+
+use super::{
+    catalogue::{self, Family},
+    process,
+    text::Writer,
+};
+
+const LAG_BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+const HTTP_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Why a run did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skip {
+    /// The run before is still under way.
+    Overrun,
+    /// Too many probes are under way.
+    Saturated,
+    /// Too many probes are under way to the host.
+    Destination,
+    /// Its time had passed when we got to it.
+    Late,
+    /// The daemon is stopping.
+    Shutdown,
+}
+
+impl Skip {
+    const ALL: [Self; 5] =
+        [Self::Overrun, Self::Saturated, Self::Destination, Self::Late, Self::Shutdown];
+
+    /// The word of the metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overrun => "overrun",
+            Self::Saturated => "saturated",
+            Self::Destination => "destination",
+            Self::Late => "late",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The daemon's own metrics. Cloning gives another handle on the same numbers.
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    registry: Registry,
+    /// How late probes started, in seconds.
+    pub lag: Histogram,
+    skipped: [IntCounter; Skip::ALL.len()],
+    in_flight: [IntGauge; Protocol::COUNT],
+    transitions: IntCounterVec,
+    /// Checks that wait for their next run.
+    pub queue_length: IntGauge,
+    /// The limit on probes under way.
+    pub in_flight_limit: IntGauge,
+    /// Probes ended by a panic.
+    pub panics: IntCounter,
+    /// Readings of sources, by source and result.
+    pub discovery_refreshes: IntCounterVec,
+    /// When a source was read last without a fault, by source; Unix seconds.
+    pub discovery_last_success: GaugeVec,
+    /// Instances registered, deregistered and expired.
+    pub registrations: IntCounterVec,
+    /// 1 if the last reading of the configuration was taken over, else 0.
+    pub reload_successful: IntGauge,
+    /// When it was; Unix seconds.
+    pub reload_time: Gauge,
+    /// Savings of the state, by result.
+    pub state_saves: IntCounterVec,
+    /// Requests by route, method and code.
+    pub http_requests: IntCounterVec,
+    /// Time to the head of the answer by route, in seconds.
+    pub http_duration: HistogramVec,
+    /// Series left out, by family.
+    pub series_dropped: IntCounterVec,
+}
+
+fn opts(family: &Family) -> Opts {
+    Opts::new(family.name, family.help)
+}
+
+fn buckets(family: &Family, bounds: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(family.name, family.help).buckets(bounds.to_vec())
+}
+
+/// Registers what was made from the catalogue.
+fn add<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let collector = made?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counters(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
+    add(registry, IntCounterVec::new(opts(family), family.labels))
+}
+
+impl Daemon {
+    /// All families at zero.
+    ///
+    /// # Panics
+    /// If the catalogue holds a name twice or an impossible one, which its tests rule out.
+    #[expect(clippy::new_without_default, reason = "this is a registration, not a neutral value")]
+    pub fn new() -> Self {
+        Self::try_new(Registry::new()).expect("the catalogue's names are valid and unique")
+    }
+
+    fn try_new(registry: Registry) -> prometheus::Result<Self> {
+        let r = &registry;
+        let gauge = |family| add(r, IntGauge::with_opts(opts(family)));
+        let skipped = counters(r, &catalogue::SCHEDULER_SKIPPED)?;
+        let flying = &catalogue::PROBES_IN_FLIGHT;
+        let flying = add(r, IntGaugeVec::new(opts(flying), flying.labels))?;
+        let limit = &catalogue::PROBES_IN_FLIGHT_LIMIT;
+        let limit = add(r, IntGaugeVec::new(opts(limit), limit.labels))?;
+        let last = &catalogue::DISCOVERY_LAST_SUCCESS;
+        let http = &catalogue::HTTP_DURATION;
+        let build = &catalogue::BUILD_INFO;
+        add(r, IntGaugeVec::new(opts(build), build.labels))?
+            .with_label_values(&crate::build::LABELS)
+            .set(1);
+        let made = Self {
+            lag: add(r, Histogram::with_opts(buckets(&catalogue::SCHEDULER_LAG, &LAG_BUCKETS)))?,
+            skipped: Skip::ALL.map(|skip| skipped.with_label_values(&[skip.as_str()])),
+            in_flight: std::array::from_fn(|index| {
+                flying.with_label_values(&[Protocol::ALL[index].as_str()])
+            }),
+            transitions: counters(r, &catalogue::EVENTS)?,
+            queue_length: gauge(&catalogue::SCHEDULER_QUEUE)?,
+            in_flight_limit: limit.with_label_values(&["any"]),
+            panics: add(r, IntCounter::with_opts(opts(&catalogue::PROBE_PANICS)))?,
+            discovery_refreshes: counters(r, &catalogue::DISCOVERY_REFRESHES)?,
+            discovery_last_success: add(r, GaugeVec::new(opts(last), last.labels))?,
+            registrations: counters(r, &catalogue::REGISTRATIONS)?,
+            reload_successful: gauge(&catalogue::CONFIG_RELOAD_SUCCESSFUL)?,
+            reload_time: add(r, Gauge::with_opts(opts(&catalogue::CONFIG_RELOAD_TIME)))?,
+            state_saves: counters(r, &catalogue::STATE_SAVES)?,
+            http_requests: counters(r, &catalogue::HTTP_REQUESTS)?,
+            http_duration: add(r, HistogramVec::new(buckets(http, &HTTP_BUCKETS), http.labels))?,
+            series_dropped: counters(r, &catalogue::SERIES_DROPPED)?,
+            registry,
+        };
+        made.initialise();
+        Ok(made)
+    }
+
+    /// Lets every label value known beforehand exist.
+    fn initialise(&self) {
+        for action in ["register", "deregister", "expire"] {
+            self.registrations.with_label_values(&[action]);
+        }
+        for result in ["success", "failure"] {
+            self.state_saves.with_label_values(&[result]);
+            self.discovery_refreshes.with_label_values(&["config", result]);
+        }
+        for family in catalogue::ALL.iter().filter(|f| f.class != catalogue::Class::Process) {
+            self.series_dropped.with_label_values(&[family.name]);
+        }
+        for from in Status::ALL {
+            for to in Status::ALL.iter().filter(|to| *to != from) {
+                self.transitions.with_label_values(&[from.as_str(), to.as_str()]);
+            }
+        }
+    }
+
+    /// Counts a run that did not start.
+    pub fn skip(&self, skip: Skip) {
+        self.skipped[skip as usize].inc();
+    }
+
+    /// Runs of this kind that did not start so far.
+    pub fn skipped(&self, skip: Skip) -> u64 {
+        self.skipped[skip as usize].get()
+    }
+
+    /// The number of probes of a protocol that are under way.
+    pub fn in_flight(&self, protocol: Protocol) -> &IntGauge {
+        &self.in_flight[protocol.index()]
+    }
+
+    /// Counts a change of status.
+    pub fn transition(&self, from: Status, to: Status) {
+        self.transitions.with_label_values(&[from.as_str(), to.as_str()]).inc();
+    }
+
+    /// Writes all of it, and what the kernel says of this process.
+    pub fn write(&self, writer: &mut Writer) {
+        writer.gathered(&self.registry.gather());
+        process::write(writer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_label_value_is_there_from_the_start() {
+        let daemon = Daemon::new();
+        daemon.skip(Skip::Late);
+        let mut writer = Writer::default();
+        daemon.write(&mut writer);
+        let text = writer.take();
+        for line in [
+            "rollcall_scheduler_skipped_runs_total{reason=\"late\"} 1\n",
+            "rollcall_scheduler_skipped_runs_total{reason=\"overrun\"} 0\n",
+            "rollcall_probes_in_flight{protocol=\"grpc\"} 0\n",
+            "rollcall_registrations_total{action=\"expire\"} 0\n",
+            "rollcall_transitions_total{from=\"passing\",to=\"critical\"} 0\n",
+            "rollcall_scheduler_lag_seconds_bucket{le=\"1.0\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn skips_are_indexed_by_their_position() {
+        for (index, skip) in Skip::ALL.iter().enumerate() {
+            assert_eq!(*skip as usize, index);
+        }
+    }
+}

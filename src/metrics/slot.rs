@@ -1,0 +1,445 @@
+//! The flat slots that probes write into.
+//!
+//! A slot has one writer at a time, the prober thread its check is dealt to, and any number of
+//! readers. Every field is an atomic of its own, written and read relaxed: a reader may see the
+//! counters of one probe and the duration of the one before, which no consumer of metrics minds,
+//! and a probe costs a dozen plain stores.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::Timestamp,
+    judge::{Machine, Streak, Verdict},
+    model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status},
+};
+
+/// Upper bounds of the duration histogram, in seconds; the last bucket, to infinity, is implied.
+/// They are those of the metric catalogue: one at each usual latency objective, the last finite
+/// one above any usual timeout.
+pub const DURATION_BUCKETS: [f64; 12] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const BOUNDS_NANOS: [u64; 12] = [
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+];
+
+/// Most distinct HTTP status codes counted one by one for a check; further ones are counted as
+/// code 0, shown as `other`.
+const MAX_CODES: usize = 20;
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What is known of one check, without its identity.
+#[derive(Debug, Default)]
+pub struct Slot {
+    probes: AtomicU64,
+    failures: AtomicU64,
+    last_started: AtomicI64,
+    last_nanos: AtomicU64,
+    changed: AtomicI64,
+    certificate_expiry: AtomicI64,
+    changes: AtomicU32,
+    successes: AtomicU32,
+    consecutive_failures: AtomicU32,
+    answer: AtomicU32,
+    status: AtomicU8,
+    verdict: AtomicU8,
+    outcome: AtomicU8,
+    detail: Mutex<Option<Box<str>>>,
+}
+
+/// A reading of a [`Slot`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Finished probes.
+    pub probes: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// When the last probe started; nothing before the first.
+    pub last_started: Option<Timestamp>,
+    /// How long the last probe took.
+    pub last_duration: Duration,
+    /// What the last probe found.
+    pub last_outcome: Option<Outcome>,
+    /// The target's own code in the last answer.
+    pub answer: Answer,
+    /// What was wrong at the last probe, for people.
+    pub detail: Option<Box<str>>,
+    /// The status.
+    pub status: Status,
+    /// What the probes alone say.
+    pub verdict: Verdict,
+    /// Since when; nothing while it has never changed.
+    pub changed: Option<Timestamp>,
+    /// How often it has changed.
+    pub changes: u32,
+    /// The latest results that point the same way.
+    pub streak: Streak,
+    /// When the certificate presented last expires.
+    pub certificate_expiry: Option<Timestamp>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Slot::default().read()
+    }
+}
+
+/// Zero stands for "never": the epoch itself is no moment a probe can have run at.
+fn moment(millis: i64) -> Option<Timestamp> {
+    (millis != 0).then(|| Timestamp::from_millis(millis))
+}
+
+fn millis(moment: Option<Timestamp>) -> i64 {
+    moment.map_or(0, Timestamp::millis)
+}
+
+impl Slot {
+    /// A slot that goes on from an earlier reading.
+    pub fn resume(facts: &Facts) -> Self {
+        let slot = Self::default();
+        slot.overwrite(facts);
+        slot
+    }
+
+    /// Puts a whole reading down.
+    pub fn overwrite(&self, facts: &Facts) {
+        self.probes.store(facts.probes, Relaxed);
+        self.failures.store(facts.failures, Relaxed);
+        self.last_started.store(millis(facts.last_started), Relaxed);
+        self.last_nanos.store(nanos(facts.last_duration), Relaxed);
+        self.changed.store(millis(facts.changed), Relaxed);
+        self.changes.store(facts.changes, Relaxed);
+        self.certificate_expiry.store(millis(facts.certificate_expiry), Relaxed);
+        self.answer.store(encode_answer(facts.answer), Relaxed);
+        self.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
+        self.set_detail(facts.detail.clone());
+        self.status.store(facts.status as u8, Relaxed);
+        self.verdict.store(facts.verdict as u8, Relaxed);
+        self.set_streak(facts.streak);
+    }
+
+    /// Takes in a finished probe.
+    pub fn record(&self, observation: &Observation) {
+        let failed = matches!(observation.outcome, Outcome::Failure(_));
+        // One writer: a load and a store are cheaper than an atomic addition and as right.
+        self.probes.store(self.probes.load(Relaxed) + 1, Relaxed);
+        self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
+        self.last_started.store(observation.started.millis(), Relaxed);
+        self.last_nanos.store(nanos(observation.duration), Relaxed);
+        self.answer.store(encode_answer(observation.answer), Relaxed);
+        if observation.certificate_expiry.is_some() {
+            self.certificate_expiry.store(millis(observation.certificate_expiry), Relaxed);
+        }
+        let before = self.outcome.swap(encode_outcome(Some(observation.outcome)), Relaxed);
+        // The lock is taken only when there is a text to put down or to wipe away.
+        if observation.detail.is_some() || before != encode_outcome(Some(Outcome::Success)) {
+            self.set_detail(observation.detail.clone());
+        }
+    }
+
+    /// Puts down what the judge made of it.
+    pub fn judged(&self, machine: &Machine) {
+        self.status.store(machine.status() as u8, Relaxed);
+        self.verdict.store(machine.verdict() as u8, Relaxed);
+        self.set_streak(machine.streak());
+    }
+
+    fn set_streak(&self, streak: Streak) {
+        let (successes, failures) = match streak {
+            Streak::None => (0, 0),
+            Streak::Successes(n) => (n, 0),
+            Streak::Failures(n) => (0, n),
+        };
+        self.successes.store(successes, Relaxed);
+        self.consecutive_failures.store(failures, Relaxed);
+    }
+
+    /// Puts down that the status changed.
+    pub fn changed(&self, at: Timestamp) {
+        self.changed.store(at.millis(), Relaxed);
+        self.changes.store(self.changes.load(Relaxed).saturating_add(1), Relaxed);
+    }
+
+    /// The status alone.
+    pub fn status(&self) -> Status {
+        Status::from_index(usize::from(self.status.load(Relaxed))).unwrap_or(Status::Unknown)
+    }
+
+    /// Everything.
+    pub fn read(&self) -> Facts {
+        Facts {
+            detail: self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            ..self.read_numbers()
+        }
+    }
+
+    /// Everything but the text: takes no lock and allocates nothing.
+    pub fn read_numbers(&self) -> Facts {
+        let streak = match (self.successes.load(Relaxed), self.consecutive_failures.load(Relaxed)) {
+            (0, 0) => Streak::None,
+            (n, 0) => Streak::Successes(n),
+            (_, n) => Streak::Failures(n),
+        };
+        Facts {
+            probes: self.probes.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            last_started: moment(self.last_started.load(Relaxed)),
+            last_duration: Duration::from_nanos(self.last_nanos.load(Relaxed)),
+            last_outcome: decode_outcome(self.outcome.load(Relaxed)),
+            answer: decode_answer(self.answer.load(Relaxed)),
+            detail: None,
+            status: self.status(),
+            verdict: Verdict::from_index(usize::from(self.verdict.load(Relaxed)))
+                .unwrap_or_default(),
+            changed: moment(self.changed.load(Relaxed)),
+            changes: self.changes.load(Relaxed),
+            streak,
+            certificate_expiry: moment(self.certificate_expiry.load(Relaxed)),
+        }
+    }
+
+    fn set_detail(&self, detail: Option<Box<str>>) {
+        *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = detail;
+    }
+}
+
+const WARNING_BASE: u8 = 2;
+const FAILURE_BASE: u8 = 128;
+
+fn encode_outcome(outcome: Option<Outcome>) -> u8 {
+    match outcome {
+        None => 0,
+        Some(Outcome::Success) => 1,
+        Some(Outcome::Warning(reason)) => WARNING_BASE + reason as u8,
+        Some(Outcome::Failure(reason)) => FAILURE_BASE + reason as u8,
+    }
+}
+
+fn decode_outcome(code: u8) -> Option<Outcome> {
+    let reason = |base: u8| Reason::from_index(usize::from(code - base));
+    match code {
+        0 => None,
+        1 => Some(Outcome::Success),
+        WARNING_BASE..FAILURE_BASE => reason(WARNING_BASE).map(Outcome::Warning),
+        FAILURE_BASE..=u8::MAX => reason(FAILURE_BASE).map(Outcome::Failure),
+    }
+}
+
+const GRPC_BASE: u32 = 1 << 16;
+
+fn encode_answer(answer: Answer) -> u32 {
+    match answer {
+        Answer::None => 0,
+        Answer::Http(code) => u32::from(code),
+        Answer::Grpc(serving) => GRPC_BASE + serving as u32,
+    }
+}
+
+fn decode_answer(code: u32) -> Answer {
+    match u16::try_from(code) {
+        Ok(0) => Answer::None,
+        Ok(code) => Answer::Http(code),
+        Err(_) => {
+            Serving::from_index((code - GRPC_BASE) as usize).map_or(Answer::None, Answer::Grpc)
+        }
+    }
+}
+
+/// What is counted for a check definition, over all its instances.
+#[derive(Debug, Default)]
+pub struct ClassSlot {
+    buckets: [AtomicU64; DURATION_BUCKETS.len() + 1],
+    total_nanos: AtomicU64,
+    reasons: [AtomicU64; Reason::COUNT],
+    phases: [AtomicU64; Phase::COUNT],
+    codes: [(AtomicU16, AtomicU64); MAX_CODES],
+    other_codes: AtomicU64,
+    serving: [AtomicU64; Serving::COUNT],
+}
+
+/// A reading of a [`ClassSlot`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassTotals {
+    /// Probes by duration: how many fell into each bucket, not cumulated; the last is infinity's.
+    pub buckets: [u64; DURATION_BUCKETS.len() + 1],
+    /// The time of all probes together.
+    pub total: Duration,
+    /// Failures by [`Reason::index`].
+    pub reasons: [u64; Reason::COUNT],
+    /// Time by [`Phase::index`].
+    pub phases: [Duration; Phase::COUNT],
+    /// Answers by HTTP status code, in order; 0 stands for those beyond the first distinct twenty.
+    pub codes: Vec<(u16, u64)>,
+    /// Answers by [`Serving::index`].
+    pub serving: [u64; Serving::COUNT],
+}
+
+impl ClassSlot {
+    /// Takes in a finished probe.
+    pub fn record(&self, observation: &Observation) {
+        let took = nanos(observation.duration);
+        self.buckets[BOUNDS_NANOS.partition_point(|bound| *bound < took)].fetch_add(1, Relaxed);
+        self.total_nanos.fetch_add(took, Relaxed);
+        if let Outcome::Failure(reason) = observation.outcome {
+            self.reasons[reason.index()].fetch_add(1, Relaxed);
+        }
+        for phase in Phase::ALL {
+            let spent = nanos(observation.phases.get(*phase));
+            if spent > 0 {
+                self.phases[phase.index()].fetch_add(spent, Relaxed);
+            }
+        }
+        match observation.answer {
+            Answer::None => {}
+            Answer::Http(code) => self.count_code(code),
+            Answer::Grpc(serving) => {
+                self.serving[serving.index()].fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn count_code(&self, code: u16) {
+        for (slot, count) in &self.codes {
+            let held = match slot.compare_exchange(0, code, Relaxed, Relaxed) {
+                Ok(_) => code,
+                Err(held) => held,
+            };
+            if held == code {
+                count.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+        self.other_codes.fetch_add(1, Relaxed);
+    }
+
+    /// Everything.
+    pub fn read(&self) -> ClassTotals {
+        let mut codes: Vec<(u16, u64)> = self
+            .codes
+            .iter()
+            .map(|(code, count)| (code.load(Relaxed), count.load(Relaxed)))
+            .chain([(0, self.other_codes.load(Relaxed))])
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        codes.sort_unstable();
+        ClassTotals {
+            buckets: self.buckets.each_ref().map(|n| n.load(Relaxed)),
+            total: Duration::from_nanos(self.total_nanos.load(Relaxed)),
+            reasons: self.reasons.each_ref().map(|n| n.load(Relaxed)),
+            phases: self.phases.each_ref().map(|n| Duration::from_nanos(n.load(Relaxed))),
+            codes,
+            serving: self.serving.each_ref().map(|n| n.load(Relaxed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{judge::Maintenance, model::Phases};
+
+    fn observation(outcome: Outcome, millis: u64) -> Observation {
+        Observation {
+            started: Timestamp::from_seconds(100),
+            duration: Duration::from_millis(millis),
+            outcome,
+            phases: Phases::default(),
+            answer: Answer::Http(200),
+            peer: None,
+            certificate_expiry: None,
+            detail: outcome.reason().map(|reason| reason.as_str().into()),
+        }
+    }
+
+    #[test]
+    fn a_slot_resumed_from_a_reading_reads_the_same() {
+        let slot = Slot::default();
+        slot.record(&observation(Outcome::Failure(Reason::TlsName), 7));
+        slot.judged(&Machine::restore(Verdict::Critical, Streak::Failures(3), Maintenance::Off));
+        slot.changed(Timestamp::from_seconds(101));
+        let facts = slot.read();
+        assert_eq!(facts.failures, 1);
+        assert_eq!(facts.last_outcome, Some(Outcome::Failure(Reason::TlsName)));
+        assert_eq!(facts.streak, Streak::Failures(3));
+        assert_eq!(Slot::resume(&facts).read(), facts);
+    }
+
+    #[test]
+    fn the_text_of_a_failure_goes_with_the_next_success() {
+        let slot = Slot::default();
+        slot.record(&observation(Outcome::Failure(Reason::Status), 1));
+        assert_eq!(slot.read().detail.as_deref(), Some("status"));
+        slot.record(&observation(Outcome::Success, 1));
+        assert_eq!(slot.read().detail, None);
+    }
+
+    #[test]
+    fn every_outcome_and_answer_survives_its_encoding() {
+        let outcomes = Reason::ALL
+            .iter()
+            .flat_map(|r| [Outcome::Warning(*r), Outcome::Failure(*r)])
+            .chain([Outcome::Success]);
+        for outcome in outcomes {
+            assert_eq!(decode_outcome(encode_outcome(Some(outcome))), Some(outcome));
+        }
+        let answers = Serving::ALL.iter().map(|s| Answer::Grpc(*s)).chain([
+            Answer::None,
+            Answer::Http(1),
+            Answer::Http(599),
+            Answer::Http(u16::MAX),
+        ]);
+        for answer in answers {
+            assert_eq!(decode_answer(encode_answer(answer)), answer);
+        }
+    }
+
+    #[test]
+    fn durations_fall_into_their_buckets_with_bounds_inclusive() {
+        let class = ClassSlot::default();
+        for millis in [0, 5, 6, 30_000, 30_001] {
+            class.record(&observation(Outcome::Success, millis));
+        }
+        let totals = class.read();
+        assert_eq!(totals.buckets[0], 2);
+        assert_eq!(totals.buckets[1], 1);
+        assert_eq!(totals.buckets[11], 1);
+        assert_eq!(totals.buckets[12], 1);
+        assert_eq!(totals.total, Duration::from_millis(60_012));
+        assert_eq!(totals.codes, [(200, 5)]);
+        for (seconds, bound) in DURATION_BUCKETS.iter().zip(BOUNDS_NANOS) {
+            assert_eq!(Duration::from_secs_f64(*seconds), Duration::from_nanos(bound));
+        }
+    }
+
+    #[test]
+    fn codes_beyond_the_first_twenty_are_counted_together() {
+        let class = ClassSlot::default();
+        for code in 100..130 {
+            let answer = Answer::Http(code);
+            class.record(&Observation { answer, ..observation(Outcome::Success, 1) });
+        }
+        let codes = class.read().codes;
+        assert_eq!(codes.first(), Some(&(0, 10)));
+        assert_eq!(codes.len(), 21);
+    }
+}

@@ -1,0 +1,96 @@
+//! What happens to an observation: it is counted, judged, and told.
+//!
+//! Called by the prober threads, once per finished probe. It neither waits nor fails: counting is
+//! a few stores into the check's slots, and only a change of status, which is rare, goes to the
+//! event log and wakes those who watch.
+
+use std::sync::Arc;
+
+use tracing::{debug, info};
+
+use crate::{
+    clock,
+    event::Log,
+    judge::{Change, Machine, Maintenance},
+    metrics::Daemon,
+    model::{Cause, Observation, Outcome, Reason, Transition},
+    registry::{Check, Registry},
+};
+
+/// Takes in observations and operators' words, and tells whoever must know.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    registry: Arc<Registry>,
+    events: Log,
+    metrics: Daemon,
+}
+
+impl Monitor {
+    /// A monitor that tells these.
+    pub fn new(registry: Arc<Registry>, events: Log, metrics: Daemon) -> Self {
+        Self { registry, events, metrics }
+    }
+
+    /// Takes in a finished probe. One that failed by our own fault is counted, but says nothing
+    /// of the target and is not judged.
+    pub fn observe(&self, check: &Check, machine: &mut Machine, observation: Observation) {
+        check.slot.record(&observation);
+        check.class.slot.record(&observation);
+        debug!(
+            check = %check.key,
+            outcome = ?observation.outcome,
+            duration = ?observation.duration,
+            detail = observation.detail.as_deref(),
+            "Probe finished"
+        );
+        if observation.outcome == Outcome::Failure(Reason::Internal) {
+            return;
+        }
+        let change = machine.observe(&check.definition.thresholds, observation.outcome);
+        check.slot.judged(machine);
+        if let Some(change) = change {
+            let consecutive = machine.streak().len();
+            let observation = Box::new(observation);
+            self.tell(check, change, Cause::Probe { observation, consecutive });
+        }
+    }
+
+    /// Takes in an operator's word.
+    pub fn maintain(
+        &self,
+        check: &Check,
+        machine: &mut Machine,
+        maintenance: Maintenance,
+        reason: Arc<str>,
+    ) {
+        let change = machine.maintain(maintenance);
+        check.slot.judged(machine);
+        if let Some(change) = change {
+            self.tell(check, change, Cause::Operator { reason });
+        }
+    }
+
+    fn tell(&self, check: &Check, change: Change, cause: Cause) {
+        let at = clock::now();
+        check.slot.changed(at);
+        self.metrics.transition(change.from, change.to);
+        info!(
+            service = %check.instance.service,
+            check = %check.key,
+            from = %change.from,
+            to = %change.to,
+            reason = cause.word(),
+            detail = cause.detail(),
+            "Status changed"
+        );
+        self.events.push(Transition {
+            service: check.instance.service.clone(),
+            key: check.key.clone(),
+            from: change.from,
+            to: change.to,
+            at,
+            cause,
+        });
+        self.registry.touch();
+    }
+}
