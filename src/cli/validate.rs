@@ -24,18 +24,18 @@ const MAX_ROWS: usize = 50;
 
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The configuration file.
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub(super) file: PathBuf,
     /// Fail on warnings too.
     #[arg(long)]
-    pub strict: bool,
+    pub(super) strict: bool,
 }
 
 /// Writes problems to `err`, and what would run to `out` if the file can be used. Returns the exit
 /// code: 0, or 2 if the file cannot be used (with `strict`, if there is anything to say of it).
-pub fn run(
+pub(super) fn run(
     args: &Args,
     paint: Paint,
     out: &mut impl Write,
