@@ -8,6 +8,7 @@ use super::{Exit, show};
 use crate::{
     config::{self, Config, Loaded, Overrides},
     duration::Period,
+    model::Protocol,
     registry::Definition,
 };
 
@@ -76,8 +77,9 @@ fn summary(config: &Config) -> String {
     }
     let mut text = String::new();
     if !rows.is_empty() {
-        text.push_str(&table.trim_fmt());
-        text.push('\n');
+        for line in table.trim_fmt().lines() {
+            text.extend([line.strip_prefix(' ').unwrap_or(line), "\n"]);
+        }
     }
     if rows.len() > MAX_ROWS {
         text.extend(["and ", &(rows.len() - MAX_ROWS).to_string(), " more\n"]);
@@ -125,12 +127,16 @@ fn totals(config: &Config, rows: &[Row<'_>]) -> String {
     let services: std::collections::HashSet<_> =
         config.registrations.iter().map(|r| &r.instance.service).collect();
     let checks: u32 = rows.iter().map(|row| row.instances).sum();
-    let rate: f64 = rows
-        .iter()
-        .map(|row| f64::from(row.instances) / row.definition.schedule.interval.as_secs_f64())
-        .sum();
+    let rate = |rows: &mut dyn Iterator<Item = &Row<'_>>| {
+        rows.map(|row| f64::from(row.instances) / row.definition.schedule.interval.as_secs_f64())
+            .fold(0.0, |sum, rate| sum + rate)
+    };
+    let probes = rate(&mut rows.iter());
+    // gRPC keeps its connections.
+    let connects = |row: &&Row<'_>| row.definition.probe.protocol() != Protocol::Grpc;
+    let connections = rate(&mut rows.iter().filter(connects));
     format!(
-        "{} services, {} instances, {checks} checks: {rate:.1} probes and as many connections a second\n",
+        "{} services, {} instances, {checks} checks: {probes:.1} probes and {connections:.1} new connections a second\n",
         services.len(),
         config.registrations.len(),
     )
