@@ -8,6 +8,7 @@
 pub mod diagnostic;
 pub mod reference;
 pub mod scalar;
+pub mod schema;
 pub mod tree;
 
 pub mod check;
@@ -28,7 +29,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
-    check::Check,
+    check::{Check, CheckDefaults},
     diagnostic::{Place, Problem, Report, Severity, Source},
     read::{Dialect, Reader},
     service::{Roll, Service},
@@ -70,7 +71,8 @@ pub struct File {
     /// and `**` match, relative to this file's folder.
     pub service_files: Vec<String>,
     /// What all checks below have in common: any key of a check but `id`, `name`, `notes` and the
-    /// protocol. Checks read from `service_files` do not take it.
+    /// protocol. Checks read from `service_files` do not take it. Default: none.
+    #[schemars(with = "CheckDefaults")]
     pub check_defaults: Option<Check>,
     /// The services, their instances and their checks.
     pub services: Vec<Service>,
@@ -188,11 +190,6 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Reject
         }
         Some(_) | None => Err(Rejected { problems: report }),
     }
-}
-
-/// The JSON Schema (draft 2020-12) of [`File`], for editors.
-pub fn schema() -> schemars::Schema {
-    schemars::schema_for!(File)
 }
 
 /// Reads a file; says why if it cannot be.
@@ -323,26 +320,37 @@ fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides)
         && let Err(error) = name.parse::<model::InstanceId>()
     {
         let problem = Problem::error(format!("this node name cannot be used: {error}"));
-        setting("node_name", "", overrides.node_name.is_some()).blame(reader, problem, "is given");
+        setting("node_name", "", overrides.node_name.is_some()).blame(
+            reader,
+            problem,
+            &format!("{name:?} is given"),
+        );
     }
     let filter = overrides.log_filter.as_ref().unwrap_or(&file.log.filter);
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(filter) {
         let problem = Problem::error(format!("this log filter cannot be read: {error}"))
             .help("write a level, such as `info`, or `rollcall=debug,info`");
-        setting("log", "filter", overrides.log_filter.is_some()).blame(reader, problem, "is given");
+        setting("log", "filter", overrides.log_filter.is_some()).blame(
+            reader,
+            problem,
+            &format!("{filter:?} is given"),
+        );
     }
     let tick = file.scheduler.tick.get();
     if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick) {
         let problem = Problem::error("`tick` must be between 1ms and 100ms");
-        setting("scheduler", "tick", false).blame(reader, problem, "is given");
+        let label = format!("{} is given", file.scheduler.tick);
+        setting("scheduler", "tick", false).blame(reader, problem, &label);
     }
     if file.scheduler.threads.get() > 256 {
         let problem = Problem::error("`threads` must not be above 256");
-        setting("scheduler", "threads", false).blame(reader, problem, "is given");
+        let label = format!("{} are given", file.scheduler.threads);
+        setting("scheduler", "threads", false).blame(reader, problem, &label);
     }
     if file.event_history > 1_000_000 {
         let problem = Problem::error("`event_history` must not be above 1,000,000");
-        setting("event_history", "", false).blame(reader, problem, "is given");
+        let label = format!("{} are given", file.event_history);
+        setting("event_history", "", false).blame(reader, problem, &label);
     }
     if !file.alertmanagers.is_empty() {
         let problem = Problem::error("alerts cannot be pushed to Alertmanagers yet")

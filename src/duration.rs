@@ -178,7 +178,8 @@ impl JsonSchema for Period {
         json_schema!({
             "type": "string",
             "description": "A duration: numbers with the units ms, s, m, h or d, such as 250ms or 1m30s.",
-            "format": "duration",
+            // Not the `duration` of JSON Schema, which is that of ISO 8601.
+            "pattern": "^(0|( *[0-9.]+ *(ns|us|µs|ms|s|m|h|d) *)+)$",
             "examples": ["250ms", "5s", "1m30s"],
         })
     }

@@ -6,7 +6,7 @@
 use std::{io, io::IsTerminal as _, panic};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::{Subscriber, error};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -35,7 +35,9 @@ impl Default for Config {
 }
 
 /// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Text on a terminal, JSON anywhere else.
@@ -83,7 +85,9 @@ pub fn init(config: &Config) -> Result<Handle, Error> {
     tracing_subscriber::registry().with(filter).with(lines(config.format)).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        let said = panic.payload_as_str();
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
         error!(place, said, "Panic");
     }));
     Ok(Handle { filter: handle })

@@ -1,7 +1,7 @@
 //! `rollcall run`: the daemon.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
 };
@@ -9,12 +9,12 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    config::{self, Config, Loaded, Overrides, Paint},
+    config::{self, Config, Loaded, Overrides},
     daemon::{Daemon, Reloader, Stopped},
     telemetry,
 };
 
-use super::Exit;
+use super::{Exit, error_paint};
 
 /// Threads that serve the API; probes have threads of their own.
 const API_THREADS: usize = 2;
@@ -66,7 +66,7 @@ impl Args {
 /// Runs the daemon until it is told to stop or fails.
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let (path, overrides) = args.into_parts();
-    let paint = if io::stderr().is_terminal() { Paint::Ansi } else { Paint::Plain };
+    let paint = error_paint();
     let Loaded { config, warnings } = match config::load(path.as_deref(), &overrides) {
         Ok(loaded) => loaded,
         Err(rejected) => {

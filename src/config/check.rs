@@ -1,9 +1,10 @@
 //! A check as a configuration file describes it, and what that means.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{
     diagnostic::{Place, Problem},
@@ -38,19 +39,20 @@ const SHORT_FOR_TLS: Duration = Duration::from_millis(100);
 /// one of `http`, `tcp` and `grpc` says how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(transform = by_one_protocol)]
 pub struct Check {
     /// Names the check in metrics and in the API; unique within the service. Default: the
     /// protocol's name, `http`, `tcp` or `grpc`.
     pub id: Option<Id<CheckId>>,
-    /// A name for people.
+    /// A name for people. Default: none.
     pub name: Option<String>,
-    /// Notes for people; shown by the API, never changed by results.
+    /// Notes for people; shown by the API, never changed by results. Default: none.
     pub notes: Option<String>,
-    /// Ask by HTTP.
+    /// Ask by HTTP. Default: none.
     pub http: Option<probe::http::Spec>,
-    /// Ask by opening a TCP connection.
+    /// Ask by opening a TCP connection. Default: none.
     pub tcp: Option<probe::tcp::Spec>,
-    /// Ask by the gRPC health protocol.
+    /// Ask by the gRPC health protocol. Default: none.
     pub grpc: Option<probe::grpc::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
     /// costs the target more. Default: 10s.
@@ -80,6 +82,36 @@ pub struct Check {
     pub allow_fast_interval: Option<bool>,
 }
 
+/// The keys that belong to one check alone.
+const OWN_KEYS: [&str; 6] = ["id", "name", "notes", "http", "tcp", "grpc"];
+
+/// Says in the schema what the type does not: one protocol, and only one.
+fn by_one_protocol(schema: &mut Schema) {
+    let options: Vec<_> =
+        Protocol::ALL.iter().map(|p| json!({ "required": [p.as_str()] })).collect();
+    schema.insert("oneOf".to_owned(), options.into());
+}
+
+/// The schema of `check_defaults`: a [`Check`] without the keys that belong to one check alone.
+#[derive(Debug)]
+pub struct CheckDefaults;
+
+impl JsonSchema for CheckDefaults {
+    fn schema_name() -> Cow<'static, str> {
+        "CheckDefaults".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Check::json_schema(generator);
+        schema.remove("oneOf");
+        schema.insert("description".to_owned(), "What checks have in common.".into());
+        if let Some(keys) = schema.get_mut("properties").and_then(|keys| keys.as_object_mut()) {
+            keys.retain(|key, _| !OWN_KEYS.contains(&key.as_str()));
+        }
+        schema
+    }
+}
+
 /// A definition with where it was written.
 #[derive(Debug, Clone)]
 pub(super) struct Defined {
@@ -93,7 +125,7 @@ pub(super) type Defaults<'a> = &'a [&'a Check];
 /// Reads the settings that checks have in common.
 pub(super) fn defaults(reader: &mut Reader<'_>, parent: &mut Node) -> Check {
     let Some(entry) = parent.take("check_defaults") else { return Check::default() };
-    for key in ["id", "name", "notes", "http", "tcp", "grpc"] {
+    for key in OWN_KEYS {
         if let Some(found) = entry.value.entry(key) {
             let place = reader.place(&found.key_span);
             reader.report(
@@ -141,16 +173,16 @@ pub(super) fn check(
 
 /// The first key of a mapping, to point at the whole.
 pub(super) fn head(node: &Node) -> super::tree::Span {
-    match &node.value {
-        super::tree::Value::Map(entries) if !entries.is_empty() => entries[0].key_span.clone(),
-        _ => node.span.clone(),
-    }
+    node.entries().first().map_or_else(|| node.span.clone(), |entry| entry.key_span.clone())
 }
 
 /// Whether the probe makes a TLS handshake.
 fn uses_tls(spec: &probe::Spec) -> bool {
     match spec {
-        probe::Spec::Http(spec) => spec.https || spec.tls.is_some(),
+        probe::Spec::Http(spec) => {
+            let url = spec.url.as_ref().map(ToString::to_string);
+            spec.https || spec.tls.is_some() || url.is_some_and(|url| url.starts_with("https:"))
+        }
         probe::Spec::Tcp(spec) => spec.tls.is_some(),
         probe::Spec::Grpc(spec) => spec.tls.is_some(),
     }

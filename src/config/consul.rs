@@ -17,7 +17,7 @@ use serde::{
 use super::{
     Globs,
     check::head,
-    diagnostic::{Place, Problem},
+    diagnostic::{Place, Problem, floor},
     open,
     read::{Dialect, Fidelity, Reader, Reading},
     scalar::{Address, CheckIdText, InstanceIdText, ServiceNameText},
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     duration::Period,
     judge::Thresholds,
-    model::{CheckId, InstanceId, Schedule},
+    model::{CheckId, InstanceId, MAX_ID_LEN, Schedule},
     probe::{Endpoint, Host, Probe},
     registry::{Assigned, Definition, Instance, Registration},
 };
@@ -85,6 +85,7 @@ impl<'de> Deserialize<'de> for Text {
 /// A check as Consul defines it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are Consul's")]
 struct Check {
     #[serde(alias = "check_id")]
     id: Option<CheckIdText>,
@@ -159,11 +160,10 @@ struct Loose {
 
 /// Reads every file that the patterns match, in the order of patterns and names.
 pub(super) fn read_all(reader: &mut Reader<'_>, roll: &mut Roll, globs: &Globs<'_>) {
-    let Some(Node { value: Value::Seq(patterns), .. }) = globs.patterns else { return };
     let mut loose = Vec::new();
-    for node in patterns {
-        let Value::String(pattern) = &node.value else { continue };
-        let full = globs.folder.join(&**pattern);
+    for node in globs.patterns.map(Node::items).unwrap_or_default() {
+        let Some(pattern) = node.as_str() else { continue };
+        let full = globs.folder.join(pattern);
         let paths = match glob::glob(&full.to_string_lossy()) {
             Ok(paths) => paths.filter_map(Result::ok).filter(|path| path.is_file()),
             Err(error) => {
@@ -221,7 +221,7 @@ impl Reader<'_> {
         for key in keys {
             match self.take(node, key) {
                 Some(Entry { value: Node { value: Value::Seq(items), .. }, .. }) => {
-                    all.extend(items)
+                    all.extend(items);
                 }
                 Some(Entry { value: Node { value: Value::Null, .. }, .. }) | None => {}
                 Some(entry) => all.push(entry.value),
@@ -293,25 +293,32 @@ fn is_empty(node: &Node) -> bool {
 /// Adds a check under an id that the instance does not have yet: Consul's ids need not be unique
 /// where they come from names, ours are labels of metrics.
 fn add(all: &mut Vec<Assigned>, mut assigned: Assigned) {
-    let taken = |all: &[Assigned], id: &CheckId| all.iter().any(|a| a.definition.id == *id);
-    if taken(all, &assigned.definition.id) {
-        let base = assigned.definition.id.clone();
-        let free =
-            (2..).filter_map(|n| format!("{base}-{n}").parse().ok()).find(|id| !taken(all, id));
-        if let (Some(id), Some(definition)) = (free, Arc::get_mut(&mut assigned.definition)) {
+    let base = assigned.definition.id.to_string();
+    // One more number than there are ids: one of them is free.
+    for n in 2..=all.len() + 1 {
+        if all.iter().all(|other| other.definition.id != assigned.definition.id) {
+            break;
+        }
+        if let Some(definition) = Arc::get_mut(&mut assigned.definition)
+            && let Ok(id) = numbered(&base, n).parse()
+        {
             definition.id = id;
         }
     }
     all.push(assigned);
 }
 
+/// An id with a number, cut to the length an id may have.
+fn numbered(base: &str, n: usize) -> String {
+    let suffix = format!("-{n}");
+    let end = floor(base, MAX_ID_LEN - suffix.len());
+    format!("{}{suffix}", &base[..end])
+}
+
 fn loose_check(reader: &mut Reader<'_>, node: &Node) -> Option<Loose> {
     let place = reader.place(&head(node));
-    let name = match reader.find(node, "name").map(|entry| &entry.value.value) {
-        Some(Value::String(name)) => name.to_string(),
-        _ => String::new(),
-    };
-    let (check, assigned) = check(reader, node, &name, &name)?;
+    let name = reader.find(node, "name").and_then(|entry| entry.value.as_str()).unwrap_or_default();
+    let (check, assigned) = check(reader, node, name, name)?;
     let Some(service) = check.service_id else {
         reader.report(
             Problem::warning("a check of the node itself is not run")

@@ -84,7 +84,7 @@ impl Place {
 }
 
 /// The nearest character border at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
+pub(super) fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
         at -= 1;
@@ -274,7 +274,7 @@ impl Report {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         let mut text = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
         if self.problems.len() > MAX_SHOWN {
-            text.push_str(&format!("; the first {MAX_SHOWN} are shown"));
+            text = format!("{text}; the first {MAX_SHOWN} are shown");
         }
         let level = if errors > 0 { Level::ERROR } else { Level::WARNING };
         level.primary_title(text)

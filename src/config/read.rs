@@ -78,7 +78,10 @@ impl Reader<'_> {
     }
 
     /// Reads a value; none if it cannot even be read with defaults in place of what is wrong.
-    pub(super) fn read<T: for<'de> Deserialize<'de>>(&mut self, mut node: Node) -> Option<Reading<T>> {
+    pub(super) fn read<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        mut node: Node,
+    ) -> Option<Reading<T>> {
         let mut removed: Vec<Span> = Vec::new();
         let mut fidelity = Fidelity::Whole;
         loop {
@@ -103,12 +106,12 @@ impl Reader<'_> {
 
     /// Finds a key of a mapping in the spelling of the dialect; in Consul's, `null` is no value.
     pub(super) fn find<'n>(&self, node: &'n Node, key: &str) -> Option<&'n Entry> {
-        match (self.dialect, &node.value) {
-            (Dialect::Strict, _) => node.entry(key),
-            (Dialect::Consul, Value::Map(entries)) => entries
+        match self.dialect {
+            Dialect::Strict => node.entry(key),
+            Dialect::Consul => node
+                .entries()
                 .iter()
                 .find(|entry| same_key(key, &entry.key) && entry.value.value != Value::Null),
-            (Dialect::Consul, _) => None,
         }
     }
 
@@ -168,6 +171,7 @@ fn describe(node: &Node) -> String {
         Value::Bool(value) => format!("`{value}`"),
         Value::Int(value) => format!("the number {value}"),
         Value::Float(value) => format!("the number {value}"),
+        Value::String(text) if text.is_empty() => "an empty text".to_owned(),
         Value::String(text) => format!("the text `{}`", shortened(text)),
         Value::Seq(items) => format!("a list of {}", counted(items.len(), "item")),
         Value::Map(entries) => format!("a mapping of {}", counted(entries.len(), "key")),
@@ -175,10 +179,9 @@ fn describe(node: &Node) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= 40 {
-        return text.to_owned();
-    }
-    text.chars().take(37).chain("...".chars()).collect()
+    let dots = if text.chars().count() > 40 { "..." } else { "" };
+    let kept = if dots.is_empty() { 40 } else { 37 };
+    text.chars().take(kept).flat_map(char::escape_debug).chain(dots.chars()).collect()
 }
 
 /// What kind of thing went wrong, as far as reading on depends on it.
@@ -229,17 +232,14 @@ impl Error {
     fn at(mut self, node: &Node) -> Self {
         let fault = &mut *self.0;
         if fault.span.is_none() {
-            fault.span = Some(match (&node.value, fault.kind) {
-                // A mapping that lacks something is shown by its first key.
-                (Value::Map(entries), Kind::Missing) if node.span.len() > 80 => {
-                    entries.first().map_or(node.span.clone(), |entry| entry.key_span.clone())
-                }
-                _ => node.span.clone(),
-            });
+            // A long mapping that lacks something is shown by its first key.
+            let long = fault.kind == Kind::Missing && node.span.len() > 80;
+            let head = node.entries().first().filter(|_| long).map(|entry| &entry.key_span);
+            fault.span = Some(head.unwrap_or(&node.span).clone());
             if fault.label.is_empty() && fault.kind != Kind::Missing {
                 fault.label = format!("found {}", describe(node));
             }
-            quote_advice(fault, node);
+            advise(fault, node);
         }
         self
     }
@@ -250,23 +250,20 @@ impl Error {
     }
 }
 
-/// YAML's best known traps: a version read as a number, and the truth values of YAML 1.1.
-fn quote_advice(fault: &mut Fault, node: &Node) {
-    match &node.value {
-        Value::Bool(_) | Value::Int(_) | Value::Float(_) if fault.message == "expected a text" => {
-            fault.help.push("put it in quotes".to_owned());
-        }
-        Value::String(text) if fault.message == "expected `true` or `false`" => {
-            let advice = match text.to_lowercase().as_str() {
-                "yes" | "on" | "y" => "write `true`",
-                "no" | "off" | "n" => "write `false`",
-                "true" | "false" => "leave out the quotes",
-                _ => return,
-            };
-            fault.help.push(advice.to_owned());
-        }
-        _ => {}
-    }
+/// YAML's best known traps: a key whose value was forgotten, a version read as a number, and the
+/// truth values of YAML 1.1.
+fn advise(fault: &mut Fault, node: &Node) {
+    let scalar = matches!(node.value, Value::Bool(_) | Value::Int(_) | Value::Float(_));
+    let advice = match node.as_str().map(str::to_lowercase).as_deref() {
+        None if node.value == Value::Null => "give the key a value, or leave it out",
+        None if scalar && fault.message == "expected a text" => "put it in quotes",
+        Some(_) if fault.message != "expected `true` or `false`" => return,
+        Some("yes" | "on" | "y") => "write `true`",
+        Some("no" | "off" | "n") => "write `false`",
+        Some("true" | "false") => "leave out the quotes",
+        None | Some(_) => return,
+    };
+    fault.help.push(advice.to_owned());
 }
 
 impl fmt::Display for Error {
@@ -282,7 +279,7 @@ impl de::Error for Error {
         let message = message.to_string();
         let mut fault = Fault::new(Kind::Other, message);
         if fault.message == "invalid socket address syntax" {
-            fault.message = "expected an address and a port".to_owned();
+            "expected an address and a port".clone_into(&mut fault.message);
             fault.help.push("write for example \"127.0.0.1:8500\" or \"[::1]:8500\"".to_owned());
         }
         Self(Box::new(fault))
@@ -298,14 +295,14 @@ impl de::Error for Error {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let mut fault = Fault::new(Kind::Unknown, format!("unknown key `{field}`"));
-        fault.label = "not a key here".to_owned();
+        "not a key here".clone_into(&mut fault.label);
         fault.help = suggestions(field, expected, "the keys here are");
         Self(Box::new(fault))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mut fault = Fault::new(Kind::Other, format!("unknown value `{variant}`"));
-        fault.label = "not a value of this key".to_owned();
+        "not a value of this key".clone_into(&mut fault.label);
         fault.help = suggestions(variant, expected, "the values are");
         Self(Box::new(fault))
     }
@@ -368,7 +365,7 @@ impl<'t> De<'t> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_map(Entries { de: self, entries, next: 0, fields })
+        visitor.visit_map(Entries { de: self, all: entries, next: 0, fields })
     }
 }
 
@@ -385,7 +382,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(text) => visitor.visit_str(text),
-            Value::Seq(items) => visitor.visit_seq(Items { de: self, items, next: 0 }),
+            Value::Seq(items) => visitor.visit_seq(Items { de: self, all: items, next: 0 }),
             Value::Map(entries) => self.map(entries, &[], visitor),
         }
         .map_err(|error| error.at(self.node))
@@ -397,12 +394,12 @@ impl<'de> de::Deserializer<'de> for De<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match &self.node.value {
-            Value::Null => visitor
-                .visit_seq(Items { de: self, items: &[], next: 0 })
-                .map_err(|error| error.at(self.node)),
-            _ => self.deserialize_any(visitor),
+        if self.node.value != Value::Null {
+            return self.deserialize_any(visitor);
         }
+        visitor
+            .visit_seq(Items { de: self, all: &[], next: 0 })
+            .map_err(|error| error.at(self.node))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -418,7 +415,11 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         match &self.node.value {
             Value::Null => self.map(&[], fields, visitor),
             Value::Map(entries) => self.map(entries, fields, visitor),
-            _ => return self.deserialize_any(visitor),
+            // serde would take a list for the fields of a struct in their order.
+            Value::Seq(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => {
+                return self.deserialize_any(visitor);
+            }
         }
         .map_err(|error| error.at(self.node))
     }
@@ -437,14 +438,12 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match &self.node.value {
-            Value::String(_) => visitor.visit_enum(Variant { de: self, entry: None }),
-            Value::Map(entries) if entries.len() == 1 => {
-                visitor.visit_enum(Variant { de: self, entry: entries.first() })
-            }
+        let entry = match self.node.entries() {
+            [] if self.node.as_str().is_some() => None,
+            [entry] => Some(entry),
             _ => return self.deserialize_any(visitor),
-        }
-        .map_err(|error| error.at(self.node))
+        };
+        visitor.visit_enum(Variant { de: self, entry }).map_err(|error| error.at(self.node))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -459,7 +458,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
 
 struct Items<'t> {
     de: De<'t>,
-    items: &'t [Node],
+    all: &'t [Node],
     next: usize,
 }
 
@@ -470,7 +469,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        let Some(item) = self.all.get(self.next) else { return Ok(None) };
         let index = self.next;
         self.next += 1;
         seed.deserialize(self.de.child(item))
@@ -479,13 +478,13 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.items.len() - self.next)
+        Some(self.all.len() - self.next)
     }
 }
 
 struct Entries<'t> {
     de: De<'t>,
-    entries: &'t [Entry],
+    all: &'t [Entry],
     next: usize,
     /// The keys of the struct that is read; none if it is a map.
     fields: &'static [&'static str],
@@ -519,11 +518,11 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
         if self.de.dialect == Dialect::Consul {
-            while self.entries.get(self.next).is_some_and(|e| e.value.value == Value::Null) {
+            while self.all.get(self.next).is_some_and(|e| e.value.value == Value::Null) {
                 self.next += 1;
             }
         }
-        let Some(entry) = self.entries.get(self.next) else { return Ok(None) };
+        let Some(entry) = self.all.get(self.next) else { return Ok(None) };
         let key: StrDeserializer<'_, Error> = self.spelling(&entry.key).into_deserializer();
         seed.deserialize(key).map(Some).map_err(|mut error| {
             error.0.span.get_or_insert_with(|| entry.key_span.clone());
@@ -534,7 +533,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let index = self.next;
         self.next += 1;
-        let node = &self.entries[index].value;
+        let node = &self.all[index].value;
         seed.deserialize(self.de.child(node)).map_err(|error| error.at(node).within(index))
     }
 }

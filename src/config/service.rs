@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::{self, Check, Defined, head},
+    check::{self, Check, CheckDefaults, Defined, head},
     diagnostic::{Place, Problem},
     read::{Reader, Reading},
     scalar::{Address, InstanceIdText, ServiceNameText},
@@ -41,7 +41,9 @@ pub struct Service {
     #[serde(default)]
     pub checks: Vec<Check>,
     /// What the checks of this service have in common; goes before the file's `check_defaults`.
+    /// Default: none.
     #[serde(default)]
+    #[schemars(with = "CheckDefaults")]
     pub check_defaults: Option<Check>,
 }
 

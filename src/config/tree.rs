@@ -60,17 +60,24 @@ pub struct Entry {
 }
 
 impl Node {
+    /// The text, if this is one.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Value::String(text) = &self.value { Some(text) } else { None }
+    }
+
+    /// The items of a list; none of anything else.
+    pub fn items(&self) -> &[Self] {
+        if let Value::Seq(items) = &self.value { items } else { &[] }
+    }
+
+    /// The entries of a mapping; none of anything else.
+    pub fn entries(&self) -> &[Entry] {
+        if let Value::Map(entries) = &self.value { entries } else { &[] }
+    }
+
     /// The entry of a key, if this is a mapping that has it.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        match &self.value {
-            Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::Float(_)
-            | Value::String(_)
-            | Value::Seq(_) => None,
-        }
+        self.entries().iter().find(|entry| &*entry.key == key)
     }
 
     /// The value of a key, if this is a mapping that has it.
@@ -80,18 +87,8 @@ impl Node {
 
     /// Takes a key out of a mapping.
     pub fn take(&mut self, key: &str) -> Option<Entry> {
-        match &mut self.value {
-            Value::Map(entries) => {
-                let at = entries.iter().position(|entry| &*entry.key == key)?;
-                Some(entries.remove(at))
-            }
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::Float(_)
-            | Value::String(_)
-            | Value::Seq(_) => None,
-        }
+        let at = self.entries().iter().position(|entry| &*entry.key == key)?;
+        if let Value::Map(entries) = &mut self.value { Some(entries.remove(at)) } else { None }
     }
 
     /// The same without places. What JSON cannot say (infinity, not a number) becomes null.
@@ -111,14 +108,11 @@ impl Node {
 
     /// How many nodes and how many levels there are; never deep, see [`MAX_DEPTH`].
     fn size(&self) -> (usize, usize) {
-        let children: &mut dyn Iterator<Item = &Self> = match &self.value {
-            Value::Seq(items) => &mut items.iter(),
-            Value::Map(entries) => &mut entries.iter().map(|entry| &entry.value),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => {
-                return (1, 1);
-            }
-        };
-        let (count, depth) = children
+        let values = self.entries().iter().map(|entry| &entry.value);
+        let (count, depth) = self
+            .items()
+            .iter()
+            .chain(values)
             .map(Self::size)
             .fold((0, 0), |(count, deepest), (n, depth)| (count + n, deepest.max(depth)));
         (count + 1, depth + 1)
@@ -136,16 +130,20 @@ pub fn parse(source: &Arc<Source>) -> (Option<Node>, Vec<Problem>) {
     };
     for event in Parser::new_from_str_with_options(source.text(), options) {
         let step = match event {
-            Ok((event, span)) => builder.take(event, span.byte_range().unwrap_or_default()),
+            Ok((event, span)) => {
+                builder.tag = span.tag_span().and_then(|span| span.byte_range());
+                builder.take(event, span.byte_range().unwrap_or_default())
+            }
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(source.text().len());
                 Err(builder
                     .problem(at..next_char(source.text(), at), "this cannot be read as YAML")
-                    .with_label(&error.info()))
+                    .with_label(&error.info())
+                    .into())
             }
         };
         if let Err(problem) = step {
-            builder.problems.push(problem);
+            builder.problems.push(*problem);
             return (None, builder.problems);
         }
     }
@@ -187,11 +185,16 @@ enum Key {
     Refused,
 }
 
+/// One step of reading; an error ends it. Boxed, since every step returns one.
+type Step = Result<(), Box<Problem>>;
+
 struct Builder<'a> {
     source: &'a Arc<Source>,
     frames: Vec<Frame>,
     anchors: HashMap<usize, Node>,
     copies: usize,
+    /// Where the tag of the event in hand is, if it has one.
+    tag: Option<Span>,
     root: Option<Node>,
     problems: Vec<Problem>,
 }
@@ -203,6 +206,7 @@ impl<'a> Builder<'a> {
             frames: Vec::new(),
             anchors: HashMap::new(),
             copies: 0,
+            tag: None,
             root: None,
             problems: Vec::new(),
         }
@@ -217,16 +221,13 @@ impl<'a> Builder<'a> {
     }
 
     /// Takes in one event; an error ends the reading.
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Step {
         match event {
-            Event::StreamStart | Event::StreamEnd | Event::DocumentEnd | Event::Anchor(..) => {
-                Ok(())
-            }
             Event::DocumentStart(..) if self.root.is_some() => Err(self
                 .problem(span, "a file holds one document")
                 .with_label("a second one starts here")
-                .help("put it in a file of its own")),
-            Event::DocumentStart(..) => Ok(()),
+                .help("put it in a file of its own")
+                .into()),
             Event::Scalar(text, style, anchor, tag) => {
                 let value = self.scalar(&text, style, tag.as_deref(), &span);
                 self.node(Node { value, span }, anchor)
@@ -241,21 +242,28 @@ impl<'a> Builder<'a> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(&span),
             Event::Alias(anchor) => self.alias(anchor, span),
-            _ => Ok(()),
+            Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd
+            | Event::Anchor(..)
+            | Event::UnresolvedAlias(_)
+            | _ => Ok(()),
         }
     }
 
-    fn open(&mut self, open: Open, start: usize, anchor: usize) -> Result<(), Problem> {
+    fn open(&mut self, open: Open, start: usize, anchor: usize) -> Step {
         if let Some(Frame { open: Open::Map(_, _, Key::Wanted), .. }) = self.frames.last() {
             return Err(self
                 .problem(start..start + 1, "a key is a text")
-                .with_label("a list or mapping as a key"));
+                .with_label("a list or mapping as a key")
+                .into());
         }
         self.frames.push(Frame { open, start, anchor });
         Ok(())
     }
 
-    fn close(&mut self, end: &Span) -> Result<(), Problem> {
+    fn close(&mut self, end: &Span) -> Step {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         let (value, last) = match frame.open {
             Open::Seq(items) => {
@@ -272,33 +280,38 @@ impl<'a> Builder<'a> {
         self.node(Node { value, span: frame.start..end.max(frame.start) }, frame.anchor)
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Problem> {
+    fn alias(&mut self, anchor: usize, span: Span) -> Step {
         let Some(known) = self.anchors.get(&anchor) else {
             return Err(self
                 .problem(span, "an alias cannot stand within what it names")
-                .with_label("refers to a value that is not complete here"));
+                .with_label("refers to a value that is not complete here")
+                .into());
         };
         let (nodes, depth) = known.size();
         self.copies += nodes;
         if self.copies > MAX_COPIES || self.frames.len() + depth > MAX_DEPTH {
-            return Err(self
-                .problem(span, "the file's aliases stand for too much")
-                .with_label("the limit is passed here")
-                .help(format!(
-                    "together they may stand for {MAX_COPIES} values, {MAX_DEPTH} levels deep"
-                )));
+            return Err(self.too_much(span).into());
         }
         let value = known.value.clone();
         self.node(Node { value, span }, 0)
     }
 
+    fn too_much(&self, span: Span) -> Problem {
+        self.problem(span, "the file's aliases stand for too much")
+            .with_label("the limit is passed here")
+            .help(format!(
+                "together they may stand for {MAX_COPIES} values, {MAX_DEPTH} levels deep"
+            ))
+    }
+
     /// Puts a finished node where it belongs.
-    fn node(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+    fn node(&mut self, node: Node, anchor: usize) -> Step {
         if anchor != 0 {
             self.copies += node.size().0;
-            if self.copies <= MAX_COPIES {
-                self.anchors.insert(anchor, node.clone());
+            if self.copies > MAX_COPIES {
+                return Err(self.too_much(node.span).into());
             }
+            self.anchors.insert(anchor, node.clone());
         }
         let Some(frame) = self.frames.last_mut() else {
             self.root = Some(node);
@@ -315,10 +328,10 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn key(&mut self, node: Node) -> Result<(), Problem> {
+    fn key(&mut self, node: Node) -> Step {
         let source = self.source;
         let Some(text) = key_text(&node, source.text()) else {
-            return Err(self.problem(node.span, "a key is a text"));
+            return Err(self.problem(node.span, "a key is a text").into());
         };
         let Some(Frame { open: Open::Map(_, known, waiting), .. }) = self.frames.last_mut() else {
             return Ok(());
@@ -348,8 +361,11 @@ impl<'a> Builder<'a> {
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: &Span) {
         if tag.is_some() {
             let problem = self
-                .problem(span.clone(), "tags are not used in this file")
-                .with_label("has a tag")
+                .problem(
+                    self.tag.as_ref().unwrap_or(span).clone(),
+                    "tags are not used in this file",
+                )
+                .with_label("is a tag")
                 .help("leave the tag out, or put a text in quotes");
             self.problems.push(problem);
         }
@@ -360,9 +376,10 @@ impl<'a> Builder<'a> {
         if !is_text {
             self.refuse_tag(tag, span);
         }
-        match style {
-            ScalarStyle::Plain if !is_text => plain(text),
-            _ => Value::String(text.into()),
+        if style == ScalarStyle::Plain && !is_text {
+            plain(text)
+        } else {
+            Value::String(text.into())
         }
     }
 }

@@ -81,7 +81,8 @@ async fn only_what_changed_is_ordered() {
     let mut rig = Rig::new(Snapshot::default());
     let (up, port) = (definition("up", 10), definition("port", 10));
     let both = registration("web", "web-1", &[&up, &port]);
-    let first = rig.registry.replace(vec![both.clone(), registration("web", "web-2", &[&up])]).await;
+    let first =
+        rig.registry.replace(vec![both.clone(), registration("web", "web-2", &[&up])]).await;
     assert_eq!(first, Difference { registered: 2, ..Difference::default() });
     assert_eq!(
         rig.ordered(),
@@ -91,7 +92,10 @@ async fn only_what_changed_is_ordered() {
     let slower = definition("up", 20);
     let second = rig
         .registry
-        .replace(vec![registration("web", "web-1", &[&slower, &port]), registration("api", "api-1", &[])])
+        .replace(vec![
+            registration("web", "web-1", &[&slower, &port]),
+            registration("api", "api-1", &[]),
+        ])
         .await;
     assert_eq!(second, Difference { registered: 1, deregistered: 1, changed: 1 });
     assert_eq!(rig.ordered(), ["run web-1:up unknown", "stop web-2:up"]);
@@ -130,7 +134,9 @@ async fn checks_of_one_id_in_a_service_are_counted_together() {
 async fn maintenance_of_the_node_and_of_an_instance_are_separate() {
     let mut rig = Rig::new(Snapshot::default());
     let up = definition("up", 10);
-    rig.registry.replace(vec![registration("web", "a", &[&up]), registration("web", "b", &[&up])]).await;
+    rig.registry
+        .replace(vec![registration("web", "a", &[&up]), registration("web", "b", &[&up])])
+        .await;
     rig.ordered();
     rig.registry.maintain("a", Some("disk".into())).await.unwrap();
     rig.registry.maintain_node(Some("kernel".into())).await;
@@ -145,7 +151,10 @@ async fn maintenance_of_the_node_and_of_an_instance_are_separate() {
             "maintain b:up On kernel",
         ]
     );
-    assert_eq!(rig.registry.maintain("c", None).await.unwrap_err().to_string(), "unknown instance \"c\"");
+    assert_eq!(
+        rig.registry.maintain("c", None).await.unwrap_err().to_string(),
+        "unknown instance \"c\""
+    );
 }
 
 fn seen(rig: &Rig, id: &str, verdict: Verdict, last: Timestamp) {
@@ -196,7 +205,10 @@ async fn a_check_goes_on_where_a_restart_left_it() {
 fn a_damaged_state_is_set_aside_and_told() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.json");
-    for text in ["{\"version\": 1,", "{\"version\":99,\"saved\":0,\"node_maintenance\":null,\"maintenance\":{},\"checks\":[]}"] {
+    for text in [
+        "{\"version\": 1,",
+        "{\"version\":99,\"saved\":0,\"node_maintenance\":null,\"maintenance\":{},\"checks\":[]}",
+    ] {
         std::fs::write(&path, text).unwrap();
         let error = Snapshot::load(directory.path()).unwrap_err();
         assert!(matches!(error, snapshot::Error::Damaged { .. }), "{error}");

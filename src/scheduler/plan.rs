@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// Microseconds since the anchor; 292,000 years fit.
-pub type Micros = i64;
+pub(super) type Micros = i64;
 
 /// The grid of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
+pub(super) struct Grid {
     interval: Micros,
     /// The first place of the grid at or after the anchor; less than an interval.
     offset: Micros,
@@ -29,7 +29,7 @@ pub struct Grid {
 
 impl Grid {
     /// The grid of a check on a schedule anchored there.
-    pub fn new(hash: u64, schedule: &Schedule, anchor: &Anchor) -> Self {
+    pub(super) fn new(hash: u64, schedule: &Schedule, anchor: &Anchor) -> Self {
         let interval = micros(schedule.interval).max(1);
         let phase = Micros::try_from(hash % interval.unsigned_abs()).unwrap_or(0);
         let wall = anchor.wall().millis().saturating_mul(1000);
@@ -44,7 +44,7 @@ impl Grid {
     /// A run that its jitter has carried just past that bound is drawn from the second half of the
     /// interval instead. Those are few and end up spread out, so neither a start nor a mass
     /// registration makes a burst, at once or an interval later.
-    pub fn first_from(&self, now: Micros) -> (i64, Micros) {
+    pub(super) fn first_from(&self, now: Micros) -> (i64, Micros) {
         let mut number = (now - self.jitter - self.offset).div_euclid(self.interval);
         while self.due(number) < now {
             number += 1;
@@ -59,12 +59,12 @@ impl Grid {
     }
 
     /// The place on the grid of run `number`, without its jitter.
-    pub fn place(&self, number: i64) -> Micros {
+    pub(super) fn place(&self, number: i64) -> Micros {
         self.offset + number * self.interval
     }
 
     /// When run `number` is due: its place, moved by its own jitter. The same at every call.
-    pub fn due(&self, number: i64) -> Micros {
+    pub(super) fn due(&self, number: i64) -> Micros {
         if self.jitter == 0 {
             return self.place(number);
         }
@@ -74,13 +74,13 @@ impl Grid {
     }
 
     /// From one place to the next.
-    pub fn interval(&self) -> Micros {
+    pub(super) fn interval(&self) -> Micros {
         self.interval
     }
 }
 
 /// A duration in microseconds, as long as can be told.
-pub fn micros(duration: std::time::Duration) -> Micros {
+pub(super) fn micros(duration: std::time::Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX / 4)
 }
 
@@ -88,7 +88,7 @@ pub fn micros(duration: std::time::Duration) -> Micros {
 /// machine, so it is written out: FNV-1a over instance, a zero byte and check
 /// (<http://www.isthe.com/chongo/tech/comp/fnv/>), then mixed, because FNV alone leaves ids that
 /// differ in their last digit close together.
-pub fn hash(key: &CheckKey) -> u64 {
+pub(super) fn hash(key: &CheckKey) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let parts = [key.instance.as_str().as_bytes(), &[0], key.check.as_str().as_bytes()];
     for byte in parts.into_iter().flatten() {

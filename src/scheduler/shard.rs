@@ -226,7 +226,8 @@ impl<P: Prober> Shard<P> {
             return index;
         }
         self.rows.push(row);
-        u32::try_from(self.rows.len() - 1).expect("the ids of 4 billion checks do not fit in memory")
+        u32::try_from(self.rows.len() - 1)
+            .expect("the ids of 4 billion checks do not fit in memory")
     }
 
     fn await_due(&mut self, index: u32) {
@@ -285,7 +286,10 @@ impl<P: Prober> Shard<P> {
         *self.hosts.entry(check.target.endpoint().host.clone()).or_default() += 1;
         self.rows[index as usize].flight = Flight::UnderWay;
         self.partners.metrics.in_flight(check.target.protocol()).inc();
-        self.partners.metrics.lag.observe(Duration::from_micros(lateness.unsigned_abs()).as_secs_f64());
+        self.partners
+            .metrics
+            .lag
+            .observe(Duration::from_micros(lateness.unsigned_abs()).as_secs_f64());
         let prober = self.partners.prober.clone();
         self.flights.spawn(async move {
             let timeout = check.definition.schedule.timeout;

@@ -1,5 +1,7 @@
 //! Configuration files, good and bad, and what is said of them.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 mod bad;
 mod consul;
 mod good;

@@ -11,7 +11,9 @@ fn check(text: &str, expected: Expect) {
 
 #[test]
 fn an_unknown_key_is_named_with_the_key_meant() {
-    check("data_dri: /var/lib/rollcall\n", expect![[r#"
+    check(
+        "data_dri: /var/lib/rollcall\n",
+        expect![[r#"
         error: unknown key `data_dri`
          --> rollcall.yaml:1:1
           |
@@ -22,12 +24,15 @@ fn an_unknown_key_is_named_with_the_key_meant() {
           = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_key_given_twice_is_shown_in_both_places() {
-    check("node_name: a\ninsecure: false\nnode_name: b\n", expect![[r#"
+    check(
+        "node_name: a\ninsecure: false\nnode_name: b\n",
+        expect![[r#"
         error: the key `node_name` is given twice
          --> rollcall.yaml:3:1
           |
@@ -41,7 +46,8 @@ fn a_key_given_twice_is_shown_in_both_places() {
           | ^^^^^^^^^
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -134,7 +140,7 @@ services:
               --> rollcall.yaml:10:9
                |
             10 |   tick: 1s
-               |         ^^ is given
+               |         ^^ 1s is given
 
             error: expected a list
               --> rollcall.yaml:13:11
@@ -163,7 +169,8 @@ services:
             18 |       - http: { path: /healthz, expected_statsu: 200 }
                |                                 ^^^^^^^^^^^^^^^ not a key here
                |
-               = help: the keys here are `path`, `https`, `follow_redirects`, `tls`
+               = help: did you mean `expected_status`?
+               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `body`, `expected_status`, `body_contains`, `body_matches`, `follow_redirects`, `tls`, `close`
 
             error: unknown key `intervall`
               --> rollcall.yaml:19:9
@@ -228,7 +235,9 @@ services:
 
 #[test]
 fn a_place_is_right_after_letters_of_many_bytes() {
-    check("meta: { Größe: ☃ }\nnode_name: \"größer\" \nüber: 1\n", expect![[r#"
+    check(
+        "meta: { Größe: ☃ }\nnode_name: \"größer\" \nüber: 1\n",
+        expect![[r#"
         error: unknown key `meta`
          --> rollcall.yaml:1:1
           |
@@ -246,8 +255,11 @@ fn a_place_is_right_after_letters_of_many_bytes() {
           = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: 2 errors, 0 warnings
-    "#]]);
-    check("services: [{name: \"ü☃\", tag: 1}]", expect![[r#"
+    "#]],
+    );
+    check(
+        "services: [{name: \"ü☃\", tag: 1}]",
+        expect![[r#"
         error: unknown key `tag`
          --> rollcall.yaml:1:25
           |
@@ -258,7 +270,8 @@ fn a_place_is_right_after_letters_of_many_bytes() {
           = help: the keys here are `name`, `tags`, `meta`, `instances`, `checks`, `check_defaults`
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -281,7 +294,9 @@ fn json_is_read_as_well() {
 
 #[test]
 fn a_file_that_is_not_yaml_says_where() {
-    check("services:\n  - name: web\n  instances: []\n", expect![[r#"
+    check(
+        "services:\n  - name: web\n  instances: []\n",
+        expect![[r#"
         error: this cannot be read as YAML
          --> rollcall.yaml:3:3
           |
@@ -289,8 +304,11 @@ fn a_file_that_is_not_yaml_says_where() {
           |   ^ while parsing a block collection, did not find expected '-' indicator
 
         error: 1 error, 0 warnings
-    "#]]);
-    check("listen: { http: \"127.0.0.1:1\"\nnode_name: a\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "listen: { http: \"127.0.0.1:1\"\nnode_name: a\n",
+        expect![[r#"
         error: this cannot be read as YAML
          --> rollcall.yaml:2:1
           |
@@ -298,12 +316,15 @@ fn a_file_that_is_not_yaml_says_where() {
           | ^ while parsing a flow mapping, did not find expected ',' or '}'
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_traps_of_yaml_are_named() {
-    check("a: 1\n---\nb: 2\n", expect![[r#"
+    check(
+        "a: 1\n---\nb: 2\n",
+        expect![[r#"
         error: a file holds one document
          --> rollcall.yaml:2:1
           |
@@ -313,8 +334,11 @@ fn the_traps_of_yaml_are_named() {
           = help: put it in a file of its own
 
         error: 1 error, 0 warnings
-    "#]]);
-    check("base: &b { x: 1 }\nlisten: { <<: *b }\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "base: &b { x: 1 }\nlisten: { <<: *b }\n",
+        expect![[r#"
         error: unknown key `base`
          --> rollcall.yaml:1:1
           |
@@ -332,19 +356,25 @@ fn the_traps_of_yaml_are_named() {
           = help: write the keys out; what checks have in common goes into `check_defaults`
 
         error: 2 errors, 0 warnings
-    "#]]);
-    check("node_name: !secret x\n", expect![[r#"
-        error: tags are not used in this file
-         --> rollcall.yaml:1:20
-          |
-        1 | node_name: !secret x
-          |                    ^ has a tag
-          |
-          = help: leave the tag out, or put a text in quotes
+    "#]],
+    );
+    check(
+        "node_name: !secret x\n",
+        expect![[r#"
+            error: tags are not used in this file
+             --> rollcall.yaml:1:12
+              |
+            1 | node_name: !secret x
+              |            ^^^^^^^ is a tag
+              |
+              = help: leave the tag out, or put a text in quotes
 
-        error: 1 error, 0 warnings
-    "#]]);
-    check("? [a, b]\n: c\n", expect![[r#"
+            error: 1 error, 0 warnings
+        "#]],
+    );
+    check(
+        "? [a, b]\n: c\n",
+        expect![[r#"
         error: a key is a text
          --> rollcall.yaml:1:3
           |
@@ -352,9 +382,23 @@ fn the_traps_of_yaml_are_named() {
           |   ^ a list or mapping as a key
 
         error: 1 error, 0 warnings
-    "#]]);
-    check("- a\n- b\n", expect![[""]]);
-    check("services:\n  - &a [ *a ]\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "- a\n- b\n",
+        expect![[r#"
+        error: expected a mapping
+         --> rollcall.yaml:1:1
+          |
+        1 | - a
+          | ^^^ found a list of 2 items
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+    check(
+        "services:\n  - &a [ *a ]\n",
+        expect![[r#"
         error: an alias cannot stand within what it names
          --> rollcall.yaml:2:10
           |
@@ -362,26 +406,34 @@ fn the_traps_of_yaml_are_named() {
           |          ^^ refers to a value that is not complete here
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_key_without_a_value_is_not_a_missing_key() {
-    check("node_name:\ndata_dir: ~\n", expect![[r#"
-        error: expected a text
-         --> rollcall.yaml:1:10
-          |
-        1 | node_name:
-          |          ^ found nothing
+    check(
+        "node_name:\ndata_dir: ~\n",
+        expect![[r#"
+            error: expected a text
+             --> rollcall.yaml:1:10
+              |
+            1 | node_name:
+              |          ^ found nothing
+              |
+              = help: give the key a value, or leave it out
 
-        error: expected a path
-         --> rollcall.yaml:2:11
-          |
-        2 | data_dir: ~
-          |           ^ found nothing
+            error: expected a path
+             --> rollcall.yaml:2:11
+              |
+            2 | data_dir: ~
+              |           ^ found nothing
+              |
+              = help: give the key a value, or leave it out
 
-        error: 2 errors, 0 warnings
-    "#]]);
+            error: 2 errors, 0 warnings
+        "#]],
+    );
 }
 
 #[test]
@@ -536,7 +588,9 @@ services:
 
 #[test]
 fn defaults_hold_only_what_checks_have_in_common() {
-    check("check_defaults: { id: x, interval: 1x }\n", expect![[r#"
+    check(
+        "check_defaults: { id: x, interval: 1x }\n",
+        expect![[r#"
         error: `id` cannot be common to all checks
          --> rollcall.yaml:1:19
           |
@@ -550,12 +604,15 @@ fn defaults_hold_only_what_checks_have_in_common() {
           |                                    ^^ found the text `1x`
 
         error: 2 errors, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_open_listener_must_be_meant() {
-    check("listen:\n  http: 0.0.0.0:8500\n", expect![[r#"
+    check(
+        "listen:\n  http: 0.0.0.0:8500\n",
+        expect![[r#"
         error: `listen.http` is open to other hosts without TLS and without a token
          --> rollcall.yaml:2:9
           |
@@ -566,8 +623,11 @@ fn an_open_listener_must_be_meant() {
           = help: if it is meant, say `insecure: true`
 
         error: 1 error, 0 warnings
-    "#]]);
-    check("listen: { http: \"[::1]:9\", grpc: \"[::1]:9\" }\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "listen: { http: \"[::1]:9\", grpc: \"[::1]:9\" }\n",
+        expect![[r#"
         error: `listen.http` and `listen.grpc` need different ports
          --> rollcall.yaml:1:34
           |
@@ -575,12 +635,15 @@ fn an_open_listener_must_be_meant() {
           |                                  ^^^^^^^^^ [::1]:9 is given for both
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn alertmanagers_come_later() {
-    check("alertmanagers: [\"http://am:9093\"]\n", expect![[r#"
+    check(
+        "alertmanagers: [\"http://am:9093\"]\n",
+        expect![[r#"
         error: alerts cannot be pushed to Alertmanagers yet
          --> rollcall.yaml:1:16
           |
@@ -590,22 +653,26 @@ fn alertmanagers_come_later() {
           = help: leave the list empty; the Prometheus rules in `alerts/` raise the same alerts
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_bad_filter_is_said() {
-    check("log: { filter: \"rollcall=loud\" }\n", expect![[r#"
-        error: this log filter cannot be read: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
-         --> rollcall.yaml:1:16
-          |
-        1 | log: { filter: "rollcall=loud" }
-          |                ^^^^^^^^^^^^^^^ is given
-          |
-          = help: write a level, such as `info`, or `rollcall=debug,info`
+    check(
+        "log: { filter: \"rollcall=loud\" }\n",
+        expect![[r#"
+            error: this log filter cannot be read: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
+             --> rollcall.yaml:1:16
+              |
+            1 | log: { filter: "rollcall=loud" }
+              |                ^^^^^^^^^^^^^^^ "rollcall=loud" is given
+              |
+              = help: write a level, such as `info`, or `rollcall=debug,info`
 
-        error: 1 error, 0 warnings
-    "#]]);
+            error: 1 error, 0 warnings
+        "#]],
+    );
 }
 
 #[test]
@@ -620,7 +687,7 @@ fn ids_are_short_and_printable() {
              --> rollcall.yaml:1:19
               |
             1 | services: [{name: ""}, {name: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...
-              |                   ^^ found the text ``
+              |                   ^^ found an empty text
 
             error: this id cannot be used: it is 129 bytes long; at most 128 are allowed
              --> rollcall.yaml:1:31
@@ -631,14 +698,14 @@ fn ids_are_short_and_printable() {
             error: this id cannot be used: it holds the control character '\u{1b}'
              --> rollcall.yaml:1:170
               |
-            1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}, {name: "a\e[2J"}]
-              |                                                     ^^^^^^^^ found the text `a[2J`
+            1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}, {name: "a\e[2J"}]
+              |                                                   ^^^^^^^^ found the text `a\u{1b}[2J`
 
             error: this node name cannot be used: it is empty
              --> rollcall.yaml:2:12
               |
             2 | node_name: ""
-              |            ^^ is given
+              |            ^^ "" is given
 
             error: 4 errors, 0 warnings
         "#]],

@@ -250,11 +250,11 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             10 |     {"tcp": "10.0.0.1:80"},
                |      ^^^^^ has none
 
-            error: `tcp://10.0.0.1` is not a host
+            error: the URL needs a port from 1 to 65535, as in tcp://10.0.0.1:6379
               --> services.d/a.json:11:13
                |
             11 |     {"tcp": "10.0.0.1", "interval": "1s"},
-               |             ^^^^^^^^^^ cannot be asked
+               |             ^^^^^^^^^^ cannot be used
 
             error: a check asks by one of `http`, `tcp` and `grpc`
               --> services.d/a.json:12:6
@@ -283,7 +283,9 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             error: 9 errors, 0 warnings
         "#]],
     );
-    check("[]", expect![[r#"
+    check(
+        "[]",
+        expect![[r#"
         error: a service file is a mapping
          --> services.d/a.json:1:1
           |
@@ -291,7 +293,8 @@ fn wrong_types_and_values_are_errors_with_their_place() {
           | ^^ is something else
 
         error: 1 error, 0 warnings
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -324,5 +327,6 @@ fn an_id_in_two_files_is_shown_in_both() {
           |                     ^
 
         error: 2 errors, 0 warnings
-    "#]].assert_eq(&folder.clean(&rejected.to_string()));
+    "#]]
+    .assert_eq(&folder.clean(&rejected.to_string()));
 }

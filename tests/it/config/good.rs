@@ -110,8 +110,7 @@ fn flags_go_before_the_file() {
 
 #[test]
 fn a_flag_that_is_wrong_is_blamed() {
-    let overrides =
-        Overrides { http: Some("0.0.0.0:1".parse().unwrap()), ..Overrides::default() };
+    let overrides = Overrides { http: Some("0.0.0.0:1".parse().unwrap()), ..Overrides::default() };
     let rejected = config::load(None, &overrides).unwrap_err();
     expect![[r#"
         error: `listen.http` is open to other hosts without TLS and without a token
@@ -121,7 +120,8 @@ fn a_flag_that_is_wrong_is_blamed() {
          = help: 0.0.0.0:1 is given by a flag of the command line
 
         error: 1 error, 0 warnings
-    "#]].assert_eq(&rejected.to_string());
+    "#]]
+    .assert_eq(&rejected.to_string());
     let overrides = Overrides { insecure: Some(true), ..overrides };
     assert!(config::load(None, &overrides).is_ok());
 }
@@ -184,13 +184,15 @@ fn an_unreadable_file_is_a_problem_too() {
           = help: save it in UTF-8
 
         error: 1 error, 0 warnings
-    "#]].assert_eq(&said);
+    "#]]
+    .assert_eq(&said);
     let rejected = config::load(Some(Path::new("/nowhere.yaml")), &Overrides::default());
     expect![[r#"
         error: cannot read `/nowhere.yaml`: No such file or directory (os error 2)
 
         error: 1 error, 0 warnings
-    "#]].assert_eq(&rejected.unwrap_err().to_string());
+    "#]]
+    .assert_eq(&rejected.unwrap_err().to_string());
 }
 
 #[test]
@@ -203,7 +205,8 @@ fn many_instances_share_their_checks() {
     let mut text = String::from("services:\n- name: web\n  checks: [{ tcp: {} }]\n  instances:\n");
     for n in 0..100_000 {
         let (a, b) = (n / 250, n % 250);
-        writeln!(text, "  - {{ id: web-{n}, address: 10.0.{}.{b}, port: {} }}", a % 250, 1 + a).unwrap();
+        writeln!(text, "  - {{ id: web-{n}, address: 10.0.{}.{b}, port: {} }}", a % 250, 1 + a)
+            .unwrap();
     }
     let started = tokio::time::Instant::now();
     let loaded = load(&text).unwrap();
@@ -212,7 +215,9 @@ fn many_instances_share_their_checks() {
     let config = loaded.config;
     assert_eq!(config.registrations.len(), 100_000);
     let first = &config.registrations[0].checks[0].definition;
-    assert!(config.registrations.iter().all(|r| std::sync::Arc::ptr_eq(&r.checks[0].definition, first)));
+    assert!(
+        config.registrations.iter().all(|r| std::sync::Arc::ptr_eq(&r.checks[0].definition, first))
+    );
 }
 
 #[test]
@@ -275,4 +280,17 @@ proptest! {
             prop_assert!(!rejected.to_string().is_empty());
         }
     }
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let written = config::reference::markdown();
+    expect_test::expect_file!["../../../docs/configuration.md"].assert_eq(&written);
+}
+
+#[test]
+fn the_example_of_the_reference_is_good() {
+    let loaded = load(config::reference::EXAMPLE).unwrap();
+    assert_eq!(loaded.warnings.to_string(), "");
+    assert_eq!(loaded.config.registrations.len(), 3);
 }

@@ -14,7 +14,9 @@ fn check(checks: &str, expected: Expect) {
 
 #[test]
 fn a_timeout_as_long_as_the_interval() {
-    check("{ tcp: {}, interval: 5s, timeout: 5s }", expect![[r#"
+    check(
+        "{ tcp: {}, interval: 5s, timeout: 5s }",
+        expect![[r#"
         warning: the timeout should be shorter than the interval
          --> rollcall.yaml:5:39
           |
@@ -24,13 +26,16 @@ fn a_timeout_as_long_as_the_interval() {
           = help: while a target hangs, every second probe is skipped
 
         warning: 0 errors, 1 warning
-    "#]]);
+    "#]],
+    );
     check("{ tcp: {}, interval: 1s }", expect![[""]]);
 }
 
 #[test]
 fn an_interval_below_a_second_unless_it_is_meant() {
-    check("{ tcp: {}, interval: 100ms }", expect![[r#"
+    check(
+        "{ tcp: {}, interval: 100ms }",
+        expect![[r#"
         warning: an interval below 1s is much load for a target
          --> rollcall.yaml:5:26
           |
@@ -40,13 +45,16 @@ fn an_interval_below_a_second_unless_it_is_meant() {
           = help: if it is meant, say `allow_fast_interval: true`
 
         warning: 0 errors, 1 warning
-    "#]]);
+    "#]],
+    );
     check("{ tcp: {}, interval: 100ms, allow_fast_interval: true }", expect![[""]]);
 }
 
 #[test]
 fn one_failure_that_decides() {
-    check("{ tcp: {}, failures_before_critical: 1 }", expect![[r#"
+    check(
+        "{ tcp: {}, failures_before_critical: 1 }",
+        expect![[r#"
         warning: one failure is enough to make the check critical
          --> rollcall.yaml:5:42
           |
@@ -56,12 +64,15 @@ fn one_failure_that_decides() {
           = help: 2 or 3 failures in a row tell trouble from chance
 
         warning: 0 errors, 1 warning
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failure_or_recovery_noticed_too_late() {
-    check("{ tcp: {}, interval: 2m }", expect![[r#"
+    check(
+        "{ tcp: {}, interval: 2m }",
+        expect![[r#"
         warning: a failure is noticed only after more than 5 minutes
          --> rollcall.yaml:5:26
           |
@@ -71,8 +82,11 @@ fn a_failure_or_recovery_noticed_too_late() {
           = help: shorten `interval` or lower `failures_before_critical`
 
         warning: 0 errors, 1 warning
-    "#]]);
-    check("{ tcp: {}, interval: 1m, success_before_passing: 6 }", expect![[r#"
+    "#]],
+    );
+    check(
+        "{ tcp: {}, interval: 1m, success_before_passing: 6 }",
+        expect![[r#"
         warning: a recovery is noticed only after more than 5 minutes
          --> rollcall.yaml:5:54
           |
@@ -82,12 +96,15 @@ fn a_failure_or_recovery_noticed_too_late() {
           = help: shorten `interval` or lower `success_before_passing`
 
         warning: 0 errors, 1 warning
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_timeout_too_short_for_tls() {
-    check("{ http: { https: true }, timeout: 99ms }", expect![[r#"
+    check(
+        "{ http: { https: true }, timeout: 99ms }",
+        expect![[r#"
         warning: a timeout below 100ms is short for TLS
          --> rollcall.yaml:5:39
           |
@@ -97,7 +114,8 @@ fn a_timeout_too_short_for_tls() {
           = help: a full handshake takes two to three round trips and a signature
 
         warning: 0 errors, 1 warning
-    "#]]);
+    "#]],
+    );
     check("{ http: {}, timeout: 99ms }", expect![[""]]);
 }
 
@@ -134,5 +152,6 @@ fn a_pattern_that_matches_no_file() {
           |                 ^^^^^^^^^^ looked for `x/*.json`
 
         warning: 0 errors, 1 warning
-    "#]].assert_eq(&folder.clean(&loaded.warnings.to_string()));
+    "#]]
+    .assert_eq(&folder.clean(&loaded.warnings.to_string()));
 }
