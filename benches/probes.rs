@@ -154,8 +154,7 @@ fn measure(arm: &mut Arm, responder: &Responder, plan: Plan) -> Result<Cost, Fai
     let pid = arm.0.id();
     let (cpu, counted) = (Cpu::read(pid)?, responder.requests.load(Relaxed));
     thread::sleep(plan.window);
-    let (cpu, counted) =
-        (Cpu::read(pid)?.since(&cpu), responder.requests.load(Relaxed) - counted);
+    let (cpu, counted) = (Cpu::read(pid)?.since(&cpu), responder.requests.load(Relaxed) - counted);
     if let Some(status) = arm.0.try_wait()? {
         return Err(format!("the arm ended early: {status}").into());
     }
