@@ -143,7 +143,7 @@ async fn health_state(
 ) -> Result<Response, Refusal> {
     let params = Params::parse(query.as_deref());
     read(&app, &params, |shape| {
-        if !shape.is_asked_for(&params) {
+        if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
         }
         let mut checks = shape.node_checks();
@@ -163,7 +163,7 @@ async fn health_checks(
 ) -> Result<Response, Refusal> {
     let params = Params::parse(query.as_deref());
     read(&app, &params, |shape| {
-        if !shape.is_asked_for(&params) {
+        if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
         }
         let listed = app.view.registry.service(&name);
@@ -185,7 +185,7 @@ async fn health_service(
     let params = Params::parse(query.as_deref());
     let passing = params.flag("passing")?;
     read(&app, &params, |shape| {
-        if !shape.is_asked_for(&params) {
+        if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
         }
         let listed = app.view.registry.service(&name);

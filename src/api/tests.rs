@@ -87,7 +87,7 @@ impl Rig {
     }
 
     fn router(&self) -> Router {
-        super::router::router(self.view.clone(), &self.limits, self.stop.clone())
+        router::router(self.view.clone(), &self.limits, self.stop.clone())
     }
 
     async fn ask(&self, method: Method, uri: &str) -> Answered {

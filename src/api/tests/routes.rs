@@ -36,7 +36,7 @@ async fn a_reload_answers_with_its_report() {
         assert_eq!((answer.status.as_u16(), answer.body), (status, text));
     }
     drop(rig.reloads);
-    let router = super::super::router::router(rig.view, &rig.limits, rig.stop);
+    let router = router::router(rig.view, &rig.limits, rig.stop);
     let request = Request::put("/-/reload").body(Body::empty()).unwrap();
     let answer = answered(router, request).await;
     assert_eq!((answer.status.as_u16(), &*answer.body), (500, "the daemon is stopping"));
