@@ -9,7 +9,7 @@ use crate::{
     api::native,
     clock,
     duration::Period,
-    model::{Observation, Outcome, Protocol},
+    model::{Observation, Outcome, Protocol, Reason},
     probe::{self, Network, Probe, Prober as _, Spec, Target, http, tls},
 };
 
@@ -166,7 +166,7 @@ impl Report {
             target: target.url(),
             protocol: target.protocol().as_str(),
             outcome: verdict(found.outcome),
-            reason: found.outcome.reason().map(|reason| reason.as_str()),
+            reason: found.outcome.reason().map(Reason::as_str),
             detail: found.detail.as_deref().map(str::to_owned),
             probe: native::Probe::of(found),
         }
@@ -230,7 +230,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::model::{Phase, Phases, Reason};
+    use crate::model::{Phase, Phases};
 
     #[derive(Debug, clap::Parser)]
     struct Command {
@@ -306,7 +306,7 @@ mod tests {
         let args = args(&["https://h/", "-k", "-H", "A: 1", "-H", "a: 2"]);
         let Spec::Http(spec) = args.refine(spec).unwrap() else { panic!() };
         let values: Vec<_> =
-            spec.headers.values().flat_map(|v| v.iter().map(|v| v.as_str())).collect();
+            spec.headers.values().flat_map(|v| v.iter().map(http::HeaderValue::as_str)).collect();
         assert_eq!(values, ["1", "2"]);
         assert!(spec.tls.unwrap().insecure_skip_verify);
     }
@@ -328,7 +328,7 @@ mod tests {
             certificate_expiry: Some(clock::Timestamp::from_seconds(1_795_096_800)),
             detail: Some("GET https://h:443/x: certificate expired".into()),
         };
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             https://h/x (10.0.0.1:443)
 
               connect        1.50ms  ██████
@@ -338,7 +338,7 @@ mod tests {
               certificate expired 2026-11-19T14:00:00.000Z, 1 day ago
               failure: tls_expired
               GET https://h:443/x: certificate expired
-        "#]]
+        "]]
         .assert_eq(&show(&target, &found, clock::Timestamp::from_seconds(1_795_183_200)));
     }
 }
