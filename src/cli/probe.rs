@@ -49,14 +49,14 @@ pub(super) struct Args {
 
 /// Probes once. What it finds is in the exit code: well, struggling, or not well.
 pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let (spec, endpoint) =
-        probe::parse_url(&args.url).with_context(|| format!("cannot probe {:?}", args.url))?;
-    if args.timeout.get() == Duration::ZERO {
-        bail!("--timeout must be more than zero");
-    }
-    let spec = args.refine(spec)?;
-    let prepared = Probe::prepare(&spec).context("cannot make the probe ready")?;
-    let target = Target::new(Arc::new(prepared), endpoint);
+    let target = match args.target() {
+        Ok(target) => target,
+        // Not a failure: that would say that the target is struggling.
+        Err(error) => {
+            eprintln!("rollcall: {error:#}");
+            return Ok(Exit::Usage);
+        }
+    };
     let found = Network::default().probe(&target, args.timeout.get()).await;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &Report::of(&target, &found))?;
@@ -72,6 +72,18 @@ pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit
 }
 
 impl Args {
+    /// What is to be asked, and how.
+    fn target(&self) -> anyhow::Result<Target> {
+        let (spec, endpoint) =
+            probe::parse_url(&self.url).with_context(|| format!("cannot probe {:?}", self.url))?;
+        if self.timeout.get() == Duration::ZERO {
+            bail!("--timeout must be more than zero");
+        }
+        let prepared =
+            Probe::prepare(&self.refine(spec)?).context("cannot make the probe ready")?;
+        Ok(Target::new(Arc::new(prepared), endpoint))
+    }
+
     /// Brings the options into what the URL says.
     fn refine(&self, spec: Spec) -> anyhow::Result<Spec> {
         let http_only = [
@@ -275,6 +287,7 @@ mod tests {
         assert_eq!(ran(&[&url, "--body-contains", "ho"]).await.0, Exit::Usage);
         let (url, _tasks) = scripted("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(ran(&[&url]).await.0, Exit::Failure);
+        assert_eq!(ran(&["gopher://h"]).await, (Exit::Usage, String::new()));
     }
 
     #[tokio::test]
