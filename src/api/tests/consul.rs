@@ -361,6 +361,15 @@ async fn a_blocking_query_waits_for_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_blocking_query_ends_when_the_daemon_stops() {
+    let rig = Rig::new(WEB).await;
+    let known = *rig.view.registry.version().borrow();
+    let uri = format!("/v1/health/service/web?index={known}");
+    let (answer, ()) = tokio::join!(rig.get(&uri), async { rig.stop.cancel() });
+    assert_eq!(ids(&answer.json()).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_blocking_query_without_a_change_ends_with_the_same_index() {
     let rig = Rig::new(WEB).await;
     let known = rig.view.registry.version().borrow().to_string();
