@@ -303,6 +303,7 @@ mod tests {
         let config = crate::config::load(None, &Overrides::default()).unwrap().config;
         let (core, _orders) = Core::new(&config, Snapshot::default());
         let mut reloader = Reloader::new(None, Overrides::default(), None);
+        let number = regex::Regex::new("task [0-9]+").unwrap();
         for (fails, said) in [
             (false, "the task \"http\" ended by itself"),
             (true, "the task \"http\" failed: task 1 panicked with message \"oh\""),
@@ -314,8 +315,7 @@ mod tests {
             let (_handle, requests) = api::reload_channel();
             let fault = core.supervise(&mut tasks, &mut signals, requests, &mut reloader).await;
             let told = fault.unwrap().to_string();
-            let told = regex::Regex::new("task [0-9]+").unwrap().replace(&told, "task 1");
-            assert_eq!(told, said);
+            assert_eq!(number.replace(&told, "task 1"), said);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The real program, started by a test on free ports, and a target whose health the test sets.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -191,7 +192,7 @@ pub(crate) fn write_config(folder: &Path, targets: &[(&str, SocketAddr)], more: 
     );
     for (id, address) in targets {
         let (host, port) = (address.ip(), address.port());
-        text += &format!("      - {{ id: {id}, address: {host}, port: {port} }}\n");
+        writeln!(text, "      - {{ id: {id}, address: {host}, port: {port} }}").unwrap();
     }
     fs::write(&path, text + more).unwrap();
     path
