@@ -1,0 +1,86 @@
+//! Statements on what Prometheus makes of the daemon.
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    dashboards::{queries, variables},
+    rig::{SOON, wait_for, words},
+    stage::Stage,
+};
+
+pub(crate) fn the_exposition_is_clean(stage: &Stage) {
+    wait_for("the daemon is scraped", SOON, || {
+        let up = stage.monitoring.query("up{job=\"rollcall\"}");
+        if up.len() == 1 && up[0].values == [1.0] { Ok(()) } else { Err(format!("{up:?}")) }
+    });
+    for target in stage.monitoring.scraped() {
+        assert_eq!(target["health"], "up", "{target}");
+        assert_eq!(target["lastError"], "", "{target}");
+    }
+
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = promtool.stdin.take().unwrap();
+    pipe.write_all(stage.daemon.metrics().text().as_bytes()).unwrap();
+    drop(pipe);
+    let output = promtool.wait_with_output().unwrap();
+    let said = words(&output);
+    assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+}
+
+pub(crate) fn every_rule_is_healthy(stage: &Stage) {
+    let rules = wait_for("every rule has been evaluated", SOON, || {
+        let rules = stage.monitoring.rules();
+        let waits = rules.iter().find(|rule| rule["health"] == "unknown");
+        waits.map_or_else(|| Ok(rules.clone()), |rule| Err(format!("{rule}")))
+    });
+    for rule in &rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+        assert!(rule["lastError"].is_null(), "{rule}");
+    }
+    let recorded: BTreeSet<&str> = rules
+        .iter()
+        .filter(|rule| rule["type"] == "recording")
+        .map(|rule| rule["name"].as_str().unwrap())
+        .collect();
+    assert!(!recorded.is_empty());
+    for name in &recorded {
+        wait_for(&format!("{name} has data"), SOON, || {
+            let series = stage.monitoring.query(name);
+            let any = series.iter().any(|one| one.values[0].is_finite());
+            if any { Ok(()) } else { Err(format!("{series:?}")) }
+        });
+    }
+    println!("     {} rules, {} of them recording", rules.len(), recorded.len());
+}
+
+pub(crate) fn every_variable_has_values(stage: &Stage) {
+    let variables = variables();
+    assert!(!variables.is_empty());
+    for (dashboard, name, selector, label) in &variables {
+        let values = stage.monitoring.label_values(selector, label);
+        assert!(!values.is_empty(), "{dashboard}: ${name} has no values: {label} of {selector}");
+    }
+    println!("     {} variables", variables.len());
+}
+
+pub(crate) fn every_query_has_data(stage: &Stage) {
+    let queries = queries();
+    assert!(!queries.is_empty());
+    // What needs two scrapes, or an alert, has it after some seconds.
+    wait_for("every query has data", SOON, || {
+        let problems: Vec<String> =
+            queries.iter().filter_map(|query| query.problem(&stage.monitoring)).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("\n  ")) }
+    });
+    println!("     {} queries", queries.len());
+}
