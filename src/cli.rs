@@ -11,13 +11,9 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-mod client;
-mod ls;
-mod probe;
 mod run;
 mod schema;
 mod validate;
-mod watch;
 
 use crate::config::diagnostic::Paint;
 
@@ -37,12 +33,6 @@ enum Command {
     Validate(validate::Args),
     /// Print the JSON Schema of the configuration file.
     Schema,
-    /// Probe one target once and show every phase.
-    Probe(probe::Args),
-    /// List services, instances and checks with their status.
-    Ls(ls::Args),
-    /// Show changes of status as they happen.
-    Watch(watch::Args),
 }
 
 /// How a command ended.
@@ -90,9 +80,6 @@ impl Command {
             Self::Run(args) => run::run(args),
             Self::Validate(args) => validate(&args, out),
             Self::Schema => schema::run(out).map(|()| Exit::Ok).map_err(Into::into),
-            Self::Probe(args) => asynchronously(probe::run(args, out)),
-            Self::Ls(args) => asynchronously(ls::run(args, out)),
-            Self::Watch(args) => asynchronously(watch::run(args, out)),
         }?;
         out.flush()?;
         Ok(exit)
@@ -108,7 +95,7 @@ fn validate(args: &validate::Args, out: &mut impl io::Write) -> anyhow::Result<E
 
 /// How problems are shown on standard error.
 fn error_paint() -> Paint {
-    if io::stderr().is_terminal() && wanted() { Paint::Ansi } else { Paint::Plain }
+    if io::stderr().is_terminal() && wanted() { Paint::Colour } else { Paint::Plain }
 }
 
 fn asynchronously(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {

@@ -145,7 +145,10 @@ impl Daemon {
         core.start_scheduler(&config, orders, &stops, &mut tasks)?;
         let (reload, requests) = api::reload_channel();
         let (view, stop) = (core.view(&config, reload), &stops.listening);
-        tasks.spawn("http", api::serve::http(http, view.clone(), config.limits.clone(), stop.clone()));
+        tasks.spawn(
+            "http",
+            api::serve::http(http, view.clone(), config.limits.clone(), stop.clone()),
+        );
         tasks.spawn("grpc", api::serve::grpc(grpc, view, config.limits.clone(), stop.clone()));
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
         tasks.spawn("saver", saver.clone().run(stop.clone()));

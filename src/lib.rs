@@ -40,7 +40,6 @@ pub mod monitor;
 pub mod api;
 pub mod scheduler;
 
-pub mod cli;
 pub mod config;
 pub mod daemon;
 

@@ -68,7 +68,7 @@ impl Tasks {
             // Look-ups that hang must not hold up the end.
             runtime.shutdown_background();
             // Nobody waits any more when the daemon is ending at once.
-            drop(sender.send(()));
+            sender.send(()).unwrap_or(());
         })?;
         let handle =
             self.set.spawn(async move { ended.await.map_err(|_| "it panicked".to_owned()) });

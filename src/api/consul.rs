@@ -68,10 +68,8 @@ async fn missing_state() -> Refusal {
     Refusal::bad("Missing check state")
 }
 
-const DEFAULT_POLICY: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("x-consul-default-acl-policy"),
-    HeaderValue::from_static("allow"),
-);
+const DEFAULT_POLICY: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
 
 /// JSON as Consul writes it: compact, or indented by four if `?pretty`.
 fn json(params: &Params, value: &impl Serialize) -> Response {
@@ -191,8 +189,11 @@ async fn health_service(
             return Ok(Vec::new());
         }
         let listed = app.view.registry.service(&name);
-        let mut entries: Vec<ServiceEntry> =
-            listed.iter().filter(|listed| has_tags(listed, &params)).map(|l| shape.entry(l)).collect();
+        let mut entries: Vec<ServiceEntry> = listed
+            .iter()
+            .filter(|listed| has_tags(listed, &params))
+            .map(|l| shape.entry(l))
+            .collect();
         if listed.is_empty() && name == shape::CONSUL && !params.has("tag") {
             entries.push(shape.own_entry());
         }

@@ -73,8 +73,12 @@ const SECTIONS: &[Section] = &[
     Section::Target(&catalogue::TARGET_LAST_PROBE, |facts| {
         facts.last_started.map(|at| Value::Number(at.seconds()))
     }),
-    Section::Target(&catalogue::TARGET_LAST_CHANGE, |facts| facts.changed.map(|at| Value::Number(at.seconds()))),
-    Section::Target(&catalogue::TARGET_CHANGES, |facts| Some(Value::Count(u64::from(facts.changes)))),
+    Section::Target(&catalogue::TARGET_LAST_CHANGE, |facts| {
+        facts.changed.map(|at| Value::Number(at.seconds()))
+    }),
+    Section::Target(&catalogue::TARGET_CHANGES, |facts| {
+        Some(Value::Count(u64::from(facts.changes)))
+    }),
     Section::Target(&catalogue::TARGET_CONSECUTIVE_FAILURES, |facts| {
         Some(Value::Count(u64::from(facts.streak.failures())))
     }),
@@ -88,7 +92,9 @@ const SECTIONS: &[Section] = &[
     Section::Class(&catalogue::PROBE_HTTP_RESPONSES, http_responses),
     Section::Class(&catalogue::PROBE_GRPC_RESPONSES, grpc_responses),
     Section::Class(&catalogue::TARGETS, targets),
-    Section::Class(&catalogue::CHECK_INTERVAL, |out, row| out.number(&[row.labels()], row.interval)),
+    Section::Class(&catalogue::CHECK_INTERVAL, |out, row| {
+        out.number(&[row.labels()], row.interval)
+    }),
     Section::Class(&catalogue::CHECK_TIMEOUT, |out, row| out.number(&[row.labels()], row.timeout)),
     Section::Class(&catalogue::CHECK_SLO, |out, row| {
         if let Some(labels) = &row.slo_labels {

@@ -29,7 +29,11 @@ const MAX_WATCHES: usize = 10_000;
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// The health service.
-pub(super) fn service(view: View, limits: &Limits, stop: CancellationToken) -> HealthServer<Answers> {
+pub(super) fn service(
+    view: View,
+    limits: &Limits,
+    stop: CancellationToken,
+) -> HealthServer<Answers> {
     HealthServer::new(Answers {
         view: Arc::new(view),
         rate: Arc::new(Rate::new(limits)),
@@ -58,9 +62,9 @@ impl Health for Answers {
         self.admit(&request)?;
         match answer(&self.view, &request.get_ref().service) {
             ServingStatus::ServiceUnknown => Err(Refused::not_found("unknown service")),
-            status @ (ServingStatus::Unknown | ServingStatus::Serving | ServingStatus::NotServing) => {
-                Ok(Response::new(message(status)))
-            }
+            status @ (ServingStatus::Unknown
+            | ServingStatus::Serving
+            | ServingStatus::NotServing) => Ok(Response::new(message(status))),
         }
     }
 
@@ -166,7 +170,8 @@ fn instance(view: &View, name: &str) -> Option<Listed> {
 
 fn status(view: &View, listed: &Listed) -> Status {
     let registry = &view.registry;
-    if registry.node_maintenance().is_some() || registry.maintenance(&listed.instance.id).is_some() {
+    if registry.node_maintenance().is_some() || registry.maintenance(&listed.instance.id).is_some()
+    {
         Status::Maintenance
     } else {
         listed.status()

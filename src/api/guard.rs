@@ -48,8 +48,7 @@ pub(super) struct Rate {
 
 impl Rate {
     pub(super) fn new(limits: &Limits) -> Self {
-        let quota =
-            Quota::per_second(limits.requests_per_second).allow_burst(limits.request_burst);
+        let quota = Quota::per_second(limits.requests_per_second).allow_burst(limits.request_burst);
         Self {
             limiter: RateLimiter::keyed(quota),
             clock: DefaultClock::default(),

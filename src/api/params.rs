@@ -13,7 +13,11 @@ pub(super) struct Params(Vec<(String, String)>);
 impl Params {
     /// Decodes a query; what is no UTF-8 is replaced, never refused.
     pub(super) fn parse(query: Option<&str>) -> Self {
-        Self(url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect())
+        Self(
+            url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     /// Whether a parameter is there, whatever its value.

@@ -5,7 +5,10 @@
 //! requests under way have been answered. How long that may take is for the caller to bound:
 //! dropping the future cuts off what is left.
 
-use std::{convert::Infallible, error::Error as StdError, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error as StdError, io, net::IpAddr, pin::pin, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};

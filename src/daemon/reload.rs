@@ -33,7 +33,11 @@ pub struct Reloader {
 
 impl Reloader {
     /// A reloader for this file, with these flags over it, and the log to change with it.
-    pub fn new(path: Option<PathBuf>, overrides: Overrides, log: Option<telemetry::Handle>) -> Self {
+    pub fn new(
+        path: Option<PathBuf>,
+        overrides: Overrides,
+        log: Option<telemetry::Handle>,
+    ) -> Self {
         Self { path, overrides, log, current: None }
     }
 
@@ -108,7 +112,10 @@ impl Reloader {
             "reloaded: {registered} instances registered, {deregistered} deregistered, {changed} changed\n"
         );
         if !needs_restart.is_empty() {
-            report += &format!("changed, but only read at the start: {}; restart rollcall for these\n", needs_restart.join(", "));
+            report += &format!(
+                "changed, but only read at the start: {}; restart rollcall for these\n",
+                needs_restart.join(", ")
+            );
         }
         report
     }

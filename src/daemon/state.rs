@@ -23,7 +23,11 @@ pub(super) struct Saver {
 }
 
 impl Saver {
-    pub(super) fn new(directory: &Path, registry: &Arc<Registry>, metrics: &metrics::Daemon) -> Self {
+    pub(super) fn new(
+        directory: &Path,
+        registry: &Arc<Registry>,
+        metrics: &metrics::Daemon,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
             registry: Arc::clone(registry),

@@ -12,8 +12,8 @@ use crate::{
     api::{View, params::Params},
     judge::Verdict,
     metrics::Facts,
-    model::{Answer, Outcome, Protocol},
-    probe::Host,
+    model::{Answer, Outcome},
+    probe::{Host, Spec, tcp},
     registry::{Check, Listed},
 };
 
@@ -258,9 +258,8 @@ pub(super) fn node_meta() -> BTreeMap<&'static str, String> {
 /// and it must not change when the daemon starts anew. Two FNV-1a hashes of 64 bits.
 pub(super) fn node_id(name: &str) -> String {
     let hash = |seed: u64| {
-        name.bytes().fold(seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        name.bytes()
+            .fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     };
     let high = (hash(0xcbf2_9ce4_8422_2325) & !0xf000) | 0x8000;
     let low = (hash(0x6c62_272e_07bb_0142) & !(3 << 62)) | (2 << 62);
@@ -289,13 +288,17 @@ fn output(check: &Check, facts: &Facts) -> String {
 
 fn success(check: &Check, answer: Answer) -> String {
     let url = check.target.url();
-    match check.definition.probe.protocol() {
-        Protocol::Http => match answer {
-            Answer::Http(code) => format!("HTTP GET {url}: {}", status_line(code)),
-            Answer::None | Answer::Grpc(_) => format!("HTTP GET {url}: OK"),
-        },
-        Protocol::Tcp => format!("TCP connect {url}: Success"),
-        Protocol::Grpc => format!("gRPC check {url}: success"),
+    match check.definition.probe.spec() {
+        Spec::Http(spec) => {
+            let status = match answer {
+                Answer::Http(code) => status_line(code),
+                Answer::None | Answer::Grpc(_) => "OK".to_owned(),
+            };
+            format!("HTTP {} {url}: {status}", spec.method.as_str())
+        }
+        Spec::Tcp(tcp::Spec { tls: None, .. }) => format!("TCP connect {url}: Success"),
+        Spec::Tcp(tcp::Spec { tls: Some(_), .. }) => format!("TCP+TLS connect {url}: Success"),
+        Spec::Grpc(_) => format!("gRPC check {url}: success"),
     }
 }
 
