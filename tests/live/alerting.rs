@@ -17,7 +17,7 @@ const RECEIVERS: &[(&str, &str)] =
 /// How often the heartbeat must have come.
 const HEARTBEATS: usize = 3;
 
-pub(crate) fn a_killed_target_opens_a_ticket(stage: &Stage) {
+pub(crate) fn a_killed_target_opens_a_ticket(stage: &mut Stage) {
     let ticket = wait_for_notification(stage, "RollcallTargetDown", "firing", is_the_killed_target);
     assert_eq!(ticket.receiver, "ticket", "{ticket:?}");
     assert_eq!(ticket.label("severity"), "warning");
@@ -33,14 +33,14 @@ pub(crate) fn a_killed_target_opens_a_ticket(stage: &Stage) {
     in_order(&ticket);
 }
 
-pub(crate) fn the_ticket_is_closed(stage: &Stage) {
+pub(crate) fn the_ticket_is_closed(stage: &mut Stage) {
     let ticket =
         wait_for_notification(stage, "RollcallTargetDown", "resolved", is_the_killed_target);
     assert_eq!(ticket.receiver, "ticket", "{ticket:?}");
     in_order(&ticket);
 }
 
-pub(crate) fn a_check_that_is_down_pages(stage: &Stage) {
+pub(crate) fn a_check_that_is_down_pages(stage: &mut Stage) {
     let page = wait_for_notification(stage, "RollcallCheckDown", "firing", |alert| {
         alert.label("service_name") == "fail"
     });
@@ -55,7 +55,7 @@ pub(crate) fn a_check_that_is_down_pages(stage: &Stage) {
     });
 }
 
-pub(crate) fn the_heartbeat_goes_on(stage: &Stage) {
+pub(crate) fn the_heartbeat_goes_on(stage: &mut Stage) {
     wait_for("the heartbeat has come several times", SOON, || {
         let heard = stage.monitoring.sink.heard();
         let is_heartbeat = |one: &&Notification| one.label("alertname") == "RollcallWatchdog";
@@ -80,7 +80,7 @@ pub(crate) fn a_daemon_that_is_gone_pages(stage: &mut Stage) {
     });
 }
 
-pub(crate) fn every_notification_is_in_order(stage: &Stage) {
+pub(crate) fn every_notification_is_in_order(stage: &mut Stage) {
     let heard = stage.monitoring.sink.heard();
     heard.iter().for_each(in_order);
     println!("     {} notifications", heard.len());

@@ -114,7 +114,7 @@ metrics: {{ metadata_labels: [team] }}
 
     /// The arguments that point a client at this daemon.
     pub(crate) fn address(&self) -> [String; 2] {
-        ["--addr".to_owned(), format!("http://127.0.0.1:{}", self.http)]
+        ["--http-addr".to_owned(), format!("127.0.0.1:{}", self.http)]
     }
 }
 

@@ -118,7 +118,8 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn kind(panel: &Value, target: &Value) -> Kind {
-    let shows_health = ["state-timeline", "status-history"].contains(&panel["type"].as_str().unwrap());
+    let shows_health =
+        ["state-timeline", "status-history"].contains(&panel["type"].as_str().unwrap());
     match target["instant"].as_bool() {
         _ if shows_health => Kind::Health,
         Some(true) => Kind::Instant,
@@ -146,7 +147,9 @@ impl Query {
     }
 
     fn is_among(&self, table: &[(&str, &str, &str)]) -> bool {
-        table.iter().any(|(dashboard, title, _)| *dashboard == self.dashboard && *title == self.title)
+        table
+            .iter()
+            .any(|(dashboard, title, _)| *dashboard == self.dashboard && *title == self.title)
     }
 
     /// Asks, and says what is wrong with the answer.

@@ -37,9 +37,8 @@ pub(crate) fn get(port: u16, path: &str) -> Answer {
 pub(crate) fn get_json(port: u16, path: &str) -> Value {
     let answer = get(port, path);
     assert_eq!(answer.status, 200, "GET :{port}{path}: {}", answer.body);
-    serde_json::from_str(&answer.body).unwrap_or_else(|error| {
-        panic!("GET :{port}{path} is not JSON ({error}): {}", answer.body)
-    })
+    serde_json::from_str(&answer.body)
+        .unwrap_or_else(|error| panic!("GET :{port}{path} is not JSON ({error}): {}", answer.body))
 }
 
 /// Whether a server says that all is well.

@@ -153,7 +153,8 @@ fn replace(text: &str, old: &str, new: &str) -> String {
 fn rewrite(text: &str, value: impl Fn(&str, &str) -> Option<&'static str>) -> String {
     text.lines().fold(String::new(), |mut out, line| {
         let new = line.trim_start().split_once(": ").and_then(|(key, old)| {
-            value(key, old).map(|new| line.replace(&format!("{key}: {old}"), &format!("{key}: {new}")))
+            value(key, old)
+                .map(|new| line.replace(&format!("{key}: {old}"), &format!("{key}: {new}")))
         });
         out += &new.unwrap_or_else(|| line.to_owned());
         out.push('\n');
@@ -221,7 +222,13 @@ fn write_blackbox(folder: &Path) {
 }
 
 fn start_blackbox(folder: &Path, port: u16) -> Process {
-    start(folder, "prometheus-blackbox-exporter", port, "/-/healthy", &["--config.file=blackbox.yml"])
+    start(
+        folder,
+        "prometheus-blackbox-exporter",
+        port,
+        "/-/healthy",
+        &["--config.file=blackbox.yml"],
+    )
 }
 
 fn start_alertmanager(folder: &Path, port: u16) -> Process {

@@ -12,7 +12,7 @@ use crate::{
     stage::Stage,
 };
 
-pub(crate) fn the_exposition_is_clean(stage: &Stage) {
+pub(crate) fn the_exposition_is_clean(stage: &mut Stage) {
     wait_for("the daemon is scraped", SOON, || {
         let up = stage.monitoring.query("up{job=\"rollcall\"}");
         if up.len() == 1 && up[0].values == [1.0] { Ok(()) } else { Err(format!("{up:?}")) }
@@ -37,7 +37,7 @@ pub(crate) fn the_exposition_is_clean(stage: &Stage) {
     assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
 }
 
-pub(crate) fn every_rule_is_healthy(stage: &Stage) {
+pub(crate) fn every_rule_is_healthy(stage: &mut Stage) {
     let rules = wait_for("every rule has been evaluated", SOON, || {
         let rules = stage.monitoring.rules();
         let waits = rules.iter().find(|rule| rule["health"] == "unknown");
@@ -63,7 +63,7 @@ pub(crate) fn every_rule_is_healthy(stage: &Stage) {
     println!("     {} rules, {} of them recording", rules.len(), recorded.len());
 }
 
-pub(crate) fn every_variable_has_values(stage: &Stage) {
+pub(crate) fn every_variable_has_values(stage: &mut Stage) {
     let variables = variables();
     assert!(!variables.is_empty());
     for (dashboard, name, selector, label) in &variables {
@@ -73,7 +73,7 @@ pub(crate) fn every_variable_has_values(stage: &Stage) {
     println!("     {} variables", variables.len());
 }
 
-pub(crate) fn every_query_has_data(stage: &Stage) {
+pub(crate) fn every_query_has_data(stage: &mut Stage) {
     let queries = queries();
     assert!(!queries.is_empty());
     // What needs two scrapes, or an alert, has it after some seconds.

@@ -1,9 +1,6 @@
 //! Statements on running the daemon: its command line, its gRPC health, reloading and stopping.
 
-use std::{
-    process::Command,
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -22,7 +19,7 @@ const WIND_UP: Duration = Duration::from_secs(5);
 
 const RELOADED: &str = "rollcall_config_last_reload_successful";
 
-pub(crate) fn grpc_tells_the_health_of_services(stage: &Stage) {
+pub(crate) fn grpc_tells_the_health_of_services(stage: &mut Stage) {
     let names = ["", "ok", "busy", "fail", "cache", "cache/redis-1", "fail/fail", "nobody"];
     let health = ask_health(&stage.python, stage.daemon.grpc, &names);
     let expected = json!({
@@ -38,7 +35,7 @@ pub(crate) fn grpc_tells_the_health_of_services(stage: &Stage) {
     assert_eq!(health, expected);
 }
 
-pub(crate) fn ls_lists_every_service(stage: &Stage) {
+pub(crate) fn ls_lists_every_service(stage: &mut Stage) {
     let daemon = &stage.daemon;
     let table = daemon.client(&["ls"]);
     assert_eq!(table.status.code(), Some(0), "{}", words(&table));
@@ -56,7 +53,7 @@ pub(crate) fn ls_lists_every_service(stage: &Stage) {
     }
 }
 
-pub(crate) fn probe_tells_by_its_exit_code(stage: &Stage) {
+pub(crate) fn probe_tells_by_its_exit_code(stage: &mut Stage) {
     let ports = &stage.targets.ports;
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", ports.web);
     let cases = [
@@ -77,7 +74,7 @@ pub(crate) fn probe_tells_by_its_exit_code(stage: &Stage) {
     }
 }
 
-pub(crate) fn reload_takes_changes_over(stage: &Stage) {
+pub(crate) fn reload_takes_changes_over(stage: &mut Stage) {
     let daemon = &stage.daemon;
     let watch = watch_health(stage, "added");
     expect_said(&watch, &["SERVICE_UNKNOWN"]);
@@ -117,7 +114,7 @@ pub(crate) fn reload_takes_changes_over(stage: &Stage) {
     });
 }
 
-pub(crate) fn reload_refuses_a_bad_configuration(stage: &Stage) {
+pub(crate) fn reload_refuses_a_bad_configuration(stage: &mut Stage) {
     let daemon = &stage.daemon;
     let all = daemon::services(&stage.targets);
     let before = daemon.services();
@@ -136,7 +133,7 @@ pub(crate) fn reload_refuses_a_bad_configuration(stage: &Stage) {
     wait_until("the gauge is 1", SOON, || daemon.metrics().sum(RELOADED, &[]) == Some(1.0));
 }
 
-pub(crate) fn stop_lets_probes_finish(stage: &Stage) {
+pub(crate) fn stop_lets_probes_finish(stage: &mut Stage) {
     // The page takes five seconds, which is less than the probe waits and the daemon grants.
     let mut daemon = start_with_one_slow_probe(stage, "patient", "grace_period: 20s");
     let stopped = Instant::now();
@@ -153,7 +150,7 @@ pub(crate) fn stop_lets_probes_finish(stage: &Stage) {
     assert!(took < Duration::from_secs(12), "it waited {took:?} although the probe had finished");
 }
 
-pub(crate) fn stop_cuts_probes_after_the_grace_period(stage: &Stage) {
+pub(crate) fn stop_cuts_probes_after_the_grace_period(stage: &mut Stage) {
     let mut daemon = start_with_one_slow_probe(stage, "hasty", "grace_period: 1s");
     daemon.process.signal(Signal::TERM);
     let status = daemon.process.wait_end(Duration::from_secs(1) + WIND_UP);

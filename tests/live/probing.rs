@@ -36,7 +36,7 @@ const CHECKS: usize = EXPECTED.len() + 1;
 const REDIS: &[(&str, &str)] =
     &[("service_name", "cache"), ("check", "redis"), ("target", "redis-1")];
 
-pub(crate) fn every_target_has_its_status(stage: &Stage) {
+pub(crate) fn every_target_has_its_status(stage: &mut Stage) {
     wait_for("every check has its status", SOON, || {
         let states = stage.daemon.states();
         assert_eq!(states.len(), CHECKS, "{states:?}");
@@ -50,7 +50,7 @@ pub(crate) fn every_target_has_its_status(stage: &Stage) {
     });
 }
 
-pub(crate) fn failures_have_reasons(stage: &Stage) {
+pub(crate) fn failures_have_reasons(stage: &mut Stage) {
     let metrics = stage.daemon.metrics();
     let family = "rollcall_probe_failures_by_reason_total";
     for (service, check, _, reason) in EXPECTED {
@@ -64,7 +64,7 @@ pub(crate) fn failures_have_reasons(stage: &Stage) {
     }
 }
 
-pub(crate) fn certificates_are_measured(stage: &Stage) {
+pub(crate) fn certificates_are_measured(stage: &mut Stage) {
     let metrics = stage.daemon.metrics();
     let expiry = |service| {
         metrics.sum("rollcall_target_cert_expiry_timestamp_seconds", &[("service_name", service)])
@@ -103,7 +103,11 @@ pub(crate) fn a_killed_target_is_critical_after_the_threshold(stage: &mut Stage)
     wait_for("the counter agrees with the failures in a row", SOON, || {
         let (failures, in_a_row) = failures(&stage.daemon);
         let agrees = (failures - before - in_a_row).abs() < 0.5 && in_a_row >= f64::from(FAILURES);
-        if agrees { Ok(()) } else { Err(format!("{before} + {in_a_row} in a row is not {failures}")) }
+        if agrees {
+            Ok(())
+        } else {
+            Err(format!("{before} + {in_a_row} in a row is not {failures}"))
+        }
     });
     let line = wait_for("`rollcall watch` tells of it", SOON, || {
         let said = watch.said();

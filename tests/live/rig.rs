@@ -32,9 +32,9 @@ pub(crate) struct Process {
     log: PathBuf,
 }
 
-/// The statements of the stage, each proved or not.
+/// What was proved so far, and what was not.
 #[derive(Debug)]
-pub(crate) struct Statements {
+pub(crate) struct Proofs {
     began: Instant,
     proved: usize,
     failed: Vec<String>,
@@ -115,18 +115,21 @@ impl Drop for Process {
     }
 }
 
-impl Statements {
+impl Proofs {
     pub(crate) fn new() -> Self {
         Self { began: Instant::now(), proved: 0, failed: Vec::new() }
     }
 
     /// Runs a step and says whether it proved its statement. One that did not keeps the later ones
     /// from nothing: they are tried all the same.
-    pub(crate) fn prove(&mut self, statement: &str, step: impl FnOnce()) {
+    pub(crate) fn add(&mut self, statement: &str, step: impl FnOnce()) {
         let began = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(step)).is_ok();
         let (took, at) = (began.elapsed().as_secs_f64(), self.began.elapsed().as_secs_f64());
-        println!("{} [{took:5.1}s, at {at:5.1}s] {statement}", if passed { "ok  " } else { "FAIL" });
+        println!(
+            "{} [{took:5.1}s, at {at:5.1}s] {statement}",
+            if passed { "ok  " } else { "FAIL" }
+        );
         if passed {
             self.proved += 1;
         } else {
@@ -198,7 +201,8 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
     // Two stages on one machine should not try the same ones.
     let start = 10_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let mut held = (start..first.max(start)).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let mut held =
+        (start..first.max(start)).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     // All are held until all are found.
     let listeners: [TcpListener; N] = std::array::from_fn(|_| held.next().expect("ports are left"));
     listeners.map(|listener| listener.local_addr().unwrap().port())

@@ -55,10 +55,32 @@ pub(crate) struct Targets {
 
 impl Ports {
     fn find() -> Self {
-        let [web, tls_good, tls_expired, tls_self_signed, redis_1, redis_2, grpc, etcd, etcd_peer, closed, slow] =
-            free_ports();
+        let [
+            web,
+            tls_good,
+            tls_expired,
+            tls_self_signed,
+            redis_1,
+            redis_2,
+            grpc,
+            etcd,
+            etcd_peer,
+            closed,
+            slow,
+        ] = free_ports();
         let redis = [redis_1, redis_2];
-        Self { web, tls_good, tls_expired, tls_self_signed, redis, grpc, etcd, closed, slow, etcd_peer }
+        Self {
+            web,
+            tls_good,
+            tls_expired,
+            tls_self_signed,
+            redis,
+            grpc,
+            etcd,
+            closed,
+            slow,
+            etcd_peer,
+        }
     }
 }
 
