@@ -56,29 +56,24 @@ END
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
-# Installs packages without starting their services: the tests start the programs themselves, on
-# ports that are free, and a service would take the usual one.
-install_packages() {
-    local policy=/usr/sbin/policy-rc.d own_policy=no package status=0
+# Installs packages without starting their services, now or at the next boot: the tests start the
+# programs themselves, on ports that are free, and a service would hold the usual ones. The body is
+# a subshell, so that its trap takes the ban on starting back whatever happens.
+install_packages() (
+    policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
-        own_policy=yes
+        trap 'as_root rm -f "$policy"' EXIT
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
-    {
-        as_root apt-get update -q &&
-            as_root env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -q -y --no-install-recommends "$@"
-    } || status=$?
-    [[ $own_policy == no ]] || as_root rm -f "$policy"
-    # Nor should they start with the next boot.
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
     if [[ -d /run/systemd/system ]]; then
         for package in "$@"; do
             as_root systemctl disable -q "${package/nginx-light/nginx}" 2>/dev/null || true
         done
     fi
-    return "$status"
-}
+)
 
 install_all() {
     local packages component
