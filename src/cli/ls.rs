@@ -70,7 +70,7 @@ pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit
         serde_json::to_writer_pretty(&mut *out, &services)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", table(&services, clock::now(), super::colour()))?;
+        write!(out, "{}", table(&services, clock::now(), super::colour(&std::io::stdout())))?;
     }
     Ok(Exit::Ok)
 }

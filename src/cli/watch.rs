@@ -42,7 +42,7 @@ pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit
     if args.past {
         path.push_str("?after=0");
     }
-    let mut follower = Follower { seen: None, colour: super::colour(), args };
+    let mut follower = Follower { seen: None, colour: super::colour(&std::io::stdout()), args };
     let mut lines = follower.args.client.events(&path, None).await?;
     loop {
         let lost = follower.follow(&mut lines, out).await?;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Params;
 use crate::{
-    api::http::{App, Refusal},
+    api::router::{App, Refusal},
     event::{self, Subscription},
     model::Cause,
 };
