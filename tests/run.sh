@@ -116,7 +116,7 @@ heading "dashboards"
 python3 dashboards/check.py
 
 heading "live stage (nginx, Redis, etcd, gRPC, Prometheus, Alertmanager, blackbox exporter)"
-cargo test "${features[@]}" --test live -- --nocapture
+RUST_BACKTRACE=0 cargo test "${features[@]}" --test live -- --nocapture
 
 if [[ -x tests/image.sh ]]; then
     heading "container image"

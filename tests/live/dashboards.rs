@@ -171,7 +171,8 @@ impl Query {
         }
         if values().any(|value| !value.is_finite()) && !self.is_among(NAN_OK) {
             let odd = answer.iter().find(|one| one.values.iter().any(|value| !value.is_finite()));
-            return Some(format!("values that are no numbers: {odd:?}"));
+            let labels = odd.map(|one| &one.labels);
+            return Some(format!("values that are no numbers, for {labels:?}"));
         }
         if self.kind == Kind::Health && values().any(|value| ![0.0, 1.0].contains(value)) {
             return Some("shows health, but has values other than 0 and 1".to_owned());

@@ -72,6 +72,10 @@ const STATEMENTS: &[Statement] = &[
         "a check without healthy targets reaches the pager and mutes its targets",
         alerting::a_check_that_is_down_pages,
     ),
+    (
+        "every target is probed once a second, whatever it answers",
+        observing::every_check_is_probed_each_second,
+    ),
     ("every rule is healthy, and every recorded name has data", observing::every_rule_is_healthy),
     ("every variable of every dashboard has values", observing::every_variable_has_values),
     ("every query of every dashboard has data", observing::every_query_has_data),

@@ -39,7 +39,6 @@ pub(crate) struct Series {
 
 struct Ports {
     rollcall: u16,
-    prometheus: u16,
     alertmanager: u16,
     blackbox: u16,
     sink: u16,
@@ -49,7 +48,7 @@ impl Monitoring {
     /// Starts the stack for a daemon. `pages` are the URLs that the blackbox exporter probes.
     pub(crate) fn start(folder: &Path, rollcall: u16, pages: &[String]) -> Self {
         let [prometheus, alertmanager, blackbox, sink] = free_ports();
-        let ports = Ports { rollcall, prometheus, alertmanager, blackbox, sink };
+        let ports = Ports { rollcall, alertmanager, blackbox, sink };
         write_rules(folder);
         write_prometheus(folder, &ports, pages);
         write_alertmanager(folder, &ports);

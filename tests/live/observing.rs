@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     dashboards::{queries, variables},
+    probing::CHECKS,
     rig::{SOON, wait_for, words},
     stage::Stage,
 };
@@ -35,6 +36,19 @@ pub(crate) fn the_exposition_is_clean(stage: &mut Stage) {
     let output = promtool.wait_with_output().unwrap();
     let said = words(&output);
     assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+}
+
+pub(crate) fn every_check_is_probed_each_second(stage: &mut Stage) {
+    wait_for("every target is probed once a second", SOON, || {
+        // Counters that step once a second are read to within a tenth over ten.
+        let rates = stage.monitoring.query("rate(rollcall_probes_total[10s])");
+        let odd = rates.iter().find(|one| !(0.8..1.2).contains(&one.values[0]));
+        match odd {
+            _ if rates.len() != CHECKS => Err(format!("{} of {CHECKS} targets", rates.len())),
+            Some(one) => Err(format!("{one:?}")),
+            None => Ok(()),
+        }
+    });
 }
 
 pub(crate) fn every_rule_is_healthy(stage: &mut Stage) {

@@ -77,7 +77,7 @@ pub(crate) fn probe_tells_by_its_exit_code(stage: &mut Stage) {
 pub(crate) fn reload_takes_changes_over(stage: &mut Stage) {
     let daemon = &stage.daemon;
     let watch = watch_health(stage, "added");
-    expect_said(&watch, &["SERVICE_UNKNOWN"]);
+    wait_told(&watch, &["SERVICE_UNKNOWN"]);
     let probes_before = probes_of_ok(daemon);
 
     let added = service("added", &[("added", stage.targets.ports.web)], "{ http: { path: /ok } }");
@@ -89,10 +89,7 @@ pub(crate) fn reload_takes_changes_over(stage: &mut Stage) {
         let services = daemon.services();
         services.iter().any(|s| s == "added") && !services.iter().any(|s| s == "closed")
     });
-    wait_until("the new service is probed", SOON, || {
-        let healthy = daemon.metrics().sum("rollcall_target_healthy", &[("target", "added")]);
-        healthy == Some(1.0)
-    });
+    wait_told(&watch, &["SERVICE_UNKNOWN", "SERVING"]);
     let metrics = daemon.metrics();
     assert_eq!(metrics.sum("rollcall_probes_total", &[("target", "closed")]), None);
     assert_eq!(metrics.sum(RELOADED, &[]), Some(1.0));
@@ -104,14 +101,7 @@ pub(crate) fn reload_takes_changes_over(stage: &mut Stage) {
         let services = daemon.services();
         !services.iter().any(|s| s == "added") && services.iter().any(|s| s == "closed")
     });
-    wait_for("the watch has told it all", SOON, || {
-        let said = watch.said();
-        let words: Vec<&str> = said.lines().collect();
-        let told = words.first() == Some(&"SERVICE_UNKNOWN")
-            && words.contains(&"SERVING")
-            && words.last() == Some(&"SERVICE_UNKNOWN");
-        if told { Ok(()) } else { Err(said) }
-    });
+    wait_told(&watch, &["SERVICE_UNKNOWN", "SERVING", "SERVICE_UNKNOWN"]);
 }
 
 pub(crate) fn reload_refuses_a_bad_configuration(stage: &mut Stage) {
@@ -190,9 +180,12 @@ fn watch_health(stage: &Stage, service: &str) -> Process {
     Process::start(&stage.folder, "grpc-watch", &command)
 }
 
-fn expect_said(process: &Process, lines: &[&str]) {
-    wait_for(&format!("it says {lines:?}"), SOON, || {
-        let said = process.said();
-        if said.lines().eq(lines.iter().copied()) { Ok(()) } else { Err(said) }
+/// Waits until a watch has told these statuses. `UNKNOWN`, which a service is until it has been
+/// probed once, may be too short to be told.
+fn wait_told(watch: &Process, statuses: &[&str]) {
+    wait_for(&format!("the watch has told {statuses:?}"), SOON, || {
+        let said = watch.said();
+        let told = said.lines().filter(|line| *line != "UNKNOWN");
+        if told.eq(statuses.iter().copied()) { Ok(()) } else { Err(said) }
     });
 }

@@ -30,7 +30,7 @@ const EXPECTED: &[(&str, &str, &str, Option<&str>)] = &[
 ];
 
 /// How many checks there are: one for each row, and the second Redis.
-const CHECKS: usize = EXPECTED.len() + 1;
+pub(crate) const CHECKS: usize = EXPECTED.len() + 1;
 
 /// The labels of the target that is killed.
 const REDIS: &[(&str, &str)] =
@@ -53,14 +53,24 @@ pub(crate) fn every_target_has_its_status(stage: &mut Stage) {
 pub(crate) fn failures_have_reasons(stage: &mut Stage) {
     let metrics = stage.daemon.metrics();
     let family = "rollcall_probe_failures_by_reason_total";
-    for (service, check, _, reason) in EXPECTED {
+    for (service, check, status, reason) in EXPECTED {
         let Some(reason) = reason else { continue };
         let labels = [("service_name", *service), ("check", *check), ("reason", *reason)];
         let counted = metrics.sum(family, &labels).unwrap();
         let all = metrics.sum(family, &labels[..2]).unwrap();
+        if *status == "warning" {
+            // A target that says it is struggling answers; that is no failure.
+            assert!(counted < 0.5, "{service}/{check}: {counted} are failures");
+            continue;
+        }
         assert!(counted >= 1.0, "{service}/{check}: {reason} is not counted");
         // A busy machine may be the cause of a failure or two.
         assert!(counted > all / 2.0, "{service}/{check}: {counted} of {all} are {reason}");
+    }
+    for (service, code) in [("ok", "200"), ("fail", "500"), ("busy", "429"), ("redirect", "302")] {
+        let labels = [("service_name", service), ("code", code)];
+        let answers = metrics.sum("rollcall_probe_http_responses_total", &labels);
+        assert!(answers.is_some_and(|n| n >= 1.0), "{service}: {code} is not counted");
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::Duration,
 };
@@ -191,21 +192,23 @@ pub(crate) fn words(output: &Output) -> String {
     String::from_utf8_lossy(&both).into_owned()
 }
 
-/// Ports on loopback that nobody uses.
+/// Ports on loopback that nobody uses; no port is given out twice.
 ///
 /// They lie below those the kernel gives to clients. Above, a probe of a closed port could be given
 /// that very port for its own end and connect to itself, and a server could not come back to its
 /// port because some client has it.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-    let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let end: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
     // Two stages on one machine should not try the same ones.
     let start = 10_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let mut held =
-        (start..first.max(start)).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
-    // All are held until all are found.
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| held.next().expect("ports are left"));
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    std::array::from_fn(|_| {
+        let mut next = || start + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let mut candidates = std::iter::repeat_with(&mut next).take_while(|port| *port < end);
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        candidates.find(free).expect("a port is free")
+    })
 }
 
 /// The programs of the stage that this machine lacks.

@@ -22,7 +22,6 @@ pub(crate) struct Notification {
 /// A webhook that remembers.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    pub(crate) port: u16,
     heard: Arc<Mutex<Vec<Notification>>>,
 }
 
@@ -54,7 +53,7 @@ impl Sink {
                 thread::spawn(move || drop(take(&stream, &kept)));
             }
         });
-        Self { port, heard }
+        Self { heard }
     }
 
     /// All so far, oldest first.
