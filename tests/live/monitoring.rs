@@ -199,7 +199,6 @@ fn write_prometheus(folder: &Path, ports: &Ports, pages: &[String]) {
 
 fn write_alertmanager(folder: &Path, ports: &Ports) {
     let config = rewrite(&shipped("alertmanager.yml"), |key, old| match (key, old) {
-        ("group_wait", "0s") => None,
         ("group_wait" | "repeat_interval", "30s" | "50s") => Some("1s"),
         ("group_interval", _) => Some("2s"),
         _ => None,

@@ -38,9 +38,9 @@ const REDIS: &[(&str, &str)] =
 
 pub(crate) fn every_target_has_its_status(stage: &mut Stage) {
     wait_for("every check has its status", SOON, || {
-        let states = stage.daemon.states();
-        assert_eq!(states.len(), CHECKS, "{states:?}");
-        let wrong = states.into_iter().find(|state| {
+        let all = stage.daemon.states();
+        assert_eq!(all.len(), CHECKS, "{all:?}");
+        let wrong = all.into_iter().find(|state| {
             let found = (state.service.as_str(), state.check.as_str());
             let row = EXPECTED.iter().find(|(service, check, ..)| (*service, *check) == found);
             let (_, _, status, reason) = row.unwrap();
