@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use crate::monitoring::{Monitoring, Series, dashboards};
 
-/// Queries that have no data here although nothing is wrong: dashboard, title, and why.
-const EMPTY_OK: &[(&str, &str, &str)] = &[
+/// What excuses a query: dashboard, title of the panel or annotation, and why.
+type Excuse = (&'static str, &'static str, &'static str);
+
+/// Queries that have no data here although nothing is wrong.
+const EMPTY_OK: &[Excuse] = &[
     ("rollcall-daemon", "Alerts by state", NO_PUSH),
     ("rollcall-daemon", "Notification queue fill", NO_PUSH),
     ("rollcall-daemon", "Notifications sent", NO_PUSH),
@@ -21,8 +24,8 @@ const EMPTY_OK: &[(&str, &str, &str)] = &[
 
 const NO_PUSH: &str = "the daemon does not send alerts to an Alertmanager itself";
 
-/// Queries that may answer "not a number" for some of their series: dashboard, title, and why.
-const NAN_OK: &[(&str, &str, &str)] = &[(
+/// Queries that may answer "not a number" for some of their series.
+const NAN_OK: &[Excuse] = &[(
     "rollcall-daemon",
     "HTTP p99",
     "a route that nobody has asked for lately has no quantile; `/metrics` always has one",
@@ -92,6 +95,13 @@ pub(crate) fn queries() -> Vec<Query> {
     found
 }
 
+/// The entries of the tables above that are about no query there is.
+pub(crate) fn outdated(queries: &[Query]) -> Vec<String> {
+    let about = |entry: &Excuse| queries.iter().any(|query| query.is_among(&[*entry]));
+    let entries = EMPTY_OK.iter().chain(NAN_OK).filter(|entry| !about(entry));
+    entries.map(|(dashboard, title, _)| format!("{dashboard}, {title}")).collect()
+}
+
 /// All query variables: dashboard, name, and the series and label they are chosen from.
 pub(crate) fn variables() -> Vec<(String, String, String, String)> {
     let mut found = Vec::new();
@@ -146,7 +156,7 @@ impl Query {
         }
     }
 
-    fn is_among(&self, table: &[(&str, &str, &str)]) -> bool {
+    fn is_among(&self, table: &[Excuse]) -> bool {
         table
             .iter()
             .any(|(dashboard, title, _)| *dashboard == self.dashboard && *title == self.title)

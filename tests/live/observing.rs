@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    dashboards::{queries, variables},
+    dashboards::{outdated, queries, variables},
     probing::CHECKS,
     rig::{SOON, wait_for, words},
     stage::Stage,
@@ -90,6 +90,8 @@ pub(crate) fn every_variable_has_values(stage: &mut Stage) {
 pub(crate) fn every_query_has_data(stage: &mut Stage) {
     let queries = queries();
     assert!(!queries.is_empty());
+    let outdated = outdated(&queries);
+    assert!(outdated.is_empty(), "nothing to excuse any more: {outdated:?}");
     // What needs two scrapes, or an alert, has it after some seconds.
     wait_for("every query has data", SOON, || {
         let problems: Vec<String> =
