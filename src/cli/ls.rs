@@ -10,7 +10,7 @@ use crate::{
     duration::Period,
 };
 
-use super::{Exit, client::Client};
+use super::{Exit, client::Client, many};
 
 /// Longest text shown in the last column, in characters; `--json` has all of it.
 const MAX_DETAIL: usize = 100;
@@ -199,7 +199,6 @@ fn summary([services, instances, checks]: [usize; 3], statuses: &[String]) -> St
         *counts.entry(status).or_default() += 1;
     }
     let counts: Vec<_> = counts.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     format!(
         "{}, {}, {}: {}",
         many(services, "service"),

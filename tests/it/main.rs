@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod config;
+mod daemon;
+mod support;
 mod tidy;
