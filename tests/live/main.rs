@@ -73,6 +73,10 @@ const STATEMENTS: &[Statement] = &[
         alerting::a_check_that_is_down_pages,
     ),
     (
+        "Prometheus knows every metric of the catalogue by its type, and no other",
+        observing::every_metric_is_in_the_catalogue,
+    ),
+    (
         "every target is probed once a second, whatever it answers",
         observing::every_check_is_probed_each_second,
     ),

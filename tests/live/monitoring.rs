@@ -4,6 +4,7 @@
 //! of minutes) and one more scrape job, for the blackbox dashboard.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -99,6 +100,14 @@ impl Monitoring {
         let data = self.api("rules");
         let groups = data["groups"].as_array().unwrap().iter();
         groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    }
+
+    /// The type that each metric family was declared with, by name.
+    pub(crate) fn types(&self) -> BTreeMap<String, String> {
+        let families = self.api("metadata");
+        let families = families.as_object().unwrap().iter();
+        let word = |family: &Value| family[0]["type"].as_str().unwrap().to_owned();
+        families.map(|(name, family)| (name.clone(), word(family))).collect()
     }
 
     /// What Prometheus scrapes.

@@ -1,10 +1,13 @@
 //! Statements on what Prometheus makes of the daemon.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     process::{Command, Stdio},
 };
+
+use rollcall::metrics::catalogue;
+use serde_json::Value;
 
 use crate::{
     dashboards::{outdated, queries, variables},
@@ -14,14 +17,14 @@ use crate::{
 };
 
 pub(crate) fn the_exposition_is_clean(stage: &mut Stage) {
-    wait_for("the daemon is scraped", SOON, || {
-        let up = stage.monitoring.query("up{job=\"rollcall\"}");
-        if up.len() == 1 && up[0].values == [1.0] { Ok(()) } else { Err(format!("{up:?}")) }
+    wait_for("everything is scraped", SOON, || {
+        let scraped = stage.monitoring.scraped();
+        let well = |target: &Value| target["health"] == "up" && target["lastError"] == "";
+        let ill = scraped.iter().find(|target| !well(target));
+        ill.map_or(Ok(()), |target| Err(format!("{target}")))
     });
-    for target in stage.monitoring.scraped() {
-        assert_eq!(target["health"], "up", "{target}");
-        assert_eq!(target["lastError"], "", "{target}");
-    }
+    let up = stage.monitoring.query("up{job=\"rollcall\"}");
+    assert!(up.len() == 1 && up[0].values == [1.0], "{up:?}");
 
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -36,6 +39,24 @@ pub(crate) fn the_exposition_is_clean(stage: &mut Stage) {
     let output = promtool.wait_with_output().unwrap();
     let said = words(&output);
     assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+}
+
+pub(crate) fn every_metric_is_in_the_catalogue(stage: &mut Stage) {
+    let of_ours = |name: &str| name.starts_with("rollcall_");
+    let known: BTreeMap<String, String> = catalogue::ALL
+        .iter()
+        .map(|family| (family.name.to_owned(), family.kind.as_str().to_owned()))
+        .filter(|(name, _)| of_ours(name))
+        .collect();
+    let mut seen = stage.monitoring.types();
+    seen.retain(|name, _| of_ours(name));
+    assert_eq!(seen, known);
+    for name in known.keys() {
+        let histogram = known[name] == "histogram";
+        let series = if histogram { format!("{name}_bucket") } else { name.clone() };
+        assert!(!stage.monitoring.query(&series).is_empty(), "{name} has no series");
+    }
+    println!("     {} metrics", known.len());
 }
 
 pub(crate) fn every_check_is_probed_each_second(stage: &mut Stage) {
