@@ -70,7 +70,13 @@ install_packages() (
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
     if [[ -d /run/systemd/system ]]; then
         for package in "$@"; do
-            as_root systemctl disable -q "${package/nginx-light/nginx}" 2>/dev/null || true
+            # The units that differ in name from their package.
+            case $package in
+                nginx-light) unit=nginx ;;
+                etcd-server) unit=etcd ;;
+                *) unit=$package ;;
+            esac
+            as_root systemctl disable -q "$unit" 2>/dev/null || true
         done
     fi
 )

@@ -23,7 +23,7 @@ pub(crate) struct Answer {
 
 /// Asks a server on loopback; says why not if there is no answer.
 pub(crate) fn try_get(port: u16, path: &str) -> Result<Answer, String> {
-    ask(port, "GET", path).map_err(|error| format!("GET :{port}{path}: {error}"))
+    ask(port, path).map_err(|error| format!("GET :{port}{path}: {error}"))
 }
 
 /// Asks a server on loopback that must answer.
@@ -67,10 +67,10 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)
 }
 
-fn ask(port: u16, method: &str, path: &str) -> std::io::Result<Answer> {
+fn ask(port: u16, path: &str) -> std::io::Result<Answer> {
     let mut stream = connect(port)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);

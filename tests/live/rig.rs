@@ -179,7 +179,7 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() ->
     wait_for(what, limit, || if holds() { Ok(()) } else { Err("not yet".to_owned()) });
 }
 
-/// Runs a program to its end. `what` says how to get it where it is missing.
+/// Runs a program to its end.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Output {
     let shown = format!("{command:?}");
