@@ -6,10 +6,13 @@
 //! the state is saved, and the listeners close last so that readiness can be seen until then.
 
 use std::{
+    error::Error,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -19,7 +22,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Readiness, ReloadHandle, ReloadRequests, View},
+    api::{self, Readiness, ReloadHandle, View},
     clock,
     config::Config,
     event, metrics,
@@ -40,7 +43,7 @@ mod stops;
 mod systemd;
 
 pub use reload::Reloader;
-use signal::{Signal, Signals};
+use signal::Stop;
 use state::Saver;
 use stops::Stops;
 
@@ -58,6 +61,9 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// Another daemon has the data directory.
+    #[error("the data directory {0} is in use by another rollcall")]
+    InUse(PathBuf),
     /// The state cannot be read.
     #[error("cannot read the saved state")]
     State(#[source] snapshot::Error),
@@ -114,16 +120,18 @@ pub struct Daemon {
     reloader: Reloader,
     http: TcpListener,
     grpc: TcpListener,
-    remembered: Snapshot,
-    signals: Signals,
+    data: DataDir,
+    stop: Stop,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Daemon {
     /// Opens what the daemon needs.
     pub async fn bind(config: Config, reloader: Reloader) -> Result<Self, BindError> {
         Ok(Self {
-            remembered: open_data_dir(&config.data_dir)?,
-            signals: Signals::listen().map_err(BindError::Signals)?,
+            data: DataDir::open(&config.data_dir)?,
+            stop: Stop::listen().map_err(BindError::Signals)?,
+            hang_up: signal::hang_up().map_err(BindError::Signals)?,
             http: listen("the HTTP API", config.listen.http).await?,
             grpc: listen("gRPC", config.listen.grpc).await?,
             config,
@@ -141,48 +149,69 @@ impl Daemon {
         if let Ok((http, grpc)) = self.addresses() {
             info!(%http, %grpc, data_dir = %self.config.data_dir.display(), "Listening");
         }
-        let Self { config, mut reloader, http, grpc, remembered, mut signals } = self;
+        let Self { config, mut reloader, http, grpc, data, mut stop, hang_up } = self;
+        let DataDir { remembered, _lock } = data;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
         let (core, orders) = Core::new(&config, remembered);
         core.start_scheduler(&config, orders, &stops, &mut tasks)?;
         let (reload, requests) = api::reload_channel();
-        let (view, stop) = (core.view(&config, reload), &stops.listening);
-        tasks.spawn(
-            "http",
-            api::serve::http(http, view.clone(), config.limits.clone(), stop.clone()),
-        );
-        tasks.spawn("grpc", api::serve::grpc(grpc, view, config.limits.clone(), stop.clone()));
+        let (view, limits) = (core.view(&config, reload), config.limits.clone());
+        let end = || stops.listening.clone();
+        tasks.spawn("http", api::serve::http(http, view.clone(), limits.clone(), end()));
+        tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
-        tasks.spawn("saver", saver.clone().run(stop.clone()));
-        tasks.spawn("watchdog", systemd::watchdog(stop.clone()));
+        tasks.spawn("saver", saver.clone().run(end()));
+        tasks.spawn("watchdog", systemd::watchdog(end()));
         let grace = config.grace_period;
         reloader.begin(&core.registry, &core.metrics, config).await;
+        let (registry, metrics) = (Arc::clone(&core.registry), core.metrics.clone());
+        tasks.spawn("reloader", reloader.run((registry, metrics), requests, hang_up, end()));
         core.readiness.send_replace(Readiness::Ready);
         systemd::ready();
 
-        let fault = core.supervise(&mut tasks, &mut signals, requests, &mut reloader).await;
+        let fault = supervise(&mut tasks, &mut stop).await;
         core.readiness.send_replace(Readiness::Stopping);
         systemd::stopping();
         info!(grace = ?grace, "Stopping; a second signal stops at once");
         tokio::select! {
-            () = stops.drain(&mut tasks, grace) => {}
-            () = signals.stop() => {
+            stopped = wind_up(&stops, &mut tasks, grace, &saver) => match (fault, stopped) {
+                (Some(fault), _) => Err(fault),
+                (None, Err(error)) => Err(Fault::State(error)),
+                (None, Ok(())) => Ok(Stopped::InOrder),
+            },
+            () = stop.next() => {
                 warn!("Second signal: stopping at once");
-                return Ok(Stopped::AtOnce);
-            }
-        }
-        let at_the_end = saver.save().await;
-        stops.close(&mut tasks).await;
-        match (fault, at_the_end) {
-            (Some(fault), _) => Err(fault),
-            (None, Err(error)) => Err(Fault::State(error)),
-            (None, Ok(())) => {
-                info!("Stopped");
-                Ok(Stopped::InOrder)
+                Ok(Stopped::AtOnce)
             }
         }
     }
+}
+
+/// Waits until told to stop (nothing) or until a part ends (the fault).
+async fn supervise(tasks: &mut Tasks, stop: &mut Stop) -> Option<Fault> {
+    tokio::select! {
+        ended = tasks.next_ended() => {
+            let fault = fault_of(ended?);
+            error!(error = %fault, "A part has failed; stopping");
+            Some(fault)
+        }
+        () = stop.next() => None,
+    }
+}
+
+/// Lets probes finish, saves the state, closes the listeners.
+async fn wind_up(
+    stops: &Stops,
+    tasks: &mut Tasks,
+    grace: Duration,
+    saver: &Saver,
+) -> Result<(), snapshot::Error> {
+    stops.drain(tasks, grace).await;
+    let result = saver.save().await;
+    stops.close(tasks).await;
+    info!("Stopped");
+    result
 }
 
 /// What the parts share.
@@ -238,32 +267,6 @@ impl Core {
             started: clock::now(),
         }
     }
-
-    /// Reloads when asked to, until told to stop (nothing) or until a part ends (the fault).
-    async fn supervise(
-        &self,
-        tasks: &mut Tasks,
-        signals: &mut Signals,
-        mut requests: ReloadRequests,
-        reloader: &mut Reloader,
-    ) -> Option<Fault> {
-        loop {
-            tokio::select! {
-                ended = tasks.next_ended() => {
-                    let fault = fault_of(ended?);
-                    error!(error = %fault, "A part has failed; stopping");
-                    return Some(fault);
-                }
-                signal = signals.next() => match signal {
-                    Signal::Stop => return None,
-                    Signal::Reload => drop(reloader.reload(&self.registry, &self.metrics).await),
-                },
-                Some(request) = requests.next() => {
-                    request.answer(reloader.reload(&self.registry, &self.metrics).await);
-                }
-            }
-        }
-    }
 }
 
 fn fault_of(ended: Ended) -> Fault {
@@ -277,32 +280,42 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(|source| BindError::Listen { what, address, source })
 }
 
-/// Makes the data directory, for us alone, and reads the state from it. A damaged state is set
-/// aside and told, and the daemon starts without it: it must come up.
-fn open_data_dir(path: &Path) -> Result<Snapshot, BindError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let refused = |source| BindError::DataDir { path: path.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused)?;
-    match Snapshot::load(path) {
-        Ok(snapshot) => Ok(snapshot),
-        Err(damaged @ snapshot::Error::Damaged { .. }) => {
-            error!(error = %damaged, "Starting without the saved state");
-            Ok(Snapshot::default())
+/// The data directory, ours alone as long as this is held.
+#[derive(Debug)]
+struct DataDir {
+    remembered: Snapshot,
+    _lock: fs::File,
+}
+
+impl DataDir {
+    /// Makes the directory, takes it for us alone, and reads the state from it. A damaged state is
+    /// set aside and told, and the daemon starts without it: it must come up.
+    fn open(path: &Path) -> Result<Self, BindError> {
+        let refused = |source| BindError::DataDir { path: path.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused)?;
+        let lock = fs::File::create(path.join("lock")).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(BindError::InUse(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => return Err(refused(source)),
         }
-        Err(error @ snapshot::Error::Io { .. }) => Err(BindError::State(error)),
+        match Snapshot::load(path) {
+            Ok(remembered) => Ok(Self { remembered, _lock: lock }),
+            Err(damaged @ snapshot::Error::Damaged { .. }) => {
+                error!(error = &damaged as &dyn Error, "Starting without the saved state");
+                Ok(Self { remembered: Snapshot::default(), _lock: lock })
+            }
+            Err(error @ snapshot::Error::Io { .. }) => Err(BindError::State(error)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Overrides;
 
     #[tokio::test]
     async fn a_part_that_ends_by_itself_stops_the_daemon_and_is_named() {
-        let config = crate::config::load(None, &Overrides::default()).unwrap().config;
-        let (core, _orders) = Core::new(&config, Snapshot::default());
-        let mut reloader = Reloader::new(None, Overrides::default(), None);
         let number = regex::Regex::new("task [0-9]+").unwrap();
         for (fails, said) in [
             (false, "the task \"http\" ended by itself"),
@@ -311,11 +324,19 @@ mod tests {
             let mut tasks = Tasks::default();
             tasks.spawn("grpc", std::future::pending());
             tasks.spawn("http", async move { assert!(!fails, "oh") });
-            let mut signals = Signals::listen().unwrap();
-            let (_handle, requests) = api::reload_channel();
-            let fault = core.supervise(&mut tasks, &mut signals, requests, &mut reloader).await;
+            let fault = supervise(&mut tasks, &mut Stop::listen().unwrap()).await;
             let told = fault.unwrap().to_string();
             assert_eq!(number.replace(&told, "task 1"), said);
         }
+    }
+
+    #[test]
+    fn a_data_directory_has_one_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = DataDir::open(folder.path()).unwrap();
+        let refused = DataDir::open(folder.path()).unwrap_err().to_string();
+        assert!(refused.ends_with("is in use by another rollcall"), "{refused}");
+        drop(held);
+        assert!(DataDir::open(folder.path()).is_ok());
     }
 }

@@ -134,6 +134,11 @@ impl Machine {
         Self { verdict, streak, maintenance }
     }
 
+    /// A machine that has seen nothing yet.
+    pub const fn new(maintenance: Maintenance) -> Self {
+        Self { verdict: Verdict::Unknown, streak: Streak::None, maintenance }
+    }
+
     /// What the probes alone say.
     pub const fn verdict(&self) -> Verdict {
         self.verdict

@@ -127,6 +127,19 @@ impl Check {
             && self.consul_id == assigned.consul_id
             && *self.target.endpoint() == *endpoint_of(instance, assigned)
     }
+
+    /// Whether what is known of this check is true of the other as well: they ask the same
+    /// service at the same place by the same protocol.
+    fn same_target_as(&self, other: &Self) -> bool {
+        self.instance.service == other.instance.service
+            && self.target.endpoint() == other.target.endpoint()
+            && self.target.protocol() == other.target.protocol()
+    }
+
+    /// Whether a probe of this check answers what the other asks.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.same_target_as(other) && self.definition.probe == other.definition.probe
+    }
 }
 
 fn endpoint_of<'a>(instance: &'a Instance, assigned: &'a Assigned) -> &'a Endpoint {
@@ -136,9 +149,8 @@ fn endpoint_of<'a>(instance: &'a Instance, assigned: &'a Assigned) -> &'a Endpoi
 /// What the scheduler is told.
 #[derive(Debug)]
 pub enum Order {
-    /// Run this check, from this state on unless it is running already, in place of the check
-    /// of the same key if there is one.
-    Run(Arc<Check>, Machine),
+    /// Run this check, in place of the check of the same key if there is one.
+    Run(Arc<Check>, Start),
     /// Stop this check.
     Stop(CheckKey),
     /// An operator has taken the check's instance out, or put it back.
@@ -150,6 +162,15 @@ pub enum Order {
         /// What the operator said.
         reason: Arc<str>,
     },
+}
+
+/// Where a check starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From this state; what was known under its key was of another target.
+    Afresh(Machine),
+    /// From where the check of the same key is, whose target it shares.
+    InPlace,
 }
 
 /// How much a new list differed from the one before.

@@ -1,13 +1,15 @@
 //! Our own log: where it goes, in which form, how much of it.
 //!
-//! Lines go to standard error; the filter can be changed while the daemon runs. Panics are lines
-//! like any other.
+//! Lines go to standard error, through a bounded queue and a thread of their own: whoever logs never
+//! waits for whoever reads the log, and when the queue is full lines are dropped. The filter can be
+//! changed while the daemon runs. Panics are lines like any other.
 
 use std::{io, io::IsTerminal as _, panic};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{Subscriber, error};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::ParseError,
@@ -68,10 +70,19 @@ pub enum Error {
     Gone(#[from] reload::Error),
 }
 
+/// Lines that may wait to be written; further ones are dropped.
+const QUEUE: usize = 10_000;
+
 /// Changes the log while it runs.
 #[derive(Debug, Clone)]
 pub struct Handle {
     filter: reload::Handle<EnvFilter, Registry>,
+}
+
+/// Writes what waits to be written when it is dropped, if that takes no longer than a second.
+#[derive(Debug)]
+pub struct Flush {
+    _worker: WorkerGuard,
 }
 
 /// Checks a filter without setting anything up.
@@ -79,10 +90,15 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, Error> {
     EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })
 }
 
-/// Sets up the log of this process.
-pub fn init(config: &Config) -> Result<Handle, Error> {
+/// Sets up the log of this process. Lines are written as long as the second result is held.
+pub fn init(config: &Config) -> Result<(Handle, Flush), Error> {
     let (filter, handle) = reload::Layer::new(parse_filter(&config.filter)?);
-    tracing_subscriber::registry().with(filter).with(lines(config.format)).try_init()?;
+    let (writer, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE)
+        .thread_name("log")
+        .finish(io::stderr());
+    tracing_subscriber::registry().with(filter).with(lines(config.format, writer)).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let payload = panic.payload();
@@ -90,7 +106,7 @@ pub fn init(config: &Config) -> Result<Handle, Error> {
         let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
         error!(place, said, "Panic");
     }));
-    Ok(Handle { filter: handle })
+    Ok((Handle { filter: handle }, Flush { _worker: worker }))
 }
 
 impl Handle {
@@ -102,6 +118,7 @@ impl Handle {
 
 fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
     format: Format,
+    writer: NonBlocking,
 ) -> Box<dyn Layer<S> + Send + Sync> {
     let terminal = io::stderr().is_terminal();
     let text = match format {
@@ -109,7 +126,7 @@ fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
         Format::Text => true,
         Format::Json => false,
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     if text {
         layer.with_ansi(terminal).with_target(false).boxed()
     } else {

@@ -1,8 +1,10 @@
 //! `rollcall run`: the daemon.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io, io::IsTerminal as _, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{error, warn};
 
 use crate::{
     config::{self, Config, Loaded, Overrides},
@@ -69,8 +71,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    show(&warnings)?;
-    let log = telemetry::init(&config.log)?;
+    let (log, flush) = telemetry::init(&config.log)?;
+    if io::stderr().is_terminal() {
+        show(&warnings)?;
+    } else if !warnings.is_empty() {
+        warn!(%warnings, "Configuration has warnings");
+    }
+    raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .thread_name("api")
@@ -80,9 +87,25 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let stopped = runtime.block_on(serve(config, Reloader::new(path, overrides, Some(log))));
     // What is left behind at this point was told to end and did not.
     runtime.shutdown_background();
-    match stopped? {
-        Stopped::InOrder => Ok(Exit::Ok),
-        Stopped::AtOnce => Ok(Exit::Interrupted),
+    let exit = match stopped {
+        Ok(Stopped::InOrder) => Exit::Ok,
+        Ok(Stopped::AtOnce) => Exit::Interrupted,
+        Err(error) => {
+            error!(error = format!("{error:#}"), "Stopped by a fault");
+            Exit::Failure
+        }
+    };
+    drop(flush);
+    Ok(exit)
+}
+
+/// Takes as many file descriptors as we may have: every probe under way needs one. The soft limit
+/// is low only for programs that use select(2).
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        warn!(limit = limit.current, "The limit on open files cannot be raised");
     }
 }
 

@@ -6,11 +6,14 @@
 //! read at the start (listeners, data directory, node name, threads, limits) is named with the
 //! advice to restart.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    api::ReloadRequests,
     clock,
     config::{self, Config, Loaded, Overrides, Rejected},
     metrics,
@@ -64,9 +67,33 @@ impl Reloader {
         succeeded(metrics, difference);
     }
 
+    /// Reloads whenever it is asked to, by signal or request, until `stop`.
+    pub(super) async fn run(
+        mut self,
+        (registry, metrics): (Arc<Registry>, metrics::Daemon),
+        mut requests: ReloadRequests,
+        mut hang_up: Signal,
+        stop: CancellationToken,
+    ) {
+        let work = async {
+            loop {
+                tokio::select! {
+                    _ = hang_up.recv() => drop(self.reload(&registry, &metrics).await),
+                    Some(request) = requests.next() => {
+                        request.answer(self.reload(&registry, &metrics).await);
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
     /// Reads the configuration and takes it over if it can be used. Says for people what has
     /// changed, or what is wrong.
-    pub(super) async fn reload(
+    async fn reload(
         &mut self,
         registry: &Registry,
         metrics: &metrics::Daemon,

@@ -1,47 +1,35 @@
-//! The signals a daemon obeys: TERM and INT stop it, HUP reloads it.
+//! The signals a daemon obeys: TERM and INT stop it, HUP lets it read its configuration again.
 
 use std::io;
 
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signal {
-    /// To stop in order; at once, if it is stopping already.
-    Stop,
-    /// To read the configuration again.
-    Reload,
-}
-
-/// The signals of this process.
+/// The signals that stop this process.
 #[derive(Debug)]
-pub(super) struct Signals {
-    terminate: Stream,
-    interrupt: Stream,
-    hang_up: Stream,
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-impl Signals {
+impl Stop {
     /// Takes the signals over from their default, which is to kill the process.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     /// The next signal.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reload,
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
+}
 
-    /// The next signal to stop.
-    pub(super) async fn stop(&mut self) {
-        while self.next().await != Signal::Stop {}
-    }
+/// The signal to reload.
+pub(super) fn hang_up() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

@@ -2,7 +2,10 @@
 
 use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -11,8 +14,11 @@ use crate::{
     registry::{Registry, snapshot},
 };
 
-/// What a kill without warning can lose: the transitions of this time.
-const EVERY: Duration = Duration::from_secs(5);
+/// How soon a change of status is saved.
+const CHANGED: Duration = Duration::from_secs(5);
+
+/// How old what is saved may get without any change: it holds when each check was last asked.
+const UNCHANGED: Duration = Duration::from_secs(60);
 
 /// Saves the state of all checks to the data directory.
 #[derive(Debug, Clone)]
@@ -20,6 +26,8 @@ pub(super) struct Saver {
     directory: PathBuf,
     registry: Arc<Registry>,
     metrics: metrics::Daemon,
+    /// Held while saving: there is one file to write.
+    saving: Arc<Mutex<()>>,
 }
 
 impl Saver {
@@ -32,11 +40,13 @@ impl Saver {
             directory: directory.to_owned(),
             registry: Arc::clone(registry),
             metrics: metrics.clone(),
+            saving: Arc::default(),
         }
     }
 
     /// Saves now.
     pub(super) async fn save(&self) -> Result<(), snapshot::Error> {
+        let _saving = self.saving.lock().await;
         let (registry, directory) = (Arc::clone(&self.registry), self.directory.clone());
         let saving = tokio::task::spawn_blocking(move || registry.snapshot().save(&directory));
         let saved = match saving.await {
@@ -48,21 +58,23 @@ impl Saver {
         saved
     }
 
-    /// Saves every few seconds if something has changed, until `stop`. A failure is told and
-    /// tried again with the next change.
+    /// Saves soon after a change and once in a while without, until `stop`. A failure is told and
+    /// tried again.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut version = self.registry.version();
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(CHANGED);
+        let mut saved = Instant::now();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if !version.has_changed().unwrap_or(false) {
+            if !version.has_changed().unwrap_or(false) && saved.elapsed() < UNCHANGED {
                 continue;
             }
             version.mark_unchanged();
+            saved = Instant::now();
             if let Err(error) = self.save().await {
                 warn!(error = &error as &dyn std::error::Error, "State not saved");
             }

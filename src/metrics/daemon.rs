@@ -8,7 +8,11 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use crate::{model::Status, probe::Protocol};
+use crate::{
+    clock::{self, Timestamp},
+    model::Status,
+    probe::Protocol,
+};
 
 use super::{
     catalogue::{self, Family},
@@ -54,6 +58,7 @@ impl Skip {
 #[derive(Debug, Clone)]
 pub struct Daemon {
     registry: Registry,
+    started: Timestamp,
     /// How late probes started, in seconds.
     pub lag: Histogram,
     skipped: [IntCounter; Skip::ALL.len()],
@@ -151,6 +156,7 @@ impl Daemon {
             http_duration: add(r, HistogramVec::new(buckets(http, &HTTP_BUCKETS), http.labels))?,
             series_dropped: counters(r, &catalogue::SERIES_DROPPED)?,
             registry,
+            started: clock::now(),
         };
         made.initialise();
         Ok(made)
@@ -175,9 +181,9 @@ impl Daemon {
         }
     }
 
-    /// Counts a run that did not start.
-    pub fn skip(&self, skip: Skip) {
-        self.skipped[skip as usize].inc();
+    /// Counts runs that did not start.
+    pub fn skip(&self, skip: Skip, runs: u64) {
+        self.skipped[skip as usize].inc_by(runs);
     }
 
     /// Runs of this kind that did not start so far.
@@ -198,7 +204,7 @@ impl Daemon {
     /// Writes all of it, and what the kernel says of this process.
     pub fn write(&self, writer: &mut Writer) {
         writer.gathered(&self.registry.gather());
-        process::write(writer);
+        process::write(writer, self.started);
     }
 }
 
@@ -209,7 +215,7 @@ mod tests {
     #[test]
     fn every_known_label_value_is_there_from_the_start() {
         let daemon = Daemon::new();
-        daemon.skip(Skip::Late);
+        daemon.skip(Skip::Late, 1);
         let mut writer = Writer::default();
         daemon.write(&mut writer);
         let text = writer.take();

@@ -1,4 +1,5 @@
-//! What the kernel says of this process, read from `/proc/self` at scrape time.
+//! What the kernel says of this process, read from `/proc/self` at scrape time; and when it started,
+//! which is told from outside because the boot time may be hidden from us (`ProcSubset=pid`).
 //!
 //! The names are those every Prometheus client library uses. The `prometheus` crate's own
 //! collector is not used because it brings two more crates for these seven numbers.
@@ -12,13 +13,15 @@ use super::{
     },
     text::Writer,
 };
+use crate::clock::Timestamp;
 
 /// Kernel clock ticks a second as `/proc` counts them: `USER_HZ`, 100 on every Linux architecture
 /// this crate builds for (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Writes what is known; what cannot be read is left out.
-pub(super) fn write(writer: &mut Writer) {
+pub(super) fn write(writer: &mut Writer, started: Timestamp) {
+    gauge(writer, &PROCESS_START, started.seconds());
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name in parentheses may hold spaces; fields are counted from behind it (proc(5)).
     let fields: Vec<&str> =
@@ -29,9 +32,6 @@ pub(super) fn write(writer: &mut Writer) {
     }
     if let Some(threads) = ticks(17) {
         gauge(writer, &PROCESS_THREADS, threads);
-    }
-    if let (Some(started), Some(boot)) = (ticks(19), boot_time()) {
-        gauge(writer, &PROCESS_START, boot + started / TICKS_PER_SECOND);
     }
     if let Some(bytes) = ticks(20) {
         gauge(writer, &PROCESS_VIRTUAL, bytes);
@@ -58,11 +58,6 @@ fn number<T: FromStr>(fields: &[&str], index: usize) -> Option<T> {
     fields.get(index)?.parse().ok()
 }
 
-fn boot_time() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
-}
-
 fn status_kib(key: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let rest = status.lines().find_map(|line| line.strip_prefix(key))?;
@@ -76,7 +71,7 @@ mod tests {
     #[test]
     fn all_seven_are_read_on_linux() {
         let mut writer = Writer::default();
-        write(&mut writer);
+        write(&mut writer, Timestamp::from_seconds(1));
         let text = writer.take();
         for family in [
             &PROCESS_CPU,
@@ -87,7 +82,11 @@ mod tests {
             &PROCESS_FDS,
             &PROCESS_MAX_FDS,
         ] {
-            assert!(text.contains(&format!("\n{} ", family.name)), "{} in {text}", family.name);
+            assert!(
+                format!("\n{text}").contains(&format!("\n{} ", family.name)),
+                "{} in {text}",
+                family.name
+            );
         }
     }
 }

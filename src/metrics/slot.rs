@@ -114,13 +114,6 @@ fn millis(moment: Option<Timestamp>) -> i64 {
 }
 
 impl Slot {
-    /// A slot that goes on from an earlier reading.
-    pub fn resume(facts: &Facts) -> Self {
-        let slot = Self::default();
-        slot.overwrite(facts);
-        slot
-    }
-
     /// Puts a whole reading down.
     pub fn overwrite(&self, facts: &Facts) {
         self.probes.store(facts.probes, Relaxed);
@@ -372,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_resumed_from_a_reading_reads_the_same() {
+    fn a_slot_overwritten_with_a_reading_reads_the_same() {
         let slot = Slot::default();
         slot.record(&observation(Outcome::Failure(Reason::TlsName), 7));
         slot.judged(&Machine::restore(Verdict::Critical, Streak::Failures(3), Maintenance::Off));
@@ -381,7 +374,9 @@ mod tests {
         assert_eq!(facts.failures, 1);
         assert_eq!(facts.last_outcome, Some(Outcome::Failure(Reason::TlsName)));
         assert_eq!(facts.streak, Streak::Failures(3));
-        assert_eq!(Slot::resume(&facts).read(), facts);
+        let other = Slot::default();
+        other.overwrite(&facts);
+        assert_eq!(other.read(), facts);
     }
 
     #[test]

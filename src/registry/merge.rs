@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Assigned, Check, Class, Definition, Difference, Instance, Listed, Order, Registration,
+    Assigned, Check, Class, Definition, Difference, Instance, Listed, Order, Registration, Start,
     endpoint_of,
     snapshot::{Maintained, Snapshot},
 };
@@ -51,10 +51,16 @@ impl State {
         let mut difference = Difference::default();
         for registration in registrations {
             let old = before.remove(&registration.instance.id);
-            let (known, ordered) = (old.is_some(), merge.orders.len());
+            let held = old.as_ref().map(|listed| Arc::clone(&listed.instance));
+            let ordered = merge.orders.len();
             let listed = self.list(registration, old, &mut merge);
-            difference.registered += usize::from(!known);
-            difference.changed += usize::from(known && merge.orders.len() > ordered);
+            match held {
+                None => difference.registered += 1,
+                Some(held) => {
+                    let same = Arc::ptr_eq(&held, &listed.instance);
+                    difference.changed += usize::from(!same || merge.orders.len() > ordered);
+                }
+            }
             let service = self.services.entry(listed.instance.service.clone()).or_default();
             service.push(listed.instance.id.clone());
             self.instances.insert(listed.instance.id.clone(), listed);
@@ -103,23 +109,27 @@ impl State {
         merge: &mut Merge<'_>,
     ) -> Arc<Check> {
         let key = CheckKey { instance: instance.id.clone(), check: assigned.definition.id.clone() };
-        let maintenance = self.maintenance.of(&instance.id);
-        let (slot, machine) = match held {
-            // The scheduler has the machine already; this one is not used.
-            Some(check) => (Slot::resume(&check.slot.read()), Machine::default()),
-            None => merge.remembered.recall(&key, &assigned.definition.schedule, maintenance),
-        };
         let endpoint = endpoint_of(instance, &assigned).clone();
-        let check = Arc::new(Check {
+        let check = Check {
             class: self.class(instance, &assigned.definition),
             target: Target::new(Arc::clone(&assigned.definition.probe), endpoint),
             key,
             instance: Arc::clone(instance),
             definition: assigned.definition,
             consul_id: assigned.consul_id,
-            slot,
-        });
-        merge.orders.push(Order::Run(Arc::clone(&check), machine));
+            slot: Slot::default(),
+        };
+        let maintenance = self.maintenance.of(&instance.id);
+        let start = match held {
+            Some(held) if held.same_target_as(&check) => {
+                check.slot.overwrite(&held.slot.read());
+                Start::InPlace
+            }
+            Some(_) => Start::Afresh(Machine::new(maintenance)),
+            None => Start::Afresh(merge.remembered.recall(&check, maintenance)),
+        };
+        let check = Arc::new(check);
+        merge.orders.push(Order::Run(Arc::clone(&check), start));
         check
     }
 

@@ -1,14 +1,15 @@
 //! What survives a restart: the state of every check, and what operators have taken out.
 //!
 //! A JSON file in the data directory, replaced atomically (written beside, synced, renamed), with
-//! its own wire types. It is written when something has changed and when the daemon stops, so
-//! what a kill can lose is bounded by the interval of saving. A file that cannot be understood is
-//! set aside under another name and never overwritten.
+//! its own wire types. Counters for metrics are not in it: those of a new process start at zero, as
+//! Prometheus expects. A file that cannot be understood is set aside under another name and never
+//! overwritten.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,9 +18,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock::{self, Timestamp},
+    clock,
     judge::{Machine, Maintenance, Streak, Verdict},
-    metrics::{Facts, Slot},
+    metrics::Facts,
     model::{CheckKey, InstanceId, Schedule},
 };
 
@@ -65,7 +66,6 @@ impl Maintained {
 pub struct Snapshot {
     checks: HashMap<CheckKey, Facts>,
     maintenance: Maintained,
-    now: Timestamp,
 }
 
 /// Why the state could not be saved or read.
@@ -98,7 +98,7 @@ impl Snapshot {
     pub fn take(checks: impl IntoIterator<Item = Arc<Check>>, maintenance: Maintained) -> Self {
         let checks =
             checks.into_iter().map(|check| (check.key.clone(), check.slot.read())).collect();
-        Self { checks, maintenance, now: clock::now() }
+        Self { checks, maintenance }
     }
 
     /// What operators have taken out.
@@ -106,23 +106,20 @@ impl Snapshot {
         &self.maintenance
     }
 
-    /// The state a check goes on from: where it was, if that is not too long ago; its counters in
-    /// any case. Each check is recalled once.
-    pub fn recall(
-        &mut self,
-        key: &CheckKey,
-        schedule: &Schedule,
-        maintenance: Maintenance,
-    ) -> (Slot, Machine) {
-        let facts = self.checks.remove(key).unwrap_or_default();
-        let fresh =
-            facts.last_started.is_some_and(|last| self.now.since(last) <= evidence_bound(schedule));
-        let (verdict, streak) =
-            if fresh { (facts.verdict, facts.streak) } else { Default::default() };
-        let machine = Machine::restore(verdict, streak, maintenance);
-        let slot = Slot::resume(&facts);
-        slot.judged(&machine);
-        (slot, machine)
+    /// The machine a check goes on with, and its slot filled with what is remembered, unless that
+    /// is too long ago to be true still. Each check is recalled once.
+    pub(super) fn recall(&mut self, check: &Check, maintenance: Maintenance) -> Machine {
+        let lasting = lasting(&check.definition.schedule);
+        let remembered = self.checks.remove(&check.key).filter(|facts| {
+            facts.last_started.is_some_and(|last| clock::now().since(last) <= lasting)
+        });
+        let machine = match &remembered {
+            Some(facts) => Machine::restore(facts.verdict, facts.streak, maintenance),
+            None => Machine::new(maintenance),
+        };
+        check.slot.overwrite(&remembered.unwrap_or_default());
+        check.slot.judged(&machine);
+        machine
     }
 
     /// Reads the state from a data directory; an empty one if there is none.
@@ -131,14 +128,14 @@ impl Snapshot {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { now: clock::now(), ..Self::default() });
+                return Ok(Self::default());
             }
             Err(source) => return Err(Error::Io { doing: "read", path, source }),
         };
         match serde_json::from_slice::<wire::State>(&text).and_then(wire::State::into_snapshot) {
             Ok(snapshot) => Ok(snapshot),
             Err(source) => {
-                let aside = path.with_extension("json.damaged");
+                let aside = path.with_extension(format!("json.damaged-{}", clock::now().millis()));
                 fs::rename(&path, &aside).map_err(|source| Error::Io {
                     doing: "set aside",
                     path: path.clone(),
@@ -157,7 +154,9 @@ impl Snapshot {
             let path = beside.clone();
             move |source| Error::Io { doing, path, source }
         };
-        let mut file = fs::File::create(&beside).map_err(failed("create"))?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&beside).map_err(failed("create"))?;
         let mut buffered = io::BufWriter::new(&mut file);
         serde_json::to_writer(&mut buffered, &wire::State::of(self))
             .map_err(io::Error::from)
@@ -170,17 +169,22 @@ impl Snapshot {
     }
 }
 
-/// Evidence older than this says nothing any more: three intervals and a timeout, so that two
-/// lost probes in a row do not age it.
-fn evidence_bound(schedule: &Schedule) -> Duration {
-    schedule.interval * 3 + schedule.timeout
+/// How long what was found stays true without being asked again: three intervals and a timeout,
+/// so that two lost probes in a row do not age it; and long enough for a daemon to be replaced.
+fn lasting(schedule: &Schedule) -> Duration {
+    const REPLACEMENT: Duration = Duration::from_secs(300);
+    (schedule.interval * 3 + schedule.timeout).max(REPLACEMENT)
 }
 
 /// The file's own types: the domain may change without the file's form doing so.
 mod wire {
     use super::{
         BTreeMap, CheckKey, Deserialize, Duration, Facts, Maintained, Serialize, Snapshot, Streak,
-        Timestamp, VERSION, Verdict, clock,
+        VERSION, Verdict, clock,
+    };
+    use crate::{
+        clock::Timestamp,
+        model::{self, Reason, Serving},
     };
 
     #[derive(Serialize, Deserialize)]
@@ -200,15 +204,29 @@ mod wire {
         verdict: String,
         successes: u32,
         failures_in_a_row: u32,
-        probes: u64,
-        failures: u64,
-        changes: u32,
         changed: Option<i64>,
         last_started: Option<i64>,
         last_duration_nanos: u64,
         certificate_expiry: Option<i64>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
+        answer: Answer,
         detail: Option<String>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Outcome {
+        Success,
+        Warning(String),
+        Failure(String),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Answer {
+        None,
+        Http(u16),
+        Grpc(String),
     }
 
     impl State {
@@ -216,7 +234,7 @@ mod wire {
             let maintenance = &snapshot.maintenance.instances;
             Self {
                 version: VERSION,
-                saved: snapshot.now.millis(),
+                saved: clock::now().millis(),
                 node_maintenance: snapshot.maintenance.node.as_deref().map(str::to_owned),
                 maintenance: maintenance
                     .iter()
@@ -240,7 +258,7 @@ mod wire {
                 }
             }
             let checks = self.checks.into_iter().filter_map(Check::into_facts).collect();
-            Ok(Snapshot { checks, maintenance, now: clock::now() })
+            Ok(Snapshot { checks, maintenance })
         }
     }
 
@@ -257,14 +275,13 @@ mod wire {
                 verdict: facts.verdict.to_string(),
                 successes,
                 failures_in_a_row,
-                probes: facts.probes,
-                failures: facts.failures,
-                changes: facts.changes,
                 changed: facts.changed.map(Timestamp::millis),
                 last_started: facts.last_started.map(Timestamp::millis),
                 last_duration_nanos: u64::try_from(facts.last_duration.as_nanos())
                     .unwrap_or(u64::MAX),
                 certificate_expiry: facts.certificate_expiry.map(Timestamp::millis),
+                outcome: facts.last_outcome.map(Outcome::of),
+                answer: Answer::of(facts.answer),
                 detail: facts.detail.as_deref().map(str::to_owned),
             }
         }
@@ -279,19 +296,56 @@ mod wire {
                 (_, n) => Streak::Failures(n),
             };
             let facts = Facts {
-                probes: self.probes,
-                failures: self.failures,
-                changes: self.changes,
                 changed: self.changed.map(Timestamp::from_millis),
                 last_started: self.last_started.map(Timestamp::from_millis),
                 last_duration: Duration::from_nanos(self.last_duration_nanos),
                 certificate_expiry: self.certificate_expiry.map(Timestamp::from_millis),
+                last_outcome: self.outcome.and_then(Outcome::into_model),
+                answer: self.answer.into_model(),
                 detail: self.detail.map(Into::into),
                 streak,
                 verdict,
                 ..Facts::default()
             };
             Some((key, facts))
+        }
+    }
+
+    impl Outcome {
+        fn of(outcome: model::Outcome) -> Self {
+            match outcome {
+                model::Outcome::Success => Self::Success,
+                model::Outcome::Warning(reason) => Self::Warning(reason.to_string()),
+                model::Outcome::Failure(reason) => Self::Failure(reason.to_string()),
+            }
+        }
+
+        fn into_model(self) -> Option<model::Outcome> {
+            let named = |word: &str| Reason::ALL.iter().copied().find(|r| r.as_str() == word);
+            match self {
+                Self::Success => Some(model::Outcome::Success),
+                Self::Warning(reason) => named(&reason).map(model::Outcome::Warning),
+                Self::Failure(reason) => named(&reason).map(model::Outcome::Failure),
+            }
+        }
+    }
+
+    impl Answer {
+        fn of(answer: model::Answer) -> Self {
+            match answer {
+                model::Answer::None => Self::None,
+                model::Answer::Http(code) => Self::Http(code),
+                model::Answer::Grpc(serving) => Self::Grpc(serving.to_string()),
+            }
+        }
+
+        fn into_model(self) -> model::Answer {
+            let named = |word: &str| Serving::ALL.iter().copied().find(|s| s.as_str() == word);
+            match self {
+                Self::None => model::Answer::None,
+                Self::Http(code) => model::Answer::Http(code),
+                Self::Grpc(word) => named(&word).map_or(model::Answer::None, model::Answer::Grpc),
+            }
         }
     }
 }

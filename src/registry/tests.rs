@@ -64,7 +64,10 @@ impl Rig {
         let mut lines = Vec::new();
         while let Ok(batch) = self.orders.try_recv() {
             lines.extend(batch.iter().map(|order| match order {
-                Order::Run(check, machine) => format!("run {} {}", check.key, machine.status()),
+                Order::Run(check, Start::Afresh(machine)) => {
+                    format!("run {} {}", check.key, machine.status())
+                }
+                Order::Run(check, Start::InPlace) => format!("run {} in place", check.key),
                 Order::Stop(key) => format!("stop {key}"),
                 Order::Maintain { key, maintenance, reason } => {
                     format!("maintain {key} {maintenance:?} {reason}")
@@ -98,7 +101,7 @@ async fn only_what_changed_is_ordered() {
         ])
         .await;
     assert_eq!(second, Difference { registered: 1, deregistered: 1, changed: 1 });
-    assert_eq!(rig.ordered(), ["run web-1:up unknown", "stop web-2:up"]);
+    assert_eq!(rig.ordered(), ["run web-1:up in place", "stop web-2:up"]);
 
     let third = rig.registry.replace(vec![registration("web", "web-1", &[&port])]).await;
     assert_eq!(third, Difference { deregistered: 1, changed: 1, ..Difference::default() });
@@ -165,7 +168,9 @@ fn seen(rig: &Rig, id: &str, verdict: Verdict, last: Timestamp) {
         verdict,
         streak: Streak::Failures(3),
         last_started: Some(last),
-        last_outcome: Some(Outcome::Success),
+        last_outcome: Some(Outcome::Failure(crate::model::Reason::Status)),
+        answer: crate::model::Answer::Http(503),
+        changed: Some(last),
         detail: Some("refused".into()),
         ..Facts::default()
     };
@@ -195,9 +200,15 @@ async fn a_check_goes_on_where_a_restart_left_it() {
         "fresh evidence counts, maintenance lasts"
     );
     let facts = |id: &str| rig.registry.instance(id).unwrap().checks[0].slot.read();
-    assert_eq!((facts("a").probes, facts("a").streak), (7, Streak::Failures(3)));
+    assert_eq!((facts("a").probes, facts("a").streak), (0, Streak::Failures(3)));
     assert_eq!(facts("a").detail.as_deref(), Some("refused"));
-    assert_eq!((facts("b").probes, facts("b").streak), (7, Streak::None), "old evidence does not");
+    assert_eq!(facts("a").last_outcome, Some(Outcome::Failure(crate::model::Reason::Status)));
+    assert_eq!(facts("a").answer, crate::model::Answer::Http(503));
+    assert_eq!(
+        (facts("b").changed, facts("b").streak),
+        (None, Streak::None),
+        "old evidence does not"
+    );
     assert_eq!(facts("b").verdict, Verdict::Unknown);
 }
 
@@ -211,10 +222,9 @@ fn a_damaged_state_is_set_aside_and_told() {
     ] {
         std::fs::write(&path, text).unwrap();
         let error = Snapshot::load(directory.path()).unwrap_err();
-        assert!(matches!(error, snapshot::Error::Damaged { .. }), "{error}");
+        let snapshot::Error::Damaged { aside, .. } = error else { panic!("{error}") };
         assert!(!path.exists());
-        let aside = std::fs::read_to_string(path.with_extension("json.damaged")).unwrap();
-        assert_eq!(aside, text);
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
     }
     assert!(Snapshot::load(directory.path()).is_ok(), "none at all is a fresh start");
 }

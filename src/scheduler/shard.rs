@@ -5,7 +5,9 @@
 //! is skipped and counted, never queued: a late probe lies about latency, and a queue of them
 //! would hit a recovering target all at once.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, num::NonZeroU64, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -23,7 +25,7 @@ use crate::{
     model::{CheckKey, Observation},
     monitor::Monitor,
     probe::{Host, Prober},
-    registry::{Check, Order},
+    registry::{Check, Order, Start},
 };
 
 use super::{
@@ -31,7 +33,7 @@ use super::{
     wheel::Wheel,
 };
 
-/// A run later than this, or than half its interval, is skipped: see [`lateness_bound`].
+/// A run later than this, or than half its interval, is skipped: see [`Shard::lateness_bound`].
 const MAX_LATENESS: Micros = 1_000_000;
 
 /// The wheel counts ticks in 32 bits; long before they run out it is built anew.
@@ -56,28 +58,27 @@ pub(super) struct Partners<P> {
     pub(super) metrics: Daemon,
 }
 
-/// One check on the schedule. While it is not free it waits in the wheel, exactly once.
+/// One check on the schedule. While its row is not free it waits in the wheel, exactly once.
 #[derive(Debug)]
 struct Row {
-    /// Nothing once the check is stopped; the row is free when it has fired and landed.
+    /// Nothing once the check is stopped; the row is free when it has fired.
     check: Option<Arc<Check>>,
     machine: Machine,
     grid: Grid,
     number: i64,
     due: Micros,
-    flight: Flight,
+    flight: Option<FlightId>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flight {
-    Grounded,
-    UnderWay,
-}
+/// Tells probes apart, so that one that lands finds out whether it is still waited for.
+type FlightId = NonZeroU64;
 
 /// A probe has ended.
 #[derive(Debug)]
 struct Landing {
+    /// Where the check was when the probe started; it may have moved.
     row: u32,
+    id: FlightId,
     check: Arc<Check>,
     /// Nothing if it panicked.
     observation: Option<Observation>,
@@ -97,6 +98,7 @@ pub(super) struct Shard<P> {
     index: HashMap<CheckKey, u32, foldhash::fast::RandomState>,
     hosts: HashMap<Host, u32, foldhash::fast::RandomState>,
     flights: JoinSet<Landing>,
+    last_flight: FlightId,
     fired: Vec<u32>,
 }
 
@@ -114,6 +116,7 @@ impl<P: Prober> Shard<P> {
             index: HashMap::default(),
             hosts: HashMap::default(),
             flights: JoinSet::new(),
+            last_flight: FlightId::MIN,
             fired: Vec::new(),
         }
     }
@@ -153,9 +156,7 @@ impl<P: Prober> Shard<P> {
             tokio::select! {
                 Some(landed) = self.flights.join_next() => self.land(landed),
                 () = cut.cancelled() => {
-                    for _ in 0..self.flights.len() {
-                        self.partners.metrics.skip(Skip::Shutdown);
-                    }
+                    self.partners.metrics.skip(Skip::Shutdown, self.flights.len() as u64);
                     return;
                 }
             }
@@ -179,10 +180,10 @@ impl<P: Prober> Shard<P> {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Run(check, machine) => self.admit(check, machine),
+            Order::Run(check, start) => self.admit(check, start),
             Order::Stop(key) => {
                 if let Some(row) = self.index.remove(&key) {
-                    self.rows[row as usize].check = None;
+                    self.retire(row);
                 }
             }
             Order::Maintain { key, maintenance, reason } => {
@@ -195,32 +196,56 @@ impl<P: Prober> Shard<P> {
         }
     }
 
-    /// Puts a check on the schedule. One that is there already under the same key gives way, and
-    /// hands over its machine; its next run too, if the schedule is the same.
-    fn admit(&mut self, check: Arc<Check>, machine: Machine) {
+    /// Puts a check on the schedule, in place of the one of the same key if there is one. Started
+    /// in place it goes on with that one's state, with its probe under way if that asks the same,
+    /// and with its next run if the schedule is the same.
+    fn admit(&mut self, check: Arc<Check>, start: Start) {
         let grid = Grid::new(plan::hash(&check.key), &check.definition.schedule, &self.anchor);
-        let mut machine = machine;
-        let mut run = None;
-        if let Some(old) = self.index.get(&check.key) {
-            let old = &mut self.rows[*old as usize];
-            old.check = None;
-            machine = old.machine;
-            run = (old.grid == grid).then_some((old.number, old.due));
-        }
-        check.slot.judged(&machine);
-        let (number, due) = run.unwrap_or_else(|| {
-            let delay = micros(check.definition.schedule.initial_delay);
-            grid.first_from(self.now() + delay)
-        });
+        let delay = micros(check.definition.schedule.initial_delay);
+        let (number, due) = grid.first_from(self.now() + delay);
         let key = check.key.clone();
-        let row = Row { check: Some(check), machine, grid, number, due, flight: Flight::Grounded };
+        let mut row =
+            Row { check: None, machine: Machine::default(), grid, number, due, flight: None };
+        let held = self.index.get(&key).copied();
+        match (start, held) {
+            (Start::Afresh(machine), _) => row.machine = machine,
+            (Start::InPlace, Some(held)) => self.hand_over(held, &check, &mut row),
+            // The registry and we disagree only if an order was lost; begin anew.
+            (Start::InPlace, None) => {}
+        }
+        if let Some(held) = held {
+            self.retire(held);
+        }
+        check.slot.judged(&row.machine);
+        row.check = Some(check);
+        self.partners.metrics.queue_length.inc();
         let index = self.place(row);
         self.index.insert(key, index);
         self.await_due(index);
     }
 
+    fn hand_over(&self, held: u32, check: &Check, row: &mut Row) {
+        let held = &self.rows[held as usize];
+        row.machine = held.machine;
+        if held.grid == row.grid {
+            (row.number, row.due) = (held.number, held.due);
+        }
+        if let Some(before) = &held.check {
+            // What was recorded since the registry copied it.
+            check.slot.overwrite(&before.slot.read());
+            row.flight = held.flight.filter(|_| before.asks_the_same_as(check));
+        }
+    }
+
+    /// Takes a check off the schedule; its row is free once it has fired.
+    fn retire(&mut self, index: u32) {
+        let row = &mut self.rows[index as usize];
+        row.check = None;
+        row.flight = None;
+        self.partners.metrics.queue_length.dec();
+    }
+
     fn place(&mut self, row: Row) -> u32 {
-        self.partners.metrics.queue_length.inc();
         if let Some(index) = self.free.pop() {
             self.rows[index as usize] = row;
             return index;
@@ -255,56 +280,53 @@ impl<P: Prober> Shard<P> {
     fn fire_row(&mut self, index: u32, now: Micros) {
         let row = &mut self.rows[index as usize];
         let Some(check) = row.check.clone() else {
-            if row.flight == Flight::Grounded {
-                self.release(index);
-            } else {
-                // Fires again when the probe under way has surely landed.
-                row.due = now + row.grid.interval();
-                self.await_due(index);
-            }
+            self.free.push(index);
             return;
         };
         // An entry beyond the wheel's horizon fires early, to be inserted again.
         if row.due <= now {
             let lateness = now - row.due;
-            let late = lateness > lateness_bound(&row.grid);
+            let mut passed = 0;
             while row.due <= now {
                 row.number += 1;
                 row.due = row.grid.due(row.number);
+                passed += 1;
             }
-            self.start(index, check, lateness, late);
+            self.partners.metrics.skip(Skip::Late, passed - 1);
+            self.start(index, check, lateness);
         }
         self.await_due(index);
     }
 
-    fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros, late: bool) {
-        if let Some(skip) = self.obstacle(index, &check, late) {
-            self.partners.metrics.skip(skip);
+    fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros) {
+        if let Some(skip) = self.obstacle(index, &check, lateness) {
+            self.partners.metrics.skip(skip, 1);
             debug!(check = %check.key, reason = skip.as_str(), "Run skipped");
             return;
         }
         *self.hosts.entry(check.target.endpoint().host.clone()).or_default() += 1;
-        self.rows[index as usize].flight = Flight::UnderWay;
+        self.last_flight = self.last_flight.saturating_add(1);
+        let id = self.last_flight;
+        self.rows[index as usize].flight = Some(id);
         self.partners.metrics.in_flight(check.target.protocol()).inc();
-        self.partners
-            .metrics
-            .lag
-            .observe(Duration::from_micros(lateness.unsigned_abs()).as_secs_f64());
+        let lag = Duration::from_micros(lateness.unsigned_abs());
+        self.partners.metrics.lag.observe(lag.as_secs_f64());
         let prober = self.partners.prober.clone();
         self.flights.spawn(async move {
             let timeout = check.definition.schedule.timeout;
             let probe = AssertUnwindSafe(prober.probe(&check.target, timeout)).catch_unwind();
             let observation = probe.await.ok();
-            Landing { row: index, check, observation }
+            Landing { row: index, id, check, observation }
         });
     }
 
     /// Why a run cannot start now.
-    fn obstacle(&self, index: u32, check: &Check, late: bool) -> Option<Skip> {
+    fn obstacle(&self, index: u32, check: &Check, lateness: Micros) -> Option<Skip> {
         let host = &check.target.endpoint().host;
-        if self.rows[index as usize].flight == Flight::UnderWay {
+        let row = &self.rows[index as usize];
+        if row.flight.is_some() {
             Some(Skip::Overrun)
-        } else if late {
+        } else if lateness > self.lateness_bound(&row.grid) {
             Some(Skip::Late)
         } else if self.flights.len() >= self.settings.max_in_flight {
             Some(Skip::Saturated)
@@ -317,7 +339,7 @@ impl<P: Prober> Shard<P> {
 
     fn land(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
         // Panics are caught within the task, and tasks are cut only with the whole shard.
-        let Ok(Landing { row: index, check, observation }) = landed else { return };
+        let Ok(Landing { row, id, check, observation }) = landed else { return };
         self.partners.metrics.in_flight(check.target.protocol()).dec();
         let host = &check.target.endpoint().host;
         if let Some(count) = self.hosts.get_mut(host) {
@@ -326,25 +348,30 @@ impl<P: Prober> Shard<P> {
                 self.hosts.remove(host);
             }
         }
-        let row = &mut self.rows[index as usize];
-        row.flight = Flight::Grounded;
-        // A check that has been stopped or replaced meanwhile says nothing any more.
-        let current = row.check.as_ref().is_some_and(|current| Arc::ptr_eq(current, &check));
-        match observation {
-            Some(observation) if current => {
-                self.partners.monitor.observe(&check, &mut row.machine, observation);
-            }
-            Some(_) => {}
-            None => {
-                self.partners.metrics.panics.inc();
-                error!(check = %check.key, "Probe panicked; this is a fault of rollcall, not of the target");
-            }
+        if observation.is_none() {
+            self.partners.metrics.panics.inc();
+            error!(check = %check.key, "Probe panicked; this is a fault of rollcall, not of the target");
+        }
+        // Nobody waits any more for a probe of a check that has been stopped or re-aimed.
+        let Some(row) = self.waiting(row, id, &check.key) else { return };
+        let row = &mut self.rows[row as usize];
+        row.flight = None;
+        if let (Some(observation), Some(check)) = (observation, &row.check) {
+            self.partners.monitor.observe(check, &mut row.machine, observation);
         }
     }
 
-    fn release(&mut self, index: u32) {
-        self.partners.metrics.queue_length.dec();
-        self.free.push(index);
+    /// The row that waits for a flight: where it started, or where its check has moved to.
+    fn waiting(&self, row: u32, id: FlightId, key: &CheckKey) -> Option<u32> {
+        let waits = |row: &u32| self.rows[*row as usize].flight == Some(id);
+        Some(row).filter(waits).or_else(|| self.index.get(key).copied().filter(waits))
+    }
+
+    /// A run that is later than this is skipped, so that a daemon that was held up (a suspended
+    /// machine, a starved container) does not start all that it missed at once. Two ticks late is
+    /// on time: the wheel is no finer.
+    fn lateness_bound(&self, grid: &Grid) -> Micros {
+        MAX_LATENESS.min(grid.interval() / 2).max(2 * self.tick)
     }
 
     /// Lets the wheel count from `base` on.
@@ -359,10 +386,4 @@ impl<P: Prober> Shard<P> {
             }
         }
     }
-}
-
-/// A run that is later than this is skipped, so that a daemon that was held up (a suspended
-/// machine, a starved container) does not start all that it missed at once.
-fn lateness_bound(grid: &Grid) -> Micros {
-    MAX_LATENESS.min(grid.interval() / 2)
 }

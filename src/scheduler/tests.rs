@@ -401,3 +401,67 @@ async fn the_wheel_does_not_run_out_of_ticks() {
     let starts = rig.starts(1);
     assert!((159..=161).contains(&starts.len()), "{}", starts.len());
 }
+
+/// A run may start up to a tick late; an interval of the order of the tick must bear that.
+#[tokio::test(start_paused = true)]
+async fn intervals_of_a_few_ticks_are_kept() {
+    for millis in [10, 12, 25] {
+        let rig = Rig::new(SETTINGS, |_, _| Act::Finds(Duration::ZERO, Outcome::Success));
+        let interval = Duration::from_millis(millis);
+        rig.registry.replace(vec![registration(1, schedule(interval))]).await;
+        sleep(interval * 1000).await;
+        let starts = rig.starts(1).len();
+        assert!(starts >= 990, "{starts} of 1000 runs at {interval:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_run_that_a_pause_has_cost_is_counted() {
+    let rig = Rig::new(SETTINGS, |_, _| OK);
+    rig.registry.replace(vec![registration(1, schedule(TEN / 10))]).await;
+    sleep(TEN).await;
+    let before = rig.starts(1).len() as u64;
+    advance(TEN * 6).await;
+    sleep(TEN).await;
+    let after = rig.starts(1).len() as u64 - before;
+    let skipped = rig.metrics.skipped(Skip::Late);
+    assert!((69..=71).contains(&(after + skipped)), "{after} + {skipped} of 70");
+}
+
+/// A reload that touches a check while its probe hangs must not lose the probe, or a target that
+/// hangs would never be found out under frequent reloads.
+#[tokio::test(start_paused = true)]
+async fn a_probe_under_way_survives_a_change_of_what_is_not_asked() {
+    let slow = || Act::Finds(TEN / 2, Outcome::Failure(Reason::TimeoutResponse));
+    let rig = Rig::new(SETTINGS, move |_, _| slow());
+    let tagged = |tag: usize| {
+        let mut registration = registration(1, schedule(TEN));
+        registration.instance.tags = vec![tag.to_string().into()];
+        registration
+    };
+    for tag in 0..40 {
+        rig.registry.replace(vec![tagged(tag)]).await;
+        sleep(TEN / 10).await;
+    }
+    assert_eq!(rig.starts(1).len(), 4);
+    assert_eq!(rig.told(), ["web-1:up unknown to critical (timeout_response)"]);
+    let facts = rig.registry.instance("web-1").unwrap().checks[0].slot.read();
+    assert!((3..=4).contains(&facts.probes), "{}", facts.probes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_aimed_elsewhere_starts_afresh() {
+    let rig = Rig::new(SETTINGS, |port, _| if port == 1 { FAILS } else { OK });
+    rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
+    sleep(TEN * 4).await;
+    let mut moved = registration(1, schedule(TEN));
+    moved.instance.endpoint.port = 2;
+    rig.registry.replace(vec![moved]).await;
+    let facts = || rig.registry.instance("web-1").unwrap().checks[0].slot.read();
+    assert_eq!((facts().probes, facts().status), (0, crate::model::Status::Unknown));
+    sleep(TEN).await;
+    assert_eq!(
+        rig.told(),
+        ["web-1:up unknown to critical (status)", "web-1:up unknown to passing (ok)"]
+    );
+}

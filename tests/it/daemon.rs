@@ -1,6 +1,6 @@
 //! The whole daemon: start, reload, restart, stop.
 
-use std::{collections::BTreeSet, fs, net::TcpListener, time::Duration};
+use std::{collections::BTreeSet, fs, net::TcpListener, process::Command, time::Duration};
 
 use rollcall::metrics::catalogue;
 
@@ -12,7 +12,7 @@ const CRITICAL: &str = "web-1 http passing critical status";
 fn without_a_configuration_it_starts_with_an_empty_registry_and_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Rollcall::start(folder.path(), None);
-    assert!(daemon.log().contains("Started with an empty registry"), "{}", daemon.log());
+    wait_for("it says so", || daemon.log().contains("Started with an empty registry"));
     assert!(daemon.log().contains("rollcall validate FILE"));
     assert!(folder.path().join("rollcall-data").is_dir());
     assert_eq!(daemon.json("/v1/agent/checks"), serde_json::json!({}));
@@ -167,6 +167,54 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains(&format!("cannot listen on {address} for the HTTP API")), "{said}");
+}
+
+#[test]
+fn a_signal_is_obeyed_while_a_reload_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    let config = write_config(folder.path(), &[("web-1", web.address)], "");
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    fs::remove_file(&config).unwrap();
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    daemon.signal("HUP");
+    wait_for("it still answers", || daemon.get("/-/ready").0 == 200);
+    daemon.signal("TERM");
+    let (status, log) = daemon.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Whoever logs must not wait for whoever reads the log.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    let ids: Vec<String> = (0..100).map(|n| format!("web-{n}")).collect();
+    let targets: Vec<_> = ids.iter().map(|id| (id.as_str(), web.address)).collect();
+    let config = write_config(folder.path(), &targets, "log: { filter: debug, format: json }\n");
+    let daemon = Rollcall::start_unread(folder.path(), &config);
+    let probed = |daemon: &Rollcall| {
+        let series = "rollcall_probes_total{check=\"http\",service_name=\"web\",protocol=\"http\",target=\"web-7\"}";
+        daemon.metric(series).unwrap_or(0.0)
+    };
+    // By then the lines of some ten thousand probes have long filled the pipe.
+    wait_for("many probes are made", || probed(&daemon) > 30.0);
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().0.code(), Some(0));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_data_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Rollcall::start(folder.path(), None);
+    let output = program()
+        .current_dir(folder.path())
+        .args(["run", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("./rollcall-data is in use by another rollcall"), "{said}");
 }
 
 /// Families that are only there when there is something to show.

@@ -97,6 +97,21 @@ impl Rollcall {
         daemon
     }
 
+    /// Starts `rollcall run` with a configuration, and never reads what it logs.
+    pub(crate) fn start_unread(folder: &Path, config: &Path) -> Self {
+        // Free a moment ago; nobody tells the port of a daemon whose log is not read.
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (http, grpc) = (port(), port());
+        let mut command = program();
+        command.current_dir(folder).args(["run", "--config"]).arg(config);
+        command.args(["--http", &http.to_string(), "--grpc", &grpc.to_string()]);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let daemon = Self { child, http, log: Arc::default() };
+        wait_for("it listens", || TcpStream::connect(http).is_ok());
+        wait_for("it is ready", || daemon.get("/-/ready").0 == 200);
+        daemon
+    }
+
     /// Status code and body of a GET.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         self.request("GET", path)
