@@ -1,9 +1,31 @@
 //! Who may look: the listeners and what they answer.
+//!
+//! Everything here reads the [`View`] and answers; nothing probes, and nothing is changed except
+//! through the registry (maintenance) and the daemon's own ear for reloads ([`ReloadHandle`]).
+//! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
 
-use std::{net::SocketAddr, num::NonZeroU32};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{clock::Timestamp, event, metrics, registry::Registry};
+
+mod consul;
+mod exposition;
+mod grpc;
+mod guard;
+mod http;
+pub mod native;
+mod params;
+pub mod serve;
+#[cfg(test)]
+mod tests;
 
 /// Where the daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -49,5 +71,95 @@ impl Default for Limits {
             requests_per_second: nonzero(1000),
             request_burst: nonzero(2000),
         }
+    }
+}
+
+/// What the API shows: handles on state that others own.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The name of this node in the Consul API.
+    pub node_name: Arc<str>,
+    /// The address of this node in the Consul API; never an unspecified one.
+    pub node_address: IpAddr,
+    /// Who exists, and how they are.
+    pub registry: Arc<Registry>,
+    /// The last transitions.
+    pub events: event::Log,
+    /// What the daemon counts of itself.
+    pub metrics: metrics::Daemon,
+    /// What `/metrics` shows.
+    pub metrics_config: metrics::Config,
+    /// Whether the daemon is ready.
+    pub readiness: watch::Receiver<Readiness>,
+    /// Where to ask for a reload.
+    pub reload: ReloadHandle,
+    /// When the daemon started.
+    pub started: Timestamp,
+}
+
+/// How far the daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readiness {
+    /// Some source has not delivered its first list of instances yet.
+    #[default]
+    Starting,
+    /// At work.
+    Ready,
+    /// On its way out: to be taken out of rotation.
+    Stopping,
+}
+
+/// What came of a reload: what has changed, or what is wrong, for people.
+pub type ReloadReport = Result<String, String>;
+
+/// Reloads asked for and not yet begun. One is enough to bring the newest configuration in, so
+/// few are kept waiting and further ones wait for their turn.
+const RELOAD_DEPTH: usize = 4;
+
+/// Asks the daemon to read its configuration again.
+#[derive(Debug, Clone)]
+pub struct ReloadHandle {
+    requests: mpsc::Sender<ReloadRequest>,
+}
+
+/// The daemon's end: what it is asked.
+#[derive(Debug)]
+pub struct ReloadRequests {
+    requests: mpsc::Receiver<ReloadRequest>,
+}
+
+/// Somebody asks for a reload and waits for the report.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    answer: oneshot::Sender<ReloadReport>,
+}
+
+/// Both ends of the reload channel.
+pub fn reload_channel() -> (ReloadHandle, ReloadRequests) {
+    let (sender, receiver) = mpsc::channel(RELOAD_DEPTH);
+    (ReloadHandle { requests: sender }, ReloadRequests { requests: receiver })
+}
+
+impl ReloadHandle {
+    /// Asks, and waits for what comes of it.
+    pub async fn reload(&self) -> ReloadReport {
+        let gone = || "the daemon is stopping".to_owned();
+        let (answer, report) = oneshot::channel();
+        self.requests.send(ReloadRequest { answer }).await.map_err(|_| gone())?;
+        report.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl ReloadRequests {
+    /// The next request; nothing once nobody can ask any more.
+    pub async fn next(&mut self) -> Option<ReloadRequest> {
+        self.requests.recv().await
+    }
+}
+
+impl ReloadRequest {
+    /// Answers it. Whoever asked may have gone away; that is no fault.
+    pub fn answer(self, report: ReloadReport) {
+        drop(self.answer.send(report));
     }
 }

@@ -3,10 +3,13 @@
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 
 /// A duration in the spelling of configuration files.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(Duration);
 
 /// A text that is no duration.
@@ -49,10 +52,49 @@ impl From<Period> for Duration {
     }
 }
 
-impl TryFrom<String> for Period {
-    type Error = ParseError;
-    fn try_from(text: String) -> Result<Self, ParseError> {
-        text.parse()
+impl From<Duration> for Period {
+    fn from(duration: Duration) -> Self {
+        Self(duration)
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Spelling)
+    }
+}
+
+/// Reads a [`Period`] from a text; of a bare number it can say what is missing.
+struct Spelling;
+
+impl Visitor<'_> for Spelling {
+    type Value = Period;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as `250ms`, `5s` or `1m30s`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Period, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Period, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Period, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Period, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
+/// The shortest spelling, so that defaults show in the JSON Schema.
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -136,7 +178,8 @@ impl JsonSchema for Period {
         json_schema!({
             "type": "string",
             "description": "A duration: numbers with the units ms, s, m, h or d, such as 250ms or 1m30s.",
-            "format": "duration",
+            // Not the `duration` of JSON Schema, which is that of ISO 8601.
+            "pattern": "^(0|( *[0-9.]+ *(ns|us|µs|ms|s|m|h|d) *)+)$",
             "examples": ["250ms", "5s", "1m30s"],
         })
     }

@@ -74,6 +74,11 @@ impl Log {
         drop(self.broadcast.send(event));
     }
 
+    /// The sequence of the last event; zero before the first.
+    pub fn last(&self) -> u64 {
+        self.lock().last
+    }
+
     /// The events remembered with a sequence above `after`, oldest first.
     pub fn after(&self, after: u64) -> Vec<Arc<Event>> {
         self.lock().events.iter().filter(|event| event.sequence > after).cloned().collect()

@@ -75,8 +75,10 @@ impl Thresholds {
 
 closed_set! {
     /// What the probes alone say of a target.
+    #[derive(Default)]
     Verdict {
         /// Not enough results yet.
+        #[default]
         Unknown = "unknown",
         /// Well.
         Passing = "passing",
@@ -84,12 +86,6 @@ closed_set! {
         Warning = "warning",
         /// Not well.
         Critical = "critical",
-    }
-}
-
-impl Default for Verdict {
-    fn default() -> Self {
-        Self::Unknown
     }
 }
 

@@ -2,16 +2,36 @@
 //! well, judges the answers, and tells whoever must know.
 //!
 //! **List** who exists → **schedule** when to ask → **probe** → **judge** the answer → **tell**.
+//!
+//! ```text
+//!  config ──Registration──▶ registry ──Order──▶ scheduler ──▶ probe
+//!   (what is written)        (who)               (when)        (how)
+//!                              ▲                   ▲             │
+//!                              │ reads             └─Observation─┘
+//!                              │                   │
+//!                              │                   ▼
+//!                              │                 monitor ── judge   (what it means, pure)
+//!                              │                   │ Transition
+//!                              │         ┌─────────┼──────────┐
+//!                              │         ▼         ▼          ▼
+//!                              │      metrics    event     registry's version
+//!                              │         └────┬────┘          │
+//!                              └───────────  api  ────────────┘   (who is told)
+//! ```
+//!
+//! The modules below stand in the order of their layers: each uses only those above it.
 
 pub mod build;
 pub mod clock;
 pub mod duration;
 pub mod model;
+pub mod tasks;
 
 pub mod event;
 pub mod judge;
 pub mod metrics;
 pub mod probe;
+pub mod telemetry;
 
 pub mod registry;
 
@@ -20,4 +40,7 @@ pub mod monitor;
 pub mod api;
 pub mod scheduler;
 
-pub mod telemetry;
+pub mod config;
+pub mod daemon;
+
+pub mod cli;

@@ -7,7 +7,7 @@
 //! and help texts for both is [`catalogue`].
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub mod catalogue;
 mod daemon;
@@ -39,7 +39,7 @@ impl Default for Config {
 }
 
 /// How much is shown of every target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PerTarget {
     /// All per-target families.

@@ -5,10 +5,41 @@
 //! configuration says), a `Probe` (the same, made ready once and shared by all instances) and a
 //! `probe` function. To add a type: write the file, then add a variant to [`Spec`] and [`Probe`];
 //! the compiler lists the rest.
+//!
+//! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
+//! is kept in a [`trace::Trace`] outside the future that the deadline may cut off.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+mod endpoint;
+mod fault;
+pub mod grpc;
+pub mod http;
+mod pattern;
+mod resolve;
+pub mod tcp;
+pub mod tls;
+mod trace;
+mod url;
 
-use crate::model::{Observation, Protocol};
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::timeout_at;
+
+pub use self::{
+    endpoint::{Endpoint, Host, HostError},
+    pattern::{Pattern, PatternError},
+    resolve::Close,
+    url::{HttpUrl, UrlError, parse_url},
+};
+use self::{fault::Fault, trace::Trace};
+use crate::{
+    clock,
+    model::{Observation, Outcome, Protocol},
+};
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -22,59 +53,187 @@ pub trait Prober: Clone + Send + Sync + 'static {
 #[derive(Debug, Clone, Default)]
 pub struct Network {}
 
-/// Where an instance listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// The host.
-    pub host: Host,
-    /// The port, 1 to 65535.
-    pub port: u16,
-}
-
-/// A host as it was registered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// An address literal.
-    Ip(IpAddr),
-    /// A name, to be resolved at every probe.
-    Name(Arc<str>),
-}
-
 /// One probe type made ready to ask one endpoint.
 #[derive(Debug)]
 pub struct Target {
     probe: Arc<Probe>,
     endpoint: Endpoint,
+    kept: grpc::Kept,
 }
 
 /// What to ask, as the configuration says it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Spec {}
+pub enum Spec {
+    /// An HTTP request.
+    Http(http::Spec),
+    /// A TCP connection.
+    Tcp(tcp::Spec),
+    /// A call of `grpc.health.v1`.
+    Grpc(grpc::Spec),
+}
 
-/// What to ask, made ready once: expressions compiled, files read, request bytes rendered.
+/// What to ask, made ready once: files read, TLS set up, request bytes rendered. Shared by all
+/// instances of a check. Two are equal if they ask the same with the same files.
 #[derive(Debug, PartialEq)]
-pub enum Probe {}
+pub struct Probe(Kind);
 
-impl Probe {
-    /// How this probe asks.
-    pub fn protocol(&self) -> Protocol {
-        match *self {}
+#[derive(Debug, PartialEq)]
+enum Kind {
+    Http(http::Probe),
+    Tcp(tcp::Probe),
+    Grpc(grpc::Probe),
+}
+
+/// A check that cannot be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// Two fields contradict each other.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// A piece of metadata cannot be sent.
+    #[error("the metadata `{0}` cannot be sent")]
+    Metadata(String),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::PrepareError),
+}
+
+impl Prober for Network {
+    async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
+        let started = clock::now();
+        let mut trace = Trace::new(timeout);
+        let result = match timeout_at(trace.deadline(), target.ask(&mut trace)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(target.expired(&trace)),
+        };
+        let (phases, duration) = trace.finish();
+        let (outcome, detail) = match result {
+            Ok(()) => (Outcome::Success, None),
+            Err(fault) => (fault.outcome, Some(target.detail(&fault))),
+        };
+        Observation {
+            started,
+            duration,
+            outcome,
+            phases,
+            answer: trace.answer,
+            peer: trace.peer,
+            certificate_expiry: trace.certificate_expiry,
+            detail,
+        }
     }
 }
 
 impl Target {
-    /// Aims a probe at an endpoint.
+    /// Says that `probe` is to ask `endpoint`.
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
-        Self { probe, endpoint }
+        Self { probe, endpoint, kept: grpc::Kept::default() }
     }
 
-    /// Where it is aimed.
+    /// Who is asked.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// What is aimed.
-    pub fn probe(&self) -> &Probe {
+    /// How it is asked.
+    pub fn protocol(&self) -> Protocol {
+        self.probe.protocol()
+    }
+
+    /// What is asked.
+    pub fn probe(&self) -> &Arc<Probe> {
         &self.probe
+    }
+
+    /// What is asked of whom, for people: `http://10.0.0.1:8080/healthz`, `10.0.0.1:6379`,
+    /// `10.0.0.1:50051/shop.v1.Cart`.
+    pub fn url(&self) -> String {
+        match &self.probe.0 {
+            Kind::Http(probe) => probe.spec().url(&self.endpoint),
+            Kind::Tcp(_) => self.endpoint.to_string(),
+            Kind::Grpc(probe) => grpc_url(probe.spec(), &self.endpoint),
+        }
+    }
+
+    async fn ask(&self, trace: &mut Trace) -> Result<(), Fault> {
+        match &self.probe.0 {
+            Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
+            Kind::Tcp(probe) => {
+                let result = tcp::probe(probe, &self.endpoint, trace).await;
+                result.map_err(|fault| probe.describe(fault, &trace.buffer))
+            }
+            // Boxed: far larger than the others, which would all have its size.
+            Kind::Grpc(probe) => {
+                Box::pin(grpc::probe(probe, &self.endpoint, &self.kept, trace)).await
+            }
+        }
+    }
+
+    fn expired(&self, trace: &Trace) -> Fault {
+        match &self.probe.0 {
+            Kind::Tcp(probe) => probe.describe(trace.expired(), &trace.buffer),
+            Kind::Http(_) | Kind::Grpc(_) => trace.expired(),
+        }
+    }
+
+    /// What was asked, and what is wrong with the answer; harmless to show.
+    fn detail(&self, fault: &Fault) -> Box<str> {
+        let url = self.url();
+        let text = match &self.probe.0 {
+            Kind::Http(probe) => {
+                format!("{} {url}: {}", probe.spec().method.as_str(), fault.detail)
+            }
+            Kind::Tcp(_) => format!("TCP {url}: {}", fault.detail),
+            Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
+        };
+        fault::printable(text.as_bytes(), fault::DETAIL_LEN).into()
+    }
+}
+
+impl Spec {
+    /// How this asks.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http(_) => Protocol::Http,
+            Self::Tcp(_) => Protocol::Tcp,
+            Self::Grpc(_) => Protocol::Grpc,
+        }
+    }
+}
+
+impl Probe {
+    /// Makes a check ready. Reads the files it names, so it may block.
+    pub fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
+        Ok(Self(match spec {
+            Spec::Http(spec) => Kind::Http(http::Probe::prepare(spec)?),
+            Spec::Tcp(spec) => Kind::Tcp(tcp::Probe::prepare(spec)?),
+            Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
+        }))
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> Spec {
+        match &self.0 {
+            Kind::Http(probe) => Spec::Http(probe.spec().clone()),
+            Kind::Tcp(probe) => Spec::Tcp(probe.spec().clone()),
+            Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
+        }
+    }
+
+    /// How this probe asks.
+    pub fn protocol(&self) -> Protocol {
+        match self.0 {
+            Kind::Http(_) => Protocol::Http,
+            Kind::Tcp(_) => Protocol::Tcp,
+            Kind::Grpc(_) => Protocol::Grpc,
+        }
+    }
+}
+
+fn grpc_url(spec: &grpc::Spec, endpoint: &Endpoint) -> String {
+    if spec.service.is_empty() {
+        endpoint.to_string()
+    } else {
+        format!("{endpoint}/{}", spec.service)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
@@ -16,15 +16,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     judge::{self, Machine, Maintenance, Thresholds},
-    metrics::{ClassSlot, Slot, text},
-    model::{CheckId, CheckKey, InstanceId, Protocol, Schedule, ServiceName, Status},
+    metrics::{ClassSlot, Slot},
+    model::{CheckId, CheckKey, InstanceId, Schedule, ServiceName, Status},
     probe::{Endpoint, Probe, Target},
 };
 
+mod merge;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use merge::State;
 use snapshot::Snapshot;
 
 /// One registered endpoint of a service.
@@ -182,14 +184,6 @@ impl Listed {
     }
 }
 
-#[derive(Debug, Default)]
-struct State {
-    instances: BTreeMap<InstanceId, Listed>,
-    services: BTreeMap<ServiceName, Vec<InstanceId>>,
-    classes: HashMap<(ServiceName, CheckId, Protocol), Arc<Class>>,
-    maintenance: snapshot::Maintained,
-}
-
 /// The set of all instances and checks.
 #[derive(Debug)]
 pub struct Registry {
@@ -204,7 +198,7 @@ impl Registry {
     /// An empty registry that sends its orders to `orders` and lets checks go on from where
     /// `remembered` left them when they are registered again.
     pub fn new(remembered: Snapshot, orders: mpsc::Sender<Vec<Order>>) -> Self {
-        let state = State { maintenance: remembered.maintenance().clone(), ..State::default() };
+        let state = State::new(remembered.maintenance().clone());
         Self {
             state: RwLock::new(state),
             remembered: std::sync::Mutex::new(remembered),
@@ -217,41 +211,13 @@ impl Registry {
     /// undisturbed; a check that has changed keeps its status and its counts.
     pub async fn replace(&self, registrations: Vec<Registration>) -> Difference {
         let sender = self.orders.lock().await;
-        let (difference, orders) = self.work_out(registrations);
-        // The scheduler hangs up only when the daemon stops; then there is nobody to tell.
-        let _ = sender.send(orders).await;
-        self.touch();
+        let (difference, orders) = {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.replace(registrations, &mut remembered)
+        };
+        self.send(&sender, orders).await;
         difference
-    }
-
-    fn work_out(&self, registrations: Vec<Registration>) -> (Difference, Vec<Order>) {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut before = std::mem::take(&mut state.instances);
-        state.services.clear();
-        let mut orders = Vec::new();
-        let mut difference = Difference::default();
-        for registration in registrations {
-            let old = before.remove(&registration.instance.id);
-            let sent = orders.len();
-            let known = old.is_some();
-            let listed = state.list(registration, old, &mut remembered, &mut orders);
-            difference.registered += usize::from(!known);
-            difference.changed += usize::from(known && orders.len() > sent);
-            let service = state.services.entry(listed.instance.service.clone()).or_default();
-            service.push(listed.instance.id.clone());
-            state.instances.insert(listed.instance.id.clone(), listed);
-        }
-        difference.deregistered = before.len();
-        for gone in before.into_values().flat_map(|listed| listed.checks) {
-            orders.push(Order::Stop(gone.key.clone()));
-        }
-        for instances in state.services.values_mut() {
-            instances.sort_unstable();
-        }
-        let live = state.live_classes();
-        state.classes.retain(|_, class| live.contains(&Arc::as_ptr(class)));
-        (difference, orders)
     }
 
     /// Takes an instance out of service with a reason, or puts it back with none. It stays so
@@ -270,8 +236,7 @@ impl Registry {
             state.maintenance.set(&id, reason.clone());
             state.maintenance_orders([&listed], reason)
         };
-        let _ = sender.send(orders).await;
-        self.touch();
+        self.send(&sender, orders).await;
         Ok(())
     }
 
@@ -283,8 +248,7 @@ impl Registry {
             state.maintenance.node.clone_from(&reason);
             state.maintenance_orders(state.instances.values(), reason)
         };
-        let _ = sender.send(orders).await;
-        self.touch();
+        self.send(&sender, orders).await;
     }
 
     /// Why the whole node is out of service, if it is.
@@ -338,102 +302,13 @@ impl Registry {
         Snapshot::take(checks, self.read().maintenance.clone())
     }
 
+    async fn send(&self, orders_to: &mpsc::Sender<Vec<Order>>, orders: Vec<Order>) {
+        // The scheduler hangs up only when the daemon stops; then there is nobody to tell.
+        drop(orders_to.send(orders).await);
+        self.touch();
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Brings one registration together with what was there of it.
-    fn list(
-        &mut self,
-        registration: Registration,
-        old: Option<Listed>,
-        remembered: &mut Snapshot,
-        orders: &mut Vec<Order>,
-    ) -> Listed {
-        let (instance, mut before) = match old {
-            Some(old) if *old.instance == registration.instance => (old.instance, old.checks),
-            Some(old) => (Arc::new(registration.instance), old.checks),
-            None => (Arc::new(registration.instance), Vec::new()),
-        };
-        let mut checks = Vec::with_capacity(registration.checks.len());
-        for assigned in registration.checks {
-            let held = before.iter().position(|check| check.key.check == assigned.definition.id);
-            let held = held.map(|index| before.swap_remove(index));
-            match held {
-                Some(check) if check.same_as(&instance, &assigned) => checks.push(check),
-                held => {
-                    let check = self.run(&instance, assigned, held.as_deref(), remembered, orders);
-                    checks.push(check);
-                }
-            }
-        }
-        orders.extend(before.into_iter().map(|gone| Order::Stop(gone.key.clone())));
-        checks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Listed { instance, checks }
-    }
-
-    fn run(
-        &mut self,
-        instance: &Arc<Instance>,
-        assigned: Assigned,
-        held: Option<&Check>,
-        remembered: &mut Snapshot,
-        orders: &mut Vec<Order>,
-    ) -> Arc<Check> {
-        let key = CheckKey { instance: instance.id.clone(), check: assigned.definition.id.clone() };
-        let maintenance = self.maintenance.of(&instance.id);
-        let (slot, machine) = match held {
-            // The scheduler has the machine already; this one is not used.
-            Some(check) => (Slot::resume(&check.slot.read()), Machine::default()),
-            None => remembered.recall(&key, &assigned.definition.schedule, maintenance),
-        };
-        let endpoint = endpoint_of(instance, &assigned).clone();
-        let check = Arc::new(Check {
-            class: self.class(instance, &assigned.definition),
-            target: Target::new(Arc::clone(&assigned.definition.probe), endpoint),
-            key,
-            instance: Arc::clone(instance),
-            definition: assigned.definition,
-            consul_id: assigned.consul_id,
-            slot,
-        });
-        orders.push(Order::Run(Arc::clone(&check), machine));
-        check
-    }
-
-    fn class(&mut self, instance: &Instance, definition: &Definition) -> Arc<Class> {
-        let protocol = definition.probe.protocol();
-        let key = (instance.service.clone(), definition.id.clone(), protocol);
-        let class = self.classes.entry(key).or_insert_with(|| {
-            let mut labels = String::new();
-            text::push_label(&mut labels, "check", definition.id.as_str());
-            text::push_label(&mut labels, "service_name", instance.service.as_str());
-            text::push_label(&mut labels, "protocol", protocol.as_str());
-            Arc::new(Class { labels: labels.into(), slot: ClassSlot::default() })
-        });
-        Arc::clone(class)
-    }
-
-    fn live_classes(&self) -> std::collections::HashSet<*const Class> {
-        let checks = self.instances.values().flat_map(|listed| &listed.checks);
-        checks.map(|check| Arc::as_ptr(&check.class)).collect()
-    }
-
-    fn maintenance_orders<'a>(
-        &self,
-        instances: impl IntoIterator<Item = &'a Listed>,
-        reason: Option<Arc<str>>,
-    ) -> Vec<Order> {
-        let reason = reason.unwrap_or_else(|| "maintenance ended".into());
-        let checks = instances.into_iter().flat_map(|listed| &listed.checks);
-        checks
-            .map(|check| Order::Maintain {
-                key: check.key.clone(),
-                maintenance: self.maintenance.of(&check.key.instance),
-                reason: Arc::clone(&reason),
-            })
-            .collect()
     }
 }

@@ -1,14 +1,34 @@
 //! When to ask.
+//!
+//! Checks are dealt among prober threads by the hash of their ids. Each thread has a runtime of
+//! its own with one loop on it (`shard`) that owns a due-queue (`wheel`), so neither the API nor a
+//! scrape delays a probe, nor probes the API. When a run is due is arithmetic (`plan`).
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use crate::duration::Period;
+use crate::{
+    clock::Anchor, duration::Period, metrics::Daemon, model::CheckKey, monitor::Monitor,
+    probe::Prober, registry::Order, tasks::Tasks,
+};
 
 mod plan;
+mod shard;
+#[cfg(test)]
+mod tests;
 mod wheel;
+
+use shard::{Partners, Settings, Shard};
+
+/// Batches of orders that may wait for a prober thread before the registry is made to wait.
+const ORDER_DEPTH: usize = 64;
+
+/// Orders a prober thread takes in one go: it starts no probe meanwhile.
+const ORDER_BATCH: usize = 1024;
 
 /// How probes are scheduled.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -38,4 +58,116 @@ impl Default for Config {
             max_in_flight_per_host: DEFAULT_PER_HOST,
         }
     }
+}
+
+impl Config {
+    /// Most probes under way at once: as configured, else half of the open-files limit, because
+    /// each takes a file descriptor and the API needs some too.
+    pub fn in_flight_limit(&self) -> usize {
+        const MOST: u64 = 100_000;
+        let configured = self.max_in_flight.map(|n| u64::from(n.get()));
+        let limit = configured.unwrap_or_else(|| {
+            let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            (files.unwrap_or(MOST) / 2).clamp(16, MOST)
+        });
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// Whom the scheduler works with.
+#[derive(Debug, Clone)]
+pub struct Scheduler<P> {
+    /// Who asks.
+    pub prober: P,
+    /// Who is given the answers.
+    pub monitor: Monitor,
+    /// What is counted.
+    pub metrics: Daemon,
+}
+
+impl<P: Prober> Scheduler<P> {
+    /// Starts the prober threads and the task that deals them the orders. They end when `orders`
+    /// ends or `stop` is cancelled: no probe starts any more, those under way may finish until
+    /// `cut` is cancelled.
+    pub fn start(
+        self,
+        config: &Config,
+        orders: mpsc::Receiver<Vec<Order>>,
+        (stop, cut): (CancellationToken, &CancellationToken),
+        tasks: &mut Tasks,
+    ) -> std::io::Result<()> {
+        let threads = config.threads.get();
+        let limit = config.in_flight_limit();
+        self.metrics.in_flight_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+        let settings = Settings {
+            tick: config.tick.get(),
+            max_in_flight: limit.div_ceil(threads),
+            max_per_host: config.max_in_flight_per_host.get(),
+        };
+        let anchor = Anchor::read();
+        let mut shards = Vec::new();
+        for _ in 0..threads {
+            let (sender, receiver) = mpsc::channel(ORDER_DEPTH);
+            let partners = Partners {
+                prober: self.prober.clone(),
+                monitor: self.monitor.clone(),
+                metrics: self.metrics.clone(),
+            };
+            let cut = cut.clone();
+            tasks.spawn_thread("prober", move || {
+                Shard::new(settings, partners, anchor).run(receiver, cut)
+            })?;
+            shards.push(sender);
+        }
+        tasks.spawn("dealer", deal(orders, shards, stop));
+        Ok(())
+    }
+}
+
+/// Hands every order to the prober thread of its check, in batches of bounded size.
+async fn deal(
+    mut orders: mpsc::Receiver<Vec<Order>>,
+    shards: Vec<mpsc::Sender<Vec<Order>>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let batch = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            batch = orders.recv() => match batch {
+                Some(batch) => batch,
+                None => return,
+            },
+        };
+        let mut dealt: Vec<Vec<Order>> = shards.iter().map(|_| Vec::new()).collect();
+        for order in batch {
+            let shard = shard_of(key_of(&order), shards.len());
+            dealt[shard].push(order);
+            if dealt[shard].len() >= ORDER_BATCH {
+                hand_over(&shards[shard], &mut dealt[shard]).await;
+            }
+        }
+        for (shard, rest) in shards.iter().zip(&mut dealt) {
+            hand_over(shard, rest).await;
+        }
+    }
+}
+
+async fn hand_over(shard: &mpsc::Sender<Vec<Order>>, orders: &mut Vec<Order>) {
+    if !orders.is_empty() {
+        // A prober thread that has ended is the supervisor's business.
+        drop(shard.send(std::mem::take(orders)).await);
+    }
+}
+
+fn key_of(order: &Order) -> &CheckKey {
+    match order {
+        Order::Run(check, _) => &check.key,
+        Order::Stop(key) | Order::Maintain { key, .. } => key,
+    }
+}
+
+fn shard_of(key: &CheckKey, shards: usize) -> usize {
+    // The high half of the hash: the low half makes the phase.
+    usize::try_from(plan::hash(key) >> 32).unwrap_or(0) % shards
 }

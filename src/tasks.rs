@@ -1,1 +1,127 @@
 //! Spawning, supervising and shutting down.
+//!
+//! Every long-lived task has a name and is spawned here, so that the daemon learns when one ends.
+//! A task that ends before it was told to is a fault, whatever it returned: the daemon then stops
+//! in order, names it, and exits with a failure.
+
+use std::{collections::HashMap, future::Future, io, thread};
+
+use tokio::{
+    runtime,
+    sync::oneshot,
+    task::{self, JoinSet},
+};
+
+/// Threads of a prober thread's runtime that resolve names; `getaddrinfo` blocks. A dead resolver
+/// can hold this many look-ups, others wait their turn within their timeouts.
+const RESOLVER_THREADS: usize = 16;
+
+/// The long-lived tasks of the daemon.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<Result<(), String>>,
+    names: HashMap<task::Id, &'static str>,
+}
+
+/// A task has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its name.
+    pub name: &'static str,
+    /// How.
+    pub how: How,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// By returning.
+    Returned,
+    /// By a panic, or because it could not start, with what was said.
+    Failed(String),
+}
+
+impl Tasks {
+    /// Runs a future on the runtime of the caller.
+    pub fn spawn(&mut self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.set.spawn(async move {
+            future.await;
+            Ok(())
+        });
+        self.names.insert(handle.id(), name);
+    }
+
+    /// Runs a future on a thread and a single-threaded runtime of its own, so that nothing else
+    /// delays it. `make` is called on that thread.
+    pub fn spawn_thread<F: Future<Output = ()>>(
+        &mut self,
+        name: &'static str,
+        make: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(RESOLVER_THREADS)
+            .build()?;
+        let (sender, ended) = oneshot::channel();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async { make().await });
+            // Look-ups that hang must not hold up the end.
+            runtime.shutdown_background();
+            // Nobody waits any more when the daemon is ending at once.
+            sender.send(()).unwrap_or(());
+        })?;
+        let handle =
+            self.set.spawn(async move { ended.await.map_err(|_| "it panicked".to_owned()) });
+        self.names.insert(handle.id(), name);
+        Ok(())
+    }
+
+    /// Waits for the next task to end; nothing if there is none left.
+    pub async fn next_ended(&mut self) -> Option<Ended> {
+        let (id, how) = match self.set.join_next_with_id().await? {
+            Ok((id, Ok(()))) => (id, How::Returned),
+            Ok((id, Err(said))) => (id, How::Failed(said)),
+            Err(error) => (error.id(), How::Failed(error.to_string())),
+        };
+        Some(Ended { name: self.names.remove(&id).unwrap_or("unnamed"), how })
+    }
+
+    /// The names of the tasks still running.
+    pub fn running(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.names.values().copied().collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_is_named() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("quick", async {});
+        let ended = tasks.next_ended().await;
+        assert_eq!(ended, Some(Ended { name: "quick", how: How::Returned }));
+        assert_eq!(tasks.next_ended().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_with_the_name_of_the_task() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("clumsy", async { panic!("oh") });
+        let ended = tasks.next_ended().await.unwrap();
+        assert_eq!(ended.name, "clumsy");
+        assert!(matches!(ended.how, How::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_told_too() {
+        let mut tasks = Tasks::default();
+        tasks.spawn_thread("thread", || async { panic!("oh") }).unwrap();
+        assert_eq!(tasks.running(), ["thread"]);
+        let ended = tasks.next_ended().await.unwrap();
+        assert_eq!(ended, Ended { name: "thread", how: How::Failed("it panicked".into()) });
+    }
+}

@@ -1,7 +1,21 @@
 //! Our own log: where it goes, in which form, how much of it.
+//!
+//! Lines go to standard error; the filter can be changed while the daemon runs. Panics are lines
+//! like any other.
+
+use std::{io, io::IsTerminal as _, panic};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tracing::{Subscriber, error};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::ParseError,
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    reload,
+    util::{SubscriberInitExt as _, TryInitError},
+};
 
 /// The daemon's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -21,7 +35,9 @@ impl Default for Config {
 }
 
 /// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Text on a terminal, JSON anywhere else.
@@ -31,4 +47,84 @@ pub enum Format {
     Text,
     /// One JSON object an event.
     Json,
+}
+
+/// Why the log could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter cannot be understood.
+    #[error("cannot understand the log filter {filter:?}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// Another log has been set up in this process.
+    #[error("the log has been set up already")]
+    Twice(#[from] TryInitError),
+    /// The log is gone.
+    #[error("the log filter cannot be changed any more")]
+    Gone(#[from] reload::Error),
+}
+
+/// Changes the log while it runs.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+/// Checks a filter without setting anything up.
+pub fn parse_filter(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })
+}
+
+/// Sets up the log of this process.
+pub fn init(config: &Config) -> Result<Handle, Error> {
+    let (filter, handle) = reload::Layer::new(parse_filter(&config.filter)?);
+    tracing_subscriber::registry().with(filter).with(lines(config.format)).try_init()?;
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let payload = panic.payload();
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
+        error!(place, said, "Panic");
+    }));
+    Ok(Handle { filter: handle })
+}
+
+impl Handle {
+    /// Changes what is logged.
+    pub fn set_filter(&self, filter: &str) -> Result<(), Error> {
+        Ok(self.filter.reload(parse_filter(filter)?)?)
+    }
+}
+
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
+    format: Format,
+) -> Box<dyn Layer<S> + Send + Sync> {
+    let terminal = io::stderr().is_terminal();
+    let text = match format {
+        Format::Auto => terminal,
+        Format::Text => true,
+        Format::Json => false,
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    if text {
+        layer.with_ansi(terminal).with_target(false).boxed()
+    } else {
+        layer.json().flatten_event(true).with_current_span(false).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_understood_is_told() {
+        assert!(parse_filter("info,rollcall::probe=debug").is_ok());
+        let error = parse_filter("rollcall=loud").unwrap_err();
+        assert_eq!(error.to_string(), "cannot understand the log filter \"rollcall=loud\"");
+    }
 }

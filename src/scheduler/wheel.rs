@@ -10,14 +10,14 @@
 
 const BITS: u32 = 8;
 const SLOTS: usize = 1 << BITS;
-const LEVELS: usize = 4;
+const LEVELS: u32 = 4;
 const NIL: u32 = u32::MAX;
 
 /// The due-queue.
 #[derive(Debug)]
-pub struct Wheel {
+pub(super) struct Wheel {
     /// First entry of each slot, wheel by wheel.
-    heads: Box<[[u32; SLOTS]; LEVELS]>,
+    heads: Box<[[u32; SLOTS]; LEVELS as usize]>,
     /// By entry: the next of its slot.
     next: Vec<u32>,
     /// By entry: the tick it is due at.
@@ -30,7 +30,7 @@ pub struct Wheel {
 impl Default for Wheel {
     fn default() -> Self {
         Self {
-            heads: Box::new([[NIL; SLOTS]; LEVELS]),
+            heads: Box::new([[NIL; SLOTS]; LEVELS as usize]),
             next: Vec::new(),
             due: Vec::new(),
             now: 0,
@@ -40,24 +40,14 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// How many entries wait.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// The tick up to which all has fired.
-    pub fn now(&self) -> u32 {
-        self.now
     }
 
     /// Lets `entry` fire at the tick `due`, or at the next tick if that has passed. An entry must
     /// not be inserted again before it has fired.
-    pub fn insert(&mut self, entry: u32, due: u32) {
+    pub(super) fn insert(&mut self, entry: u32, due: u32) {
         let index = entry as usize;
         if index >= self.next.len() {
             self.next.resize(index + 1, NIL);
@@ -73,7 +63,7 @@ impl Wheel {
         let due = self.due[entry as usize];
         // The highest bit in which the deadline differs from now says which wheel turns it over.
         let differs = due ^ self.now;
-        let level = (31 - (differs | 1).leading_zeros()) / BITS;
+        let level = (differs | 1).ilog2() / BITS;
         let slot = slot_of(due, level);
         let head = &mut self.heads[level as usize][slot];
         self.next[entry as usize] = *head;
@@ -82,7 +72,7 @@ impl Wheel {
 
     /// Moves time on to the tick `to` and appends what has fired to `fired`, in the order of
     /// deadlines.
-    pub fn advance(&mut self, to: u32, fired: &mut Vec<u32>) {
+    pub(super) fn advance(&mut self, to: u32, fired: &mut Vec<u32>) {
         while self.now < to {
             if self.is_empty() {
                 self.now = to;
@@ -103,17 +93,16 @@ impl Wheel {
 
     /// The earliest tick at which something can fire or must be moved down: never later than the
     /// first deadline. Nothing waits: the end of time.
-    pub fn next_stop(&self) -> u32 {
+    pub(super) fn next_stop(&self) -> u32 {
         if self.is_empty() {
             return u32::MAX;
         }
-        for level in 0..LEVELS as u32 {
+        for level in 0..LEVELS {
             let from = slot_of(self.now, level) + 1;
             let heads = &self.heads[level as usize];
             if let Some(offset) = heads[from..].iter().position(|head| *head != NIL) {
-                let slot = (from + offset) as u32;
                 let above = u64::from(self.now) >> ((level + 1) * BITS) << ((level + 1) * BITS);
-                let stop = above | u64::from(slot) << (level * BITS);
+                let stop = above | ((from + offset) as u64) << (level * BITS);
                 return u32::try_from(stop).unwrap_or(u32::MAX);
             }
         }
@@ -122,7 +111,7 @@ impl Wheel {
 
     /// At the start of a slot of a higher wheel, moves its entries down.
     fn cascade(&mut self) {
-        for level in (1..LEVELS as u32).rev() {
+        for level in (1..LEVELS).rev() {
             if self.now.trailing_zeros() < level * BITS {
                 continue;
             }
@@ -194,10 +183,10 @@ mod tests {
             let mut model = BTreeMap::<u32, Vec<u32>>::new();
             for (entry, (delay, advance)) in steps.into_iter().enumerate() {
                 let entry = u32::try_from(entry).unwrap();
-                let due = wheel.now() + 1 + delay;
+                let due = wheel.now + 1 + delay;
                 wheel.insert(entry, due);
                 model.entry(due).or_default().push(entry);
-                let to = wheel.now() + advance;
+                let to = wheel.now + advance;
                 prop_assert!(wheel.next_stop() <= *model.keys().next().unwrap());
                 let later = model.split_off(&(to + 1));
                 let mut expected: Vec<u32> = model.into_values().flatten().collect();
@@ -207,7 +196,7 @@ mod tests {
                 fired.sort_unstable();
                 expected.sort_unstable();
                 prop_assert_eq!(fired, expected);
-                prop_assert_eq!(wheel.len(), model.values().map(Vec::len).sum::<usize>());
+                prop_assert_eq!(wheel.len, model.values().map(Vec::len).sum::<usize>());
             }
         }
     }

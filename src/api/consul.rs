@@ -1,0 +1,213 @@
+//! The part of Consul's HTTP API that shows health.
+//!
+//! Consul knows three statuses. A check without a verdict is shown critical, as Consul shows its
+//! own before their first run, and maintenance is a check of its own beside those probed, whose
+//! status goes on to be shown. Our node has the check `serfHealth` in the health views and not in
+//! the agent's, and so it is with the service `consul`.
+//!
+//! Blocking queries wait for any change of the registry: clients are woken more often than Consul
+//! wakes them, which its documentation allows, and never too late.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, RawQuery, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, header};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{
+    http::{App, Refusal, get, put},
+    params::Params,
+};
+use crate::{clock, registry::Listed};
+
+mod agent;
+mod shape;
+mod wire;
+
+use shape::Shape;
+use wire::{HealthCheck, ServiceEntry};
+
+/// The one data centre there is.
+const DATACENTER: &str = "dc1";
+
+/// The version of Consul whose behaviour this is: clients turn features on by it.
+const CONSUL_VERSION: &str = "1.21.5";
+
+/// The routes of this API.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/agent/checks", get(agent::checks))
+        .route("/v1/agent/services", get(agent::services))
+        .route("/v1/agent/self", get(agent::own))
+        .route("/v1/agent/maintenance", put(agent::maintain_node))
+        .route("/v1/agent/service/maintenance/", put(missing_service_id))
+        .route("/v1/agent/service/maintenance/{*id}", put(agent::maintain))
+        .route("/v1/health/state/", get(missing_state))
+        .route("/v1/health/state/{state}", get(health_state))
+        .route("/v1/health/service/", get(missing_service))
+        .route("/v1/health/service/{*name}", get(health_service))
+        .route("/v1/health/checks/", get(missing_service))
+        .route("/v1/health/checks/{*name}", get(health_checks))
+        .route("/v1/status/leader", get(agent::leader))
+}
+
+async fn missing_service_id() -> Refusal {
+    Refusal::bad("Missing service ID")
+}
+
+async fn missing_service() -> Refusal {
+    Refusal::bad("Missing service name")
+}
+
+async fn missing_state() -> Refusal {
+    Refusal::bad("Missing check state")
+}
+
+const DEFAULT_POLICY: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
+
+/// JSON as Consul writes it: compact, or indented by four if `?pretty`.
+fn json(params: &Params, value: &impl Serialize) -> Response {
+    let mut body = Vec::new();
+    let written = if params.has("pretty") {
+        let indented = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut body, indented);
+        value.serialize(&mut serializer).map(|()| body.push(b'\n'))
+    } else {
+        serde_json::to_writer(&mut body, value)
+    };
+    written.expect("texts and numbers under string keys are JSON");
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ([kind, DEFAULT_POLICY], body).into_response()
+}
+
+/// A read of the catalog: vetted, held as long as the client asked for, and then shown with the
+/// index it is of.
+async fn read<T: Serialize>(
+    app: &App,
+    params: &Params,
+    result: impl FnOnce(&Shape<'_>) -> Result<T, Refusal>,
+) -> Result<Response, Refusal> {
+    params.vet_read(DATACENTER)?;
+    let index = hold(app, params).await?;
+    let shape = Shape::new(&app.view);
+    let mut response = json(params, &result(&shape)?);
+    let headers = response.headers_mut();
+    let fixed = [
+        ("x-consul-knownleader", "true"),
+        ("x-consul-lastcontact", "0"),
+        ("x-consul-effective-consistency", consistency(params)),
+    ];
+    for (name, value) in fixed {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.insert(HeaderName::from_static("x-consul-index"), HeaderValue::from(index));
+    Ok(response)
+}
+
+fn consistency(params: &Params) -> &'static str {
+    match (params.has("consistent"), params.has("stale")) {
+        (true, _) => "consistent",
+        (false, true) => "stale",
+        (false, false) => "leader",
+    }
+}
+
+/// Waits until something has changed since the index the client knows, if it asked for that.
+/// Returns the index that the state read next is at least of.
+async fn hold(app: &App, params: &Params) -> Result<u64, Refusal> {
+    let known = params.number("index")?;
+    let wait = params.wait(clock::now().millis().unsigned_abs())?;
+    let mut version = app.view.registry.version();
+    let current = *version.borrow_and_update();
+    // An index from the future is of a process before this one.
+    if known == 0 || known != current {
+        return Ok(current);
+    }
+    tokio::select! {
+        _ = timeout(wait, version.wait_for(|version| *version != known)) => {}
+        () = app.stop.cancelled() => {}
+    }
+    Ok(*app.view.registry.version().borrow())
+}
+
+async fn health_state(
+    State(app): State<Arc<App>>,
+    Path(state): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let params = Params::parse(query.as_deref());
+    read(&app, &params, |shape| {
+        if !shape.is_asked_for(&params) {
+            return Ok(Vec::new());
+        }
+        let mut checks = shape.node_checks();
+        for listed in &app.view.registry.list() {
+            checks.extend(shape.checks(listed));
+        }
+        checks.retain(|check| state == "any" || check.status == state);
+        Ok(sorted(checks))
+    })
+    .await
+}
+
+async fn health_checks(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let params = Params::parse(query.as_deref());
+    read(&app, &params, |shape| {
+        if !shape.is_asked_for(&params) {
+            return Ok(Vec::new());
+        }
+        let listed = app.view.registry.service(&name);
+        Ok(sorted(listed.iter().flat_map(|listed| shape.checks(listed)).collect()))
+    })
+    .await
+}
+
+fn sorted(mut checks: Vec<HealthCheck>) -> Vec<HealthCheck> {
+    checks.sort_by(|a, b| a.check_id.cmp(&b.check_id));
+    checks
+}
+
+async fn health_service(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let params = Params::parse(query.as_deref());
+    let passing = params.flag("passing")?;
+    read(&app, &params, |shape| {
+        if !shape.is_asked_for(&params) {
+            return Ok(Vec::new());
+        }
+        let listed = app.view.registry.service(&name);
+        let mut entries: Vec<ServiceEntry> = listed
+            .iter()
+            .filter(|listed| has_tags(listed, &params))
+            .map(|l| shape.entry(l))
+            .collect();
+        if listed.is_empty() && name == shape::CONSUL && !params.has("tag") {
+            entries.push(shape.own_entry());
+        }
+        let is_passing = |entry: &ServiceEntry| entry.checks.iter().all(|c| c.status == "passing");
+        entries.retain(|entry| !passing || is_passing(entry));
+        Ok(entries)
+    })
+    .await
+}
+
+/// Whether an instance has all tags asked for, in any case of letters.
+fn has_tags(listed: &Listed, params: &Params) -> bool {
+    params.all("tag").filter(|tag| !tag.is_empty()).all(|wanted| {
+        let wanted = wanted.to_lowercase();
+        listed.instance.tags.iter().any(|tag| tag.to_lowercase() == wanted)
+    })
+}

@@ -1,0 +1,152 @@
+//! The HTTP API's routes, and the daemon's own: health, readiness, reload, metrics.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    handler::Handler,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{self, MethodRouter},
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio_util::sync::CancellationToken;
+
+use super::{Limits, Readiness, View, consul, exposition, guard, native};
+use crate::{build, metrics::text};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// What every handler gets.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) view: View,
+    pub(super) rate: guard::Rate,
+    pub(super) stop: CancellationToken,
+}
+
+/// An answer that is no success: a status and a text for people.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    text: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), header: None }
+    }
+
+    pub(super) fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let header = Some((header::RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+        let text = "too many requests; slow down".to_owned();
+        Self { status: StatusCode::TOO_MANY_REQUESTS, text, header }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, [(header::CONTENT_TYPE, TEXT)], self.text).into_response();
+        response.headers_mut().extend(self.header);
+        response
+    }
+}
+
+/// The whole HTTP API.
+pub(super) fn router(view: View, limits: &Limits, stop: CancellationToken) -> Router {
+    let app = Arc::new(App { view, rate: guard::Rate::new(limits), stop });
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(async || "rollcall is alive\n"))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", only("OPTIONS,PUT,POST", routing::put(reload).post(reload)))
+        .merge(native::routes())
+        .merge(consul::routes())
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app)
+}
+
+/// A route that is read.
+pub(super) fn get<H, T>(handler: H) -> MethodRouter<Arc<App>>
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    only("OPTIONS,GET", routing::get(handler))
+}
+
+/// A route that is written to.
+pub(super) fn put<H, T>(handler: H) -> MethodRouter<Arc<App>>
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    only("OPTIONS,PUT", routing::put(handler))
+}
+
+/// Answers other methods as Consul does: `OPTIONS` with what is allowed, the rest with 405.
+fn only(allow: &'static str, route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    route.fallback(async move |method: Method| {
+        let allow = [(header::ALLOW, HeaderValue::from_static(allow))];
+        if method == Method::OPTIONS {
+            return (allow, ()).into_response();
+        }
+        let text = format!("method {method} not allowed");
+        (allow, Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text)).into_response()
+    })
+}
+
+async fn unknown() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "no such page; GET / lists what there is\n")
+}
+
+async fn index(State(app): State<Arc<App>>) -> String {
+    let mut text = format!(
+        "rollcall {} on {}, up since {}\n\n",
+        build::VERSION,
+        app.view.node_name,
+        app.view.started
+    );
+    for (path, meaning) in [
+        ("/metrics", "metrics for Prometheus"),
+        ("/-/healthy", "200 while the daemon lives"),
+        ("/-/ready", "200 while the daemon is ready, else 503"),
+        ("/v1/rollcall/services", "all services, instances and checks"),
+        ("/v1/rollcall/events", "the last changes of status; live as text/event-stream"),
+        ("/v1/health/service/NAME", "the instances of a service, in Consul's form"),
+        ("/v1/agent/checks", "all checks, in Consul's form"),
+    ] {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "{path:<24} {meaning}");
+    }
+    text
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let unready = |text| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    let readiness = *app.view.readiness.borrow();
+    match readiness {
+        Readiness::Ready => "rollcall is ready\n".into_response(),
+        Readiness::Starting => unready("starting: not every source has been listed yet\n"),
+        Readiness::Stopping => unready("stopping\n"),
+    }
+}
+
+async fn reload(State(app): State<Arc<App>>) -> Result<String, Refusal> {
+    let report = app.view.reload.reload().await;
+    report.map_err(|text| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text))
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let body = exposition::body(&app.view);
+    ([(header::CONTENT_TYPE, text::CONTENT_TYPE)], body).into_response()
+}

@@ -1,0 +1,127 @@
+//! The command line: arguments, and one file per subcommand.
+//!
+//! Exit codes are the same for all of them: see [`Exit`].
+
+#![expect(clippy::print_stderr, reason = "errors of a command line tool go to standard error")]
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+mod run;
+mod schema;
+mod validate;
+
+use crate::config::diagnostic::Paint;
+
+/// Health checks, service registry and RED metrics in one daemon.
+#[derive(Debug, Parser)]
+#[command(name = "rollcall", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Run(run::Args),
+    /// Check a configuration file and show what would run.
+    Validate(validate::Args),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; for `probe`: the target is well.
+    Ok,
+    /// Failed; for `probe`: the target answers but is struggling.
+    Failure,
+    /// The command line or the configuration is wrong; for `probe`: the target is not well.
+    Usage,
+    /// Stopped at once by a second signal.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.execute() {
+        Ok(exit) => exit.into(),
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => Exit::Ok.into(),
+        Err(error) => {
+            eprintln!("rollcall: {error:#}");
+            Exit::Failure.into()
+        }
+    }
+}
+
+impl Command {
+    fn execute(self) -> anyhow::Result<Exit> {
+        let out = &mut io::stdout().lock();
+        let exit = match self {
+            Self::Run(args) => run::run(args),
+            Self::Validate(args) => validate(&args, out),
+            Self::Schema => schema::run(out).map(|()| Exit::Ok).map_err(Into::into),
+        }?;
+        out.flush()?;
+        Ok(exit)
+    }
+}
+
+fn validate(args: &validate::Args, out: &mut impl io::Write) -> anyhow::Result<Exit> {
+    match validate::run(args, error_paint(), out, &mut io::stderr().lock())? {
+        0 => Ok(Exit::Ok),
+        _ => Ok(Exit::Usage),
+    }
+}
+
+/// How problems are shown on standard error.
+fn error_paint() -> Paint {
+    if io::stderr().is_terminal() && wanted() { Paint::Colour } else { Paint::Plain }
+}
+
+fn asynchronously(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// Whether colour is wanted at all: unless `NO_COLOR` is set (<https://no-color.org>).
+fn wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

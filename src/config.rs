@@ -1,0 +1,389 @@
+//! The configuration: what was written, what it means, and what is wrong with it.
+//!
+//! [`load`] reads one YAML file and the Consul service definitions it names, and answers with all
+//! problems at once, each with its place. [`File`] is what may be written; the sections are
+//! described beside the modules they configure. [`Config`] is what it means. A daemon that reloads
+//! calls [`load`] again and keeps what it has if the answer is [`Rejected`].
+
+pub mod diagnostic;
+pub mod reference;
+pub mod scalar;
+pub mod schema;
+pub mod tree;
+
+pub mod check;
+mod consul;
+mod crowd;
+mod read;
+pub mod service;
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::{
+    check::{Check, CheckDefaults},
+    diagnostic::{Place, Problem, Report, Severity, Source},
+    read::{Dialect, Reader},
+    service::{Roll, Service},
+    tree::{Node, Value},
+};
+use crate::{api, duration::Period, metrics, model, registry::Registration, scheduler, telemetry};
+
+/// Largest file that is read, in bytes: a hundred times what 10,000 services need.
+const MAX_FILE: u64 = 256 << 20;
+
+/// What may be written in the configuration file. Every key has a default.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "The configuration of rollcall")]
+pub struct File {
+    /// The name of this node in the API. Default: the host's name.
+    pub node_name: Option<String>,
+    /// The folder for what must survive a restart; made if it does not exist.
+    pub data_dir: PathBuf,
+    /// Where the daemon listens.
+    pub listen: api::Listen,
+    /// Says that listening on an address other than loopback, without TLS and without a token, is
+    /// meant: whoever reaches the port may read, and change, everything.
+    pub insecure: bool,
+    /// Limits of the listeners.
+    pub limits: api::Limits,
+    /// The daemon's own log.
+    pub log: telemetry::Config,
+    /// How probes are scheduled.
+    pub scheduler: scheduler::Config,
+    /// What `/metrics` shows.
+    pub metrics: metrics::Config,
+    /// How long the daemon may take to stop after it was told to: to answer what it was asked and
+    /// to write down what it knows.
+    pub grace_period: Period,
+    /// How many of the latest changes of status are kept for the API; at most 1,000,000.
+    pub event_history: usize,
+    /// Consul service definitions (JSON) to read besides this file: paths, in which `*`, `?`, `[]`
+    /// and `**` match, relative to this file's folder.
+    pub service_files: Vec<String>,
+    /// What all checks below have in common: any key of a check but `id`, `name`, `notes` and the
+    /// protocol. Checks read from `service_files` do not take it. Default: none.
+    #[schemars(with = "CheckDefaults")]
+    pub check_defaults: Option<Check>,
+    /// The services, their instances and their checks.
+    pub services: Vec<Service>,
+    /// Alertmanagers to send alerts to. Not supported yet: the list must be empty. Use the
+    /// Prometheus rules in `alerts/`.
+    pub alertmanagers: Vec<String>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            node_name: None,
+            data_dir: PathBuf::from("./rollcall-data"),
+            listen: api::Listen::default(),
+            insecure: false,
+            limits: api::Limits::default(),
+            log: telemetry::Config::default(),
+            scheduler: scheduler::Config::default(),
+            metrics: metrics::Config::default(),
+            grace_period: Period::from_secs(10),
+            event_history: 1000,
+            service_files: Vec::new(),
+            check_defaults: None,
+            services: Vec::new(),
+            alertmanagers: Vec::new(),
+        }
+    }
+}
+
+/// What the configuration means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The name of this node.
+    pub node_name: String,
+    /// The folder for what must survive a restart.
+    pub data_dir: PathBuf,
+    /// Where the daemon listens.
+    pub listen: api::Listen,
+    /// Whether the operator has said that an open listener is meant.
+    pub insecure: bool,
+    /// Limits of the listeners.
+    pub limits: api::Limits,
+    /// The daemon's own log.
+    pub log: telemetry::Config,
+    /// How probes are scheduled.
+    pub scheduler: scheduler::Config,
+    /// What `/metrics` shows.
+    pub metrics: metrics::Config,
+    /// How long the daemon may take to stop.
+    pub grace_period: Duration,
+    /// How many of the latest changes of status are kept.
+    pub event_history: usize,
+    /// The instances and their checks, in the order written; ids are unique.
+    pub registrations: Vec<Registration>,
+}
+
+/// What flags say; goes before the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// Instead of `node_name`.
+    pub node_name: Option<String>,
+    /// Instead of `data_dir`.
+    pub data_dir: Option<PathBuf>,
+    /// Instead of `listen.http`.
+    pub http: Option<SocketAddr>,
+    /// Instead of `listen.grpc`.
+    pub grpc: Option<SocketAddr>,
+    /// Instead of `insecure`.
+    pub insecure: Option<bool>,
+    /// Instead of `log.format`.
+    pub log_format: Option<telemetry::Format>,
+    /// Instead of `log.filter`.
+    pub log_filter: Option<String>,
+}
+
+/// A configuration that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What somebody should look at.
+    pub warnings: Report,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// What is wrong, warnings included; at least one error.
+    pub problems: Report,
+}
+
+/// The whole report, in plain text.
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problems.fmt(f)
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// Reads the file, if one is named, and everything it refers to. Without a file everything has its
+/// default. Reads files and the host's name; opens no socket and writes nothing.
+pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Rejected> {
+    let mut problems = Vec::new();
+    let config = path
+        .map_or_else(|| Some(Source::new("", "")), |path| open(path, &mut problems))
+        .and_then(|source| {
+            let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+            assemble(&source, folder, overrides, &mut problems)
+        });
+    let report = Report::new(problems);
+    match config {
+        Some(config) if report.count(Severity::Error) == 0 => {
+            Ok(Loaded { config, warnings: report })
+        }
+        Some(_) | None => Err(Rejected { problems: report }),
+    }
+}
+
+/// Reads a file; says why if it cannot be.
+fn open(path: &Path, problems: &mut Vec<Problem>) -> Option<Arc<Source>> {
+    let name = path.display().to_string();
+    let read = fs::metadata(path).and_then(|meta| {
+        if meta.len() > MAX_FILE {
+            let reason = format!("it is larger than {} MiB", MAX_FILE >> 20);
+            return Err(std::io::Error::other(reason));
+        }
+        fs::read(path)
+    });
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            problems.push(Problem::error(format!("cannot read `{name}`: {error}")));
+            return None;
+        }
+    };
+    match String::from_utf8(bytes) {
+        // The mark some editors put first is not part of the text.
+        Ok(text) => Some(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text))),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+            let place = Place::new(&Source::new(name, text), valid..valid);
+            problems.push(
+                Problem::error("the file is not UTF-8")
+                    .at(place, "the first byte that is not is here")
+                    .help("save it in UTF-8"),
+            );
+            None
+        }
+    }
+}
+
+fn assemble(
+    source: &Arc<Source>,
+    folder: &Path,
+    overrides: &Overrides,
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
+    let (root, faults) = tree::parse(source);
+    problems.extend(faults);
+    let mut root = root?;
+    let mut reader = Reader { source, dialect: Dialect::Strict, problems };
+    let mut roll = Roll::default();
+    let services = reader.take_list(&mut root, "services");
+    let defaults = check::defaults(&mut reader, &mut root);
+    for node in services {
+        service::service(&mut reader, &mut roll, node, &defaults);
+    }
+    let patterns = root.get("service_files").cloned();
+    let file = reader.read::<File>(root.clone()).map(|reading| reading.value);
+    if let Some(file) = &file {
+        vet(&mut reader, &root, file, overrides);
+        consul::read_all(&mut reader, &mut roll, &Globs { folder, patterns: patterns.as_ref() });
+        crowd::warn(&mut reader, &roll, &file.scheduler);
+    }
+    file.map(|file| mean(file, overrides, roll.registrations))
+}
+
+/// The patterns of `service_files` with the folder they are relative to.
+struct Globs<'a> {
+    folder: &'a Path,
+    patterns: Option<&'a Node>,
+}
+
+/// Puts flags over the file.
+fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> Config {
+    let over = overrides.clone();
+    Config {
+        node_name: over.node_name.or(file.node_name).unwrap_or_else(host_name),
+        data_dir: over.data_dir.unwrap_or(file.data_dir),
+        listen: api::Listen {
+            http: over.http.unwrap_or(file.listen.http),
+            grpc: over.grpc.unwrap_or(file.listen.grpc),
+        },
+        insecure: over.insecure.unwrap_or(file.insecure),
+        limits: file.limits,
+        log: telemetry::Config {
+            format: over.log_format.unwrap_or(file.log.format),
+            filter: over.log_filter.unwrap_or(file.log.filter),
+        },
+        scheduler: file.scheduler,
+        metrics: file.metrics,
+        grace_period: file.grace_period.get(),
+        event_history: file.event_history,
+        registrations,
+    }
+}
+
+fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy();
+    if name.is_empty() { "localhost".to_owned() } else { name.into_owned() }
+}
+
+/// A value that may come from a flag: where it is written, if it is.
+struct Setting<'a> {
+    root: &'a Node,
+    path: [&'a str; 2],
+    flag: bool,
+}
+
+impl Setting<'_> {
+    /// Puts a problem at the setting's place, or says that a flag is to blame.
+    fn blame(&self, reader: &mut Reader<'_>, problem: Problem, label: &str) {
+        let [section, key] = self.path;
+        let node = match key {
+            "" => self.root.get(section),
+            key => self.root.get(section).and_then(|node| node.get(key)),
+        };
+        let problem = match node {
+            _ if self.flag => problem.help(format!("{label} by a flag of the command line")),
+            Some(node) => problem.at(reader.place(&node.span), label),
+            None => problem.help(format!("{label} by default")),
+        };
+        reader.report(problem);
+    }
+}
+
+/// Checks what no single key can tell.
+fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides) {
+    vet_listen(reader, root, file, overrides);
+    let setting = |section, key, flag| Setting { root, path: [section, key], flag };
+    if let Some(name) = overrides.node_name.as_ref().or(file.node_name.as_ref())
+        && let Err(error) = name.parse::<model::InstanceId>()
+    {
+        let problem = Problem::error(format!("this node name cannot be used: {error}"));
+        setting("node_name", "", overrides.node_name.is_some()).blame(
+            reader,
+            problem,
+            &format!("{name:?} is given"),
+        );
+    }
+    let filter = overrides.log_filter.as_ref().unwrap_or(&file.log.filter);
+    if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(filter) {
+        let problem = Problem::error(format!("this log filter cannot be read: {error}"))
+            .help("write a level, such as `info`, or `rollcall=debug,info`");
+        setting("log", "filter", overrides.log_filter.is_some()).blame(
+            reader,
+            problem,
+            &format!("{filter:?} is given"),
+        );
+    }
+    let tick = file.scheduler.tick.get();
+    if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick) {
+        let problem = Problem::error("`tick` must be between 1ms and 100ms");
+        let label = format!("{} is given", file.scheduler.tick);
+        setting("scheduler", "tick", false).blame(reader, problem, &label);
+    }
+    if file.scheduler.threads.get() > 256 {
+        let problem = Problem::error("`threads` must not be above 256");
+        let label = format!("{} are given", file.scheduler.threads);
+        setting("scheduler", "threads", false).blame(reader, problem, &label);
+    }
+    if file.event_history > 1_000_000 {
+        let problem = Problem::error("`event_history` must not be above 1,000,000");
+        let label = format!("{} are given", file.event_history);
+        setting("event_history", "", false).blame(reader, problem, &label);
+    }
+    if !file.alertmanagers.is_empty() {
+        let problem = Problem::error("alerts cannot be pushed to Alertmanagers yet")
+            .help("leave the list empty; the Prometheus rules in `alerts/` raise the same alerts");
+        setting("alertmanagers", "", false).blame(reader, problem, "names some");
+    }
+}
+
+fn vet_listen(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides) {
+    let insecure = overrides.insecure.unwrap_or(file.insecure);
+    let both =
+        [("http", overrides.http, file.listen.http), ("grpc", overrides.grpc, file.listen.grpc)];
+    for (key, flag, written) in both {
+        let address = flag.unwrap_or(written);
+        if !address.ip().is_loopback() && !insecure {
+            let problem = Problem::error(format!(
+                "`listen.{key}` is open to other hosts without TLS and without a token"
+            ))
+            .help("listen on 127.0.0.1 or [::1] and put a proxy before it")
+            .help("if it is meant, say `insecure: true`");
+            let setting = Setting { root, path: ["listen", key], flag: flag.is_some() };
+            setting.blame(reader, problem, &format!("{address} is given"));
+        }
+    }
+    let [http, grpc] = both.map(|(_, flag, written)| flag.unwrap_or(written));
+    if http == grpc && http.port() != 0 {
+        let problem = Problem::error("`listen.http` and `listen.grpc` need different ports");
+        let setting = Setting { root, path: ["listen", "grpc"], flag: overrides.grpc.is_some() };
+        setting.blame(reader, problem, &format!("{grpc} is given for both"));
+    }
+}
+
+/// Whether a tree is a mapping, or nothing.
+fn is_mapping(node: &Node) -> bool {
+    matches!(node.value, Value::Map(_) | Value::Null)
+}

@@ -1,0 +1,405 @@
+//! A check as a configuration file describes it, and what that means.
+
+use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    diagnostic::{Place, Problem},
+    read::{Fidelity, Reader, Reading},
+    scalar::{Id, Jitter, Objective},
+    tree::Node,
+};
+use crate::{
+    duration::Period,
+    judge::Thresholds,
+    model::{CheckId, Protocol, Schedule},
+    probe::{self, Probe},
+    registry::Definition,
+};
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_JITTER: f64 = 0.05;
+const DEFAULT_OBJECTIVE: f64 = 0.99;
+const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
+
+/// Below this, probes are load of their own; a check says so in as many words.
+const FAST: Duration = Duration::from_secs(1);
+
+/// Longer than this and a dead target is noticed too late to matter.
+const SLOW: Duration = Duration::from_secs(300);
+
+/// A TLS handshake across a region takes three round trips of some 20 ms and a signature.
+const SHORT_FOR_TLS: Duration = Duration::from_millis(100);
+
+/// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
+/// one of `http`, `tcp` and `grpc` says how.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(transform = by_one_protocol)]
+pub struct Check {
+    /// Names the check in metrics and in the API; unique within the service. Default: the
+    /// protocol's name, `http`, `tcp` or `grpc`.
+    pub id: Option<Id<CheckId>>,
+    /// A name for people. Default: none.
+    pub name: Option<String>,
+    /// Notes for people; shown by the API, never changed by results. Default: none.
+    pub notes: Option<String>,
+    /// Ask by HTTP. Default: none.
+    pub http: Option<probe::http::Spec>,
+    /// Ask by opening a TCP connection. Default: none.
+    pub tcp: Option<probe::tcp::Spec>,
+    /// Ask by the gRPC health protocol. Default: none.
+    pub grpc: Option<probe::grpc::Spec>,
+    /// From the start of one probe to the start of the next. Shorter finds failures earlier and
+    /// costs the target more. Default: 10s.
+    pub interval: Option<Period>,
+    /// The longest one probe may take, name resolution included; one that takes longer has failed.
+    /// Default: 2s, or the interval if that is shorter.
+    pub timeout: Option<Period>,
+    /// How far a probe may move from its place, as a share of the interval, so that many checks
+    /// do not fall into step; `5%` or 0.05, at most 50%. Default: 5%.
+    pub jitter: Option<Jitter>,
+    /// How long after its registration an instance is first asked; gives slow starters time.
+    /// Default: 0s.
+    pub initial_delay: Option<Period>,
+    /// Successes in a row before the status is passing. More keeps a flapping instance out longer.
+    /// Default: 1.
+    pub success_before_passing: Option<NonZeroU32>,
+    /// Failures in a row before the status is warning. Default: `failures_before_critical`, so
+    /// that there is no warning.
+    pub failures_before_warning: Option<NonZeroU32>,
+    /// Failures in a row before the status is critical. More forgives more and notices later.
+    /// Default: 3.
+    pub failures_before_critical: Option<NonZeroU32>,
+    /// The share of probes that should succeed, for the error budget; `99%` or 0.99, between 0
+    /// and 1. Default: 0.99.
+    pub slo_objective: Option<Objective>,
+    /// Says that an interval below one second is meant. Default: false.
+    pub allow_fast_interval: Option<bool>,
+}
+
+/// The keys that belong to one check alone.
+const OWN_KEYS: [&str; 6] = ["id", "name", "notes", "http", "tcp", "grpc"];
+
+/// Says in the schema what the type does not: one protocol, and only one.
+fn by_one_protocol(schema: &mut Schema) {
+    let options: Vec<_> =
+        Protocol::ALL.iter().map(|p| json!({ "required": [p.as_str()] })).collect();
+    schema.insert("oneOf".to_owned(), options.into());
+}
+
+/// The schema of `check_defaults`: a [`Check`] without the keys that belong to one check alone.
+#[derive(Debug)]
+pub struct CheckDefaults;
+
+impl JsonSchema for CheckDefaults {
+    fn schema_name() -> Cow<'static, str> {
+        "CheckDefaults".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Check::json_schema(generator);
+        schema.remove("oneOf");
+        schema.insert("description".to_owned(), "What checks have in common.".into());
+        if let Some(keys) = schema.get_mut("properties").and_then(|keys| keys.as_object_mut()) {
+            keys.retain(|key, _| !OWN_KEYS.contains(&key.as_str()));
+        }
+        schema
+    }
+}
+
+/// A definition with where it was written.
+#[derive(Debug, Clone)]
+pub(super) struct Defined {
+    pub definition: Arc<Definition>,
+    pub place: Place,
+}
+
+/// What a check takes from its service and its file where it says nothing itself.
+pub(super) type Defaults<'a> = &'a [&'a Check];
+
+/// Reads the settings that checks have in common.
+pub(super) fn defaults(reader: &mut Reader<'_>, parent: &mut Node) -> Check {
+    let Some(entry) = parent.take("check_defaults") else { return Check::default() };
+    for key in OWN_KEYS {
+        if let Some(found) = entry.value.entry(key) {
+            let place = reader.place(&found.key_span);
+            reader.report(
+                Problem::error(format!("`{key}` cannot be common to all checks"))
+                    .at(place, "belongs to a single check"),
+            );
+        }
+    }
+    reader.read(entry.value).map(|reading| reading.value).unwrap_or_default()
+}
+
+/// Reads one check.
+pub(super) fn check(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    defaults: Defaults<'_>,
+) -> Option<Defined> {
+    let Reading { value, fidelity } = reader.read::<Check>(node.clone())?;
+    let merged = value.over(defaults);
+    let written = Written { check: &merged, node };
+    let spec = written.spec(reader, fidelity)?;
+    if fidelity == Fidelity::Lossy {
+        return None;
+    }
+    let schedule = written.schedule(reader)?;
+    let thresholds = written.thresholds(reader)?;
+    written.warn(reader, &spec, &schedule, &thresholds);
+    let probe = prepare(reader, node, &spec)?;
+    let id = match &merged.id {
+        Some(id) => id.get().clone(),
+        None => probe.protocol().as_str().parse().ok()?,
+    };
+    let definition = Definition {
+        id,
+        name: merged.name.as_deref().map(Into::into),
+        notes: merged.notes.as_deref().map(Into::into),
+        probe: Arc::new(probe),
+        schedule,
+        thresholds,
+        slo_objective: merged.slo_objective.map_or(DEFAULT_OBJECTIVE, Objective::get),
+    };
+    let span = node.entry("id").map_or_else(|| head(node), |entry| entry.value.span.clone());
+    Some(Defined { definition: Arc::new(definition), place: reader.place(&span) })
+}
+
+/// The first key of a mapping, to point at the whole.
+pub(super) fn head(node: &Node) -> super::tree::Span {
+    node.entries().first().map_or_else(|| node.span.clone(), |entry| entry.key_span.clone())
+}
+
+/// Whether the probe makes a TLS handshake.
+fn uses_tls(spec: &probe::Spec) -> bool {
+    match spec {
+        probe::Spec::Http(spec) => {
+            let url = spec.url.as_ref().map(ToString::to_string);
+            spec.https || spec.tls.is_some() || url.is_some_and(|url| url.starts_with("https:"))
+        }
+        probe::Spec::Tcp(spec) => spec.tls.is_some(),
+        probe::Spec::Grpc(spec) => spec.tls.is_some(),
+    }
+}
+
+/// Makes a probe ready: reads its files, compiles its expressions.
+fn prepare(reader: &mut Reader<'_>, node: &Node, spec: &probe::Spec) -> Option<Probe> {
+    match Probe::prepare(spec) {
+        Ok(probe) => Some(probe),
+        Err(error) => {
+            let key = Protocol::ALL.iter().find_map(|protocol| node.entry(protocol.as_str()));
+            let span = key.map_or_else(|| head(node), |entry| entry.key_span.clone());
+            let problem = Problem::error(chain(&error));
+            reader.report(problem.at(reader.place(&span), "cannot be made ready"));
+            None
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+impl Check {
+    /// What this check says, and where it says nothing, what the nearest defaults say.
+    fn over(mut self, defaults: Defaults<'_>) -> Self {
+        for other in defaults {
+            self.interval = self.interval.or(other.interval);
+            self.timeout = self.timeout.or(other.timeout);
+            self.jitter = self.jitter.or(other.jitter);
+            self.initial_delay = self.initial_delay.or(other.initial_delay);
+            self.success_before_passing =
+                self.success_before_passing.or(other.success_before_passing);
+            self.failures_before_warning =
+                self.failures_before_warning.or(other.failures_before_warning);
+            self.failures_before_critical =
+                self.failures_before_critical.or(other.failures_before_critical);
+            self.slo_objective = self.slo_objective.or(other.slo_objective);
+            self.allow_fast_interval = self.allow_fast_interval.or(other.allow_fast_interval);
+        }
+        self
+    }
+}
+
+/// A check with the tree it was read from, which knows the places.
+struct Written<'a> {
+    check: &'a Check,
+    node: &'a Node,
+}
+
+impl Written<'_> {
+    /// Where a key's value is, or the check's first key if it comes from defaults.
+    fn place(&self, reader: &Reader<'_>, key: &str) -> Place {
+        let span = self.node.get(key).map_or_else(|| head(self.node), |node| node.span.clone());
+        reader.place(&span)
+    }
+
+    fn spec(&self, reader: &mut Reader<'_>, fidelity: Fidelity) -> Option<probe::Spec> {
+        let check = self.check;
+        let mut specs = Vec::new();
+        specs.extend(check.http.clone().map(probe::Spec::Http));
+        specs.extend(check.tcp.clone().map(probe::Spec::Tcp));
+        specs.extend(check.grpc.clone().map(probe::Spec::Grpc));
+        if specs.len() == 1 {
+            return specs.pop();
+        }
+        if specs.is_empty() && fidelity == Fidelity::Lossy {
+            return None;
+        }
+        let rule = "a check asks by exactly one of `http`, `tcp` and `grpc`";
+        let mut keys = ["http", "tcp", "grpc"].into_iter().filter_map(|key| self.node.entry(key));
+        let problem = match (keys.next(), keys.next()) {
+            (Some(first), Some(second)) => Problem::error(rule)
+                .at(reader.place(&second.key_span), format!("asks by `{}` too", second.key))
+                .related(
+                    reader.place(&first.key_span),
+                    format!("it asks by `{}` already", first.key),
+                )
+                .help("make two checks of it"),
+            _ => Problem::error(rule)
+                .at(reader.place(&head(self.node)), "asks by none of them")
+                .help("add for example `http: { path: / }` or `tcp: {}`"),
+        };
+        reader.report(problem);
+        None
+    }
+
+    fn schedule(&self, reader: &mut Reader<'_>) -> Option<Schedule> {
+        let interval = self.check.interval.map_or(DEFAULT_INTERVAL, Period::get);
+        let timeout = self.check.timeout.map_or(DEFAULT_TIMEOUT.min(interval), Period::get);
+        let mut fine = true;
+        for (key, value) in [("interval", interval), ("timeout", timeout)] {
+            // A timeout that follows from an interval of nothing is not said to be wrong as well.
+            if value.is_zero() && (key == "interval" || !interval.is_zero()) {
+                let place = self.place(reader, key);
+                reader.report(
+                    Problem::error(format!("`{key}` must be more than zero"))
+                        .at(place, "is nothing"),
+                );
+                fine = false;
+            }
+        }
+        fine.then(|| Schedule {
+            interval,
+            timeout,
+            jitter: self.check.jitter.map_or(DEFAULT_JITTER, Jitter::get),
+            initial_delay: self.check.initial_delay.map_or(Duration::ZERO, Period::get),
+        })
+    }
+
+    fn thresholds(&self, reader: &mut Reader<'_>) -> Option<Thresholds> {
+        let check = self.check;
+        let critical = check.failures_before_critical.unwrap_or(DEFAULT_FAILURES);
+        let warning = check.failures_before_warning.unwrap_or(critical);
+        let passing = check.success_before_passing.unwrap_or(NonZeroU32::MIN);
+        match Thresholds::new(passing, warning, critical) {
+            Ok(thresholds) => Some(thresholds),
+            Err(error) => {
+                let place = self.place(reader, "failures_before_warning");
+                reader.report(
+                    Problem::error(error.to_string())
+                        .at(place, "a check would be critical before it is warning")
+                        .help("lower `failures_before_warning` or leave it out"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Warns of settings that work and are seldom meant.
+    fn warn(
+        &self,
+        reader: &mut Reader<'_>,
+        spec: &probe::Spec,
+        schedule: &Schedule,
+        thresholds: &Thresholds,
+    ) {
+        let Schedule { interval, timeout, .. } = *schedule;
+        let shown = |duration: Duration| Period::from(duration).to_string();
+        if self.check.timeout.is_some() && timeout >= interval {
+            let label = format!("not less than the interval of {}", shown(interval));
+            let place = self.place(reader, "timeout");
+            reader.report(
+                Problem::warning("the timeout should be shorter than the interval")
+                    .at(place, label)
+                    .help("while a target hangs, every second probe is skipped"),
+            );
+        }
+        if interval < FAST && self.check.allow_fast_interval != Some(true) {
+            let place = self.place(reader, "interval");
+            reader.report(
+                Problem::warning("an interval below 1s is much load for a target")
+                    .at(place, format!("{:.0} probes a second", 1.0 / interval.as_secs_f64()))
+                    .help("if it is meant, say `allow_fast_interval: true`"),
+            );
+        }
+        if timeout < SHORT_FOR_TLS && uses_tls(spec) {
+            let place = self.place(reader, "timeout");
+            reader.report(
+                Problem::warning("a timeout below 100ms is short for TLS")
+                    .at(
+                        place,
+                        format!("{} for name, connection, handshake and answer", shown(timeout)),
+                    )
+                    .help("a full handshake takes two to three round trips and a signature"),
+            );
+        }
+        self.warn_of_thresholds(reader, interval, thresholds);
+    }
+
+    fn warn_of_thresholds(
+        &self,
+        reader: &mut Reader<'_>,
+        interval: Duration,
+        thresholds: &Thresholds,
+    ) {
+        let shown = |duration: Duration| Period::from(duration).to_string();
+        let key = "failures_before_critical";
+        if thresholds.failures_before_critical() == 1 {
+            let place = self.place(reader, key);
+            reader.report(
+                Problem::warning("one failure is enough to make the check critical")
+                    .at(place, "a single lost packet takes the instance out")
+                    .help("2 or 3 failures in a row tell trouble from chance"),
+            );
+        }
+        let noticed = interval.saturating_mul(thresholds.failures_before_critical());
+        if noticed > SLOW {
+            let place =
+                self.place(reader, if self.node.get(key).is_some() { key } else { "interval" });
+            reader.report(
+                Problem::warning("a failure is noticed only after more than 5 minutes")
+                    .at(
+                        place,
+                        format!(
+                            "{} × {} = {}",
+                            thresholds.failures_before_critical(),
+                            shown(interval),
+                            shown(noticed)
+                        ),
+                    )
+                    .help(format!("shorten `interval` or lower `{key}`")),
+            );
+        }
+        let key = "success_before_passing";
+        let recovered = interval.saturating_mul(thresholds.success_before_passing());
+        if recovered > SLOW && self.check.success_before_passing.is_some() {
+            let place = self.place(reader, key);
+            reader.report(
+                Problem::warning("a recovery is noticed only after more than 5 minutes")
+                    .at(place, format!("takes {}", shown(recovered)))
+                    .help(format!("shorten `interval` or lower `{key}`")),
+            );
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a Consul check asks, in our words.
+
+use std::{fmt::Display, str::FromStr};
+
+use super::{Problem, Reader, Written};
+use crate::probe::{Endpoint, Spec, http, parse_url, tls};
+
+/// As many as Consul follows.
+const REDIRECTS: u8 = 10;
+
+/// The probe and the endpoint that a check with `http`, `tcp` or `grpc` asks, in this order of
+/// preference, as in Consul.
+pub(super) fn spec(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(Spec, Endpoint)> {
+    let check = written.check;
+    let (key, url) = match (&check.http, &check.tcp, &check.grpc) {
+        (Some(http), _, _) => ("http", http.clone()),
+        (None, Some(tcp), _) if check.tcp_use_tls => ("tcp", format!("tls://{tcp}")),
+        (None, Some(tcp), _) => ("tcp", format!("tcp://{tcp}")),
+        (None, None, Some(grpc)) if check.grpc_use_tls => ("grpc", format!("grpcs://{grpc}")),
+        (None, None, Some(grpc)) => ("grpc", format!("grpc://{grpc}")),
+        (None, None, None) => return None,
+    };
+    let (mut spec, endpoint) = noted(reader, written, key, parse_url(&url))?;
+    match &mut spec {
+        Spec::Http(spec) => complete(reader, written, spec)?,
+        Spec::Tcp(spec) => verify(reader, written, spec.tls.as_mut())?,
+        Spec::Grpc(spec) => verify(reader, written, spec.tls.as_mut())?,
+    }
+    Some((spec, endpoint))
+}
+
+/// The value, or a problem at a key of the check.
+fn noted<T, E: Display>(
+    reader: &mut Reader<'_>,
+    written: &Written<'_>,
+    key: &str,
+    result: Result<T, E>,
+) -> Option<T> {
+    result
+        .map_err(|error| {
+            let place = written.place(reader, key);
+            reader.report(Problem::error(error.to_string()).at(place, "cannot be used"));
+        })
+        .ok()
+}
+
+/// What an HTTP check says besides its URL.
+fn complete(reader: &mut Reader<'_>, written: &Written<'_>, spec: &mut http::Spec) -> Option<()> {
+    let check = written.check;
+    spec.follow_redirects = if check.disable_redirects { 0 } else { REDIRECTS };
+    spec.body = check.body.clone().unwrap_or_default();
+    if let Some(method) = check.method.as_deref().filter(|method| !method.is_empty()) {
+        spec.method = noted(reader, written, "method", method.parse())?;
+    }
+    for (name, values) in &check.header {
+        if name.eq_ignore_ascii_case("host") {
+            spec.host = match values.last() {
+                Some(host) => Some(noted(reader, written, "header", host.parse())?),
+                None => None,
+            };
+            continue;
+        }
+        let name = noted(reader, written, "header", http::HeaderName::from_str(name))?;
+        let values: Result<Vec<http::HeaderValue>, _> = values.iter().map(|v| v.parse()).collect();
+        spec.headers.insert(name, noted(reader, written, "header", values)?.into());
+    }
+    if spec.https {
+        verify(reader, written, Some(spec.tls.get_or_insert_default()))?;
+    }
+    Some(())
+}
+
+/// How the certificate is checked, if there is one.
+fn verify(
+    reader: &mut Reader<'_>,
+    written: &Written<'_>,
+    tls: Option<&mut tls::Spec>,
+) -> Option<()> {
+    let Some(tls) = tls else { return Some(()) };
+    let check = written.check;
+    tls.insecure_skip_verify = check.tls_skip_verify;
+    if let Some(name) = check.tls_server_name.as_deref().filter(|name| !name.is_empty()) {
+        tls.server_name = Some(noted(reader, written, "tls_server_name", name.parse())?);
+    }
+    Some(())
+}

@@ -1,0 +1,264 @@
+//! Services as our own files describe them, and the registrations they amount to.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU16,
+    sync::Arc,
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    check::{self, Check, CheckDefaults, Defined, head},
+    diagnostic::{Place, Problem},
+    read::{Reader, Reading},
+    scalar::{Address, InstanceIdText, ServiceNameText},
+    tree::Node,
+};
+use crate::{
+    model::{InstanceId, ServiceName},
+    probe::Endpoint,
+    registry::{Assigned, Instance, Registration},
+};
+
+/// A service: a name, where its instances are, and what is asked of each.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The name under which its instances are found. Required.
+    pub name: ServiceNameText,
+    /// Tags of every instance, before the instance's own.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Metadata of every instance; an instance's own values go before these.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+    /// Where the service runs.
+    #[serde(default)]
+    pub instances: Vec<Endpointed>,
+    /// What is asked of every instance.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// What the checks of this service have in common; goes before the file's `check_defaults`.
+    /// Default: none.
+    #[serde(default)]
+    #[schemars(with = "CheckDefaults")]
+    pub check_defaults: Option<Check>,
+}
+
+/// One place where a service runs.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Instance")]
+pub struct Endpointed {
+    /// Unique on this node over all services and files. Default: `<service>-<address>-<port>`.
+    pub id: Option<InstanceIdText>,
+    /// An IP address, or a DNS name that is resolved at every probe. Required.
+    pub address: Address,
+    /// The port, 1 to 65535. Required.
+    pub port: NonZeroU16,
+    /// Tags, after those of the service.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Metadata; goes before that of the service.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+    /// Checks of this instance only, besides those of the service.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// Texts that occur again and again, kept once.
+#[derive(Debug, Default)]
+pub(super) struct Interner(HashSet<Arc<str>>);
+
+impl Interner {
+    pub(super) fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&text));
+        text
+    }
+
+    pub(super) fn tags(&mut self, tags: &[String]) -> Vec<Arc<str>> {
+        tags.iter().map(|tag| self.get(tag)).collect()
+    }
+
+    pub(super) fn meta(&mut self, meta: &BTreeMap<String, String>) -> Meta {
+        meta.iter().map(|(key, value)| (self.get(key), self.get(value))).collect()
+    }
+}
+
+type Meta = BTreeMap<Arc<str>, Arc<str>>;
+
+/// Everything registered so far, over all files.
+#[derive(Debug, Default)]
+pub(super) struct Roll {
+    pub registrations: Vec<Registration>,
+    pub interner: Interner,
+    /// Where each instance is, beside [`Roll::registrations`].
+    pub places: Vec<Place>,
+    instances: HashMap<InstanceId, usize>,
+    services: HashMap<ServiceName, Place>,
+}
+
+impl Roll {
+    /// Adds an instance unless its id is taken.
+    pub(super) fn add(
+        &mut self,
+        reader: &mut Reader<'_>,
+        registration: Registration,
+        place: Place,
+    ) {
+        let id = registration.instance.id.clone();
+        if let Some(&first) = self.instances.get(&id) {
+            let first = self.places[first].clone();
+            reader.report(
+                Problem::error(format!("the instance id `{id}` is used twice"))
+                    .at(place, "used again")
+                    .related(first, "it is used first here")
+                    .help("ids are unique on a node, over all services and files; give one `id`"),
+            );
+            return;
+        }
+        self.instances.insert(id, self.registrations.len());
+        self.registrations.push(registration);
+        self.places.push(place);
+    }
+
+    /// The checks of an instance, to add to them.
+    pub(super) fn checks_of(&mut self, id: &InstanceId) -> Option<&mut Vec<Assigned>> {
+        let index = *self.instances.get(id)?;
+        Some(&mut self.registrations[index].checks)
+    }
+
+    fn claim(&mut self, reader: &mut Reader<'_>, name: &ServiceName, place: Place) {
+        match self.services.get(name) {
+            None => {
+                self.services.insert(name.clone(), place);
+            }
+            Some(first) => reader.report(
+                Problem::error(format!("the service `{name}` is defined twice"))
+                    .at(place, "defined again")
+                    .related(first.clone(), "it is defined first here")
+                    .help("put all its instances under one name"),
+            ),
+        }
+    }
+}
+
+/// Reads one service with its instances and checks.
+pub(super) fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node, defaults: &Check) {
+    let instances = reader.take_list(&mut node, "instances");
+    let checks = reader.take_list(&mut node, "checks");
+    let own = check::defaults(reader, &mut node);
+    let defaults = [&own, defaults];
+    let name_place =
+        reader.place(&node.get("name").map_or_else(|| head(&node), |n| n.span.clone()));
+    let service = reader.read::<Service>(node);
+    let shared = define(reader, &[], &checks, &defaults);
+    let service = service.map(|reading| reading.value);
+    let name = service.as_ref().map(|service| service.name.get().clone());
+    if let Some(name) = &name {
+        roll.claim(reader, name, name_place);
+    }
+    let template = Template {
+        name,
+        tags: service.as_ref().map(|s| roll.interner.tags(&s.tags)).unwrap_or_default(),
+        meta: service.as_ref().map(|s| roll.interner.meta(&s.meta)).unwrap_or_default(),
+        checks: shared,
+        defaults: &defaults,
+    };
+    for node in instances {
+        template.instance(reader, roll, node);
+    }
+}
+
+/// Reads a list of checks whose ids must differ from each other and from those of `known`.
+fn define(
+    reader: &mut Reader<'_>,
+    known: &[Defined],
+    nodes: &[Node],
+    defaults: check::Defaults<'_>,
+) -> Vec<Defined> {
+    let mut all: Vec<Defined> = Vec::new();
+    for node in nodes {
+        let Some(defined) = check::check(reader, node, defaults) else { continue };
+        let id = &defined.definition.id;
+        match known.iter().chain(&all).find(|other| other.definition.id == *id) {
+            None => all.push(defined),
+            Some(first) => {
+                let problem = Problem::error(format!("the check id `{id}` is used twice"))
+                    .at(defined.place.clone(), "used again")
+                    .related(first.place.clone(), "it is used first here")
+                    .help("give each check of a service an `id` of its own");
+                reader.report(problem);
+            }
+        }
+    }
+    all
+}
+
+/// What all instances of a service have in common.
+struct Template<'a> {
+    /// None if it could not be read; instances are then read for their own problems only.
+    name: Option<ServiceName>,
+    tags: Vec<Arc<str>>,
+    meta: Meta,
+    checks: Vec<Defined>,
+    defaults: check::Defaults<'a>,
+}
+
+impl Template<'_> {
+    fn instance(&self, reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
+        let checks = reader.take_list(&mut node, "checks");
+        let own = define(reader, &self.checks, &checks, self.defaults);
+        let key = ["id", "address"].into_iter().find_map(|key| node.get(key));
+        let span = key.map_or_else(|| head(&node), |node| node.span.clone());
+        let Some(Reading { value, .. }) = reader.read::<Endpointed>(node) else { return };
+        let Some(service) = &self.name else { return };
+        let place = reader.place(&span);
+        let Some(id) = id_of(reader, service, &value, &place) else { return };
+        let mut tags = self.tags.clone();
+        for tag in roll.interner.tags(&value.tags) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        let mut meta = self.meta.clone();
+        meta.extend(roll.interner.meta(&value.meta));
+        let endpoint = Endpoint { host: value.address.get().clone(), port: value.port.get() };
+        let instance = Instance { id, service: service.clone(), endpoint, tags, meta };
+        let checks = self.checks.iter().chain(&own).map(assigned).collect();
+        roll.add(reader, Registration { instance, checks }, place);
+    }
+}
+
+fn assigned(defined: &Defined) -> Assigned {
+    Assigned { definition: Arc::clone(&defined.definition), endpoint: None, consul_id: None }
+}
+
+/// The id given, or one made of service, address and port.
+fn id_of(
+    reader: &mut Reader<'_>,
+    service: &ServiceName,
+    instance: &Endpointed,
+    place: &Place,
+) -> Option<InstanceId> {
+    if let Some(id) = &instance.id {
+        return Some(id.get().clone());
+    }
+    let text = format!("{service}-{}-{}", instance.address.get(), instance.port);
+    match text.parse() {
+        Ok(id) => Some(id),
+        Err(error) => {
+            let problem = Problem::error(format!("the id `{text}` cannot be used: {error}"));
+            reader
+                .report(problem.at(place.clone(), "has no `id`").help("give the instance an `id`"));
+            None
+        }
+    }
+}

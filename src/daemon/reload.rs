@@ -1,0 +1,159 @@
+//! Taking a configuration over, at the start and when asked to again.
+//!
+//! A configuration that cannot be used changes nothing: the one before stays, the problems are
+//! logged and answered, and a gauge says so. Of one that can be used, instances, checks and the
+//! log filter are taken over at once; a check that is the same goes on undisturbed. What is only
+//! read at the start (listeners, data directory, node name, threads, limits) is named with the
+//! advice to restart.
+
+use std::path::PathBuf;
+
+use tracing::{error, info, warn};
+
+use crate::{
+    clock,
+    config::{self, Config, Loaded, Overrides, Rejected},
+    metrics,
+    registry::{Difference, Registry},
+    telemetry,
+};
+
+/// The name of the configuration as a source of instances.
+const SOURCE: &str = "config";
+
+/// Reads the configuration again.
+#[derive(Debug)]
+pub struct Reloader {
+    path: Option<PathBuf>,
+    overrides: Overrides,
+    log: Option<telemetry::Handle>,
+    /// The configuration in force, without its registrations.
+    current: Option<Config>,
+}
+
+impl Reloader {
+    /// A reloader for this file, with these flags over it, and the log to change with it.
+    pub fn new(
+        path: Option<PathBuf>,
+        overrides: Overrides,
+        log: Option<telemetry::Handle>,
+    ) -> Self {
+        Self { path, overrides, log, current: None }
+    }
+
+    /// Takes over the configuration that the daemon was started with.
+    pub(super) async fn begin(
+        &mut self,
+        registry: &Registry,
+        metrics: &metrics::Daemon,
+        mut config: Config,
+    ) {
+        let registrations = std::mem::take(&mut config.registrations);
+        let instances = registrations.len();
+        let difference = registry.replace(registrations).await;
+        let (http, grpc) = (config.listen.http, config.listen.grpc);
+        if instances == 0 {
+            info!(
+                %http,
+                %grpc,
+                data_dir = %config.data_dir.display(),
+                "Started with an empty registry; name services in a file and start with --config FILE, see `rollcall validate FILE`"
+            );
+        } else {
+            let checks = registry.list().iter().map(|listed| listed.checks.len()).sum::<usize>();
+            info!(%http, %grpc, services = registry.services().len(), instances, checks, "Started");
+        }
+        self.current = Some(config);
+        succeeded(metrics, difference);
+    }
+
+    /// Reads the configuration and takes it over if it can be used. Says for people what has
+    /// changed, or what is wrong.
+    pub(super) async fn reload(
+        &mut self,
+        registry: &Registry,
+        metrics: &metrics::Daemon,
+    ) -> Result<String, String> {
+        let (path, overrides) = (self.path.clone(), self.overrides.clone());
+        let reading =
+            tokio::task::spawn_blocking(move || config::load(path.as_deref(), &overrides));
+        let loaded = match reading.await {
+            Ok(loaded) => loaded,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        match loaded {
+            Ok(loaded) => Ok(self.take_over(registry, metrics, loaded).await),
+            Err(rejected) => Err(refused(metrics, &rejected)),
+        }
+    }
+
+    async fn take_over(
+        &mut self,
+        registry: &Registry,
+        metrics: &metrics::Daemon,
+        Loaded { mut config, warnings }: Loaded,
+    ) -> String {
+        if !warnings.is_empty() {
+            warn!(warnings = %warnings, "Configuration has warnings");
+        }
+        let registrations = std::mem::take(&mut config.registrations);
+        let difference = registry.replace(registrations).await;
+        if let Some(log) = &self.log
+            && let Err(error) = log.set_filter(&config.log.filter)
+        {
+            warn!(%error, "Log filter not changed");
+        }
+        let needs_restart = self.current.as_ref().map(|old| fixed_settings(old, &config));
+        let needs_restart = needs_restart.unwrap_or_default();
+        succeeded(metrics, difference);
+        let Difference { registered, deregistered, changed } = difference;
+        info!(registered, deregistered, changed, ?needs_restart, "Configuration reloaded");
+        let mut report = format!(
+            "reloaded: {registered} instances registered, {deregistered} deregistered, {changed} changed\n"
+        );
+        if !needs_restart.is_empty() {
+            report += &format!(
+                "changed, but only read at the start: {}; restart rollcall for these\n",
+                needs_restart.join(", ")
+            );
+        }
+        report
+    }
+}
+
+/// The settings that differ but are only read at the start.
+fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differ = [
+        ("node_name", old.node_name != new.node_name),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("listen", old.listen != new.listen),
+        ("limits", old.limits != new.limits),
+        ("log.format", old.log.format != new.log.format),
+        ("scheduler", old.scheduler != new.scheduler),
+        ("metrics", old.metrics != new.metrics),
+        ("grace_period", old.grace_period != new.grace_period),
+        ("event_history", old.event_history != new.event_history),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+fn succeeded(metrics: &metrics::Daemon, difference: Difference) {
+    let now = clock::now().seconds();
+    let count = |action: &str, n: usize| {
+        metrics.registrations.with_label_values(&[action]).inc_by(n as u64);
+    };
+    count("register", difference.registered);
+    count("deregister", difference.deregistered);
+    metrics.discovery_refreshes.with_label_values(&[SOURCE, "success"]).inc();
+    metrics.discovery_last_success.with_label_values(&[SOURCE]).set(now);
+    metrics.reload_successful.set(1);
+    metrics.reload_time.set(now);
+}
+
+fn refused(metrics: &metrics::Daemon, rejected: &Rejected) -> String {
+    metrics.discovery_refreshes.with_label_values(&[SOURCE, "failure"]).inc();
+    metrics.reload_successful.set(0);
+    let problems = rejected.problems.to_string();
+    error!(%problems, "Configuration not reloaded; the one before stays in force");
+    problems
+}

@@ -1,0 +1,169 @@
+//! What went wrong, in a form people and metrics can use, and the one place where an operating
+//! system's error becomes a [`Reason`].
+
+use std::{error::Error, io};
+
+use rustix::io::Errno;
+
+use super::tls;
+use crate::model::{Outcome, Reason};
+
+/// Longest `detail` of an observation, in bytes.
+pub(super) const DETAIL_LEN: usize = 256;
+
+/// Why a probe is not a plain success.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) outcome: Outcome,
+    pub(super) detail: String,
+}
+
+impl Fault {
+    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Failure(reason), detail: detail.into() }
+    }
+
+    pub(super) fn warning(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Warning(reason), detail: detail.into() }
+    }
+
+    /// An I/O error met before the connection was there.
+    pub(super) fn connect(error: &io::Error) -> Self {
+        Self::io(error, Reason::TimeoutConnect)
+    }
+
+    /// An I/O error met on a connection.
+    pub(super) fn exchange(error: &io::Error) -> Self {
+        Self::io(error, Reason::TimeoutResponse)
+    }
+
+    fn io(error: &io::Error, timeout: Reason) -> Self {
+        match tls::alert(error) {
+            Some(fault) => fault,
+            None => Self::new(io_reason(error).unwrap_or(timeout), error.to_string()),
+        }
+    }
+}
+
+/// The reason an I/O error stands for; none for the kernel's own time-out, whose reason depends on
+/// what was being done.
+///
+/// Whatever is not known to be the target's or the network's doing is [`Reason::Internal`]: running
+/// out of descriptors, ports or rights here must not be held against a target.
+fn io_reason(error: &io::Error) -> Option<Reason> {
+    const REASONS: &[(Errno, Reason)] = &[
+        (Errno::CONNREFUSED, Reason::ConnectionRefused),
+        (Errno::CONNRESET, Reason::ConnectionReset),
+        (Errno::CONNABORTED, Reason::ConnectionReset),
+        (Errno::PIPE, Reason::ConnectionReset),
+        (Errno::HOSTUNREACH, Reason::Unreachable),
+        (Errno::NETUNREACH, Reason::Unreachable),
+        (Errno::HOSTDOWN, Reason::Unreachable),
+        (Errno::NETDOWN, Reason::Unreachable),
+    ];
+    const KINDS: &[(io::ErrorKind, Reason)] = &[
+        (io::ErrorKind::ConnectionRefused, Reason::ConnectionRefused),
+        (io::ErrorKind::ConnectionReset, Reason::ConnectionReset),
+        (io::ErrorKind::ConnectionAborted, Reason::ConnectionReset),
+        (io::ErrorKind::BrokenPipe, Reason::ConnectionReset),
+        (io::ErrorKind::UnexpectedEof, Reason::ConnectionReset),
+        (io::ErrorKind::HostUnreachable, Reason::Unreachable),
+        (io::ErrorKind::NetworkUnreachable, Reason::Unreachable),
+    ];
+    if error.kind() == io::ErrorKind::TimedOut {
+        return None;
+    }
+    let by_number = error.raw_os_error().and_then(|number| {
+        REASONS.iter().find(|(errno, _)| errno.raw_os_error() == number).map(|(_, reason)| *reason)
+    });
+    let by_kind =
+        || KINDS.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, reason)| *reason);
+    Some(by_number.or_else(by_kind).unwrap_or(Reason::Internal))
+}
+
+/// Whether an error of the resolver is our own shortage rather than the name's fault.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The first error of type `T` in a chain of causes.
+pub(super) fn find_cause<'a, T: Error + 'static>(
+    error: &'a (dyn Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// At most `limit` bytes of printable ASCII that stand for `bytes`, which a target may have chosen:
+/// line breaks become blanks, and everything a terminal would obey or a reader could mistake
+/// becomes `?`. A cut is shown by three dots.
+pub(super) fn printable(bytes: &[u8], limit: usize) -> String {
+    // A character has at most four bytes, so this is enough to fill the limit and to see a cut.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * (limit + 1))]);
+    let mut shown = String::with_capacity(limit.min(text.len()));
+    for character in text.chars() {
+        if shown.len() == limit {
+            shown.truncate(limit.saturating_sub(3));
+            shown.push_str("...");
+            break;
+        }
+        shown.push(match character {
+            '\n' | '\r' | '\t' => ' ',
+            ' '..='~' => character,
+            '\0'..='\u{1f}' | '\u{7f}'..=char::MAX => '?',
+        });
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_has_one_reason() {
+        let reason = |errno: Errno| io_reason(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert_eq!(reason(Errno::CONNREFUSED), Some(Reason::ConnectionRefused));
+        assert_eq!(reason(Errno::PIPE), Some(Reason::ConnectionReset));
+        assert_eq!(reason(Errno::HOSTUNREACH), Some(Reason::Unreachable));
+        assert_eq!(reason(Errno::MFILE), Some(Reason::Internal));
+        assert_eq!(reason(Errno::ADDRNOTAVAIL), Some(Reason::Internal));
+        assert_eq!(reason(Errno::TIMEDOUT), None);
+        assert_eq!(
+            Fault::connect(&io::Error::from_raw_os_error(Errno::TIMEDOUT.raw_os_error())).outcome,
+            Outcome::Failure(Reason::TimeoutConnect)
+        );
+    }
+
+    #[test]
+    fn text_of_a_target_is_made_harmless_and_short() {
+        assert_eq!(printable(b"db down\r\n\x1b[31m", 99), "db down  ?[31m");
+        assert_eq!(printable("a\u{202e}b\u{fc}\0".as_bytes(), 99), "a?b??");
+        assert_eq!(printable(b"0123456789", 10), "0123456789");
+        assert_eq!(printable(b"0123456789a", 10), "0123456...");
+        assert_eq!(printable(&[0xff; 4000], 10), "???????...");
+    }
+}

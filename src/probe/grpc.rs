@@ -1,0 +1,277 @@
+//! The gRPC probe: one `grpc.health.v1.Health/Check` call; success is `SERVING`.
+//!
+//! | answer | outcome |
+//! |---|---|
+//! | `SERVING` | success |
+//! | `NOT_SERVING`, `UNKNOWN`, `SERVICE_UNKNOWN`, status `NOT_FOUND` | `not_serving` |
+//! | status `UNIMPLEMENTED` | `protocol`: the server has no health service |
+//! | status `DEADLINE_EXCEEDED` | `timeout_response` |
+//! | any other status | `status` |
+//!
+//! The connection is kept between probes. A kept connection that turns out to be broken says
+//! nothing about the target (it may have restarted), so the call is then made once more on a new
+//! one, within the same deadline.
+
+mod channel;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
+
+use tonic::{Code, metadata};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
+
+use self::channel::Channel;
+use super::{
+    PrepareError,
+    endpoint::Endpoint,
+    fault::Fault,
+    http::{Authority, HeaderValue},
+    tls,
+    trace::Trace,
+};
+use crate::model::{Answer, Outcome, Phase, Reason, Serving};
+
+/// A gRPC check (`grpc.health.v1`).
+#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Grpc")]
+pub struct Spec {
+    /// The service to ask about, as `shop.v1.Cart`. Default: empty, the server as a whole.
+    pub service: String,
+    /// Speak TLS, and check the target's certificate so. Default: plaintext.
+    pub tls: Option<tls::Spec>,
+    /// Metadata to send with the call. Default: none.
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub metadata: BTreeMap<MetadataName, HeaderValue>,
+    /// The `:authority` of the call. Default: the host and port that are probed.
+    pub authority: Option<Authority>,
+}
+
+/// The name of a piece of metadata: lower case, not binary.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
+pub struct MetadataName(Box<str>);
+
+/// A text that is not a [`MetadataName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataNameError {
+    /// A character that has no place in a name.
+    #[error("`{0}` is not a metadata name: use lower case letters, digits, `-`, `_` and `.`")]
+    Syntax(String),
+    /// Binary metadata.
+    #[error("binary metadata (a name that ends in `-bin`) is not supported")]
+    Binary,
+    /// A name that gRPC uses itself.
+    #[error("metadata that starts with `grpc-` is gRPC's own; leave it out")]
+    Reserved,
+}
+
+/// A gRPC check made ready.
+pub(super) struct Probe {
+    spec: Spec,
+    tls: Option<tls::Client>,
+    metadata: metadata::MetadataMap,
+}
+
+/// The kept connection of one target.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<Option<Box<Channel>>>);
+
+impl MetadataName {
+    /// The name as it is sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MetadataName {
+    type Err = MetadataNameError;
+
+    fn from_str(text: &str) -> Result<Self, MetadataNameError> {
+        let is_name_byte =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        if text.is_empty() || !text.bytes().all(is_name_byte) {
+            return Err(MetadataNameError::Syntax(text.chars().take(32).collect()));
+        }
+        if text.ends_with("-bin") {
+            return Err(MetadataNameError::Binary);
+        }
+        if text.starts_with("grpc-") {
+            return Err(MetadataNameError::Reserved);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for MetadataName {
+    type Error = MetadataNameError;
+
+    fn try_from(text: String) -> Result<Self, MetadataNameError> {
+        text.parse()
+    }
+}
+
+impl Probe {
+    pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
+        let tls =
+            spec.tls.as_ref().map(|tls| tls::Client::prepare(tls, Some(b"h2"))).transpose()?;
+        let mut metadata = metadata::MetadataMap::new();
+        for (name, value) in &spec.metadata {
+            let unusable = || PrepareError::Metadata(name.as_str().to_owned());
+            let key = metadata::AsciiMetadataKey::from_bytes(name.as_str().as_bytes())
+                .map_err(|_| unusable())?;
+            metadata.insert(key, value.as_str().parse().map_err(|_| unusable())?);
+        }
+        Ok(Self { spec: spec.clone(), tls, metadata })
+    }
+
+    pub(super) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn request(&self) -> tonic::Request<HealthCheckRequest> {
+        let message = HealthCheckRequest { service: self.spec.service.clone() };
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = self.metadata.clone();
+        request
+    }
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Probe {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec && self.tls == other.tls
+    }
+}
+
+impl Kept {
+    fn take(&self) -> Option<Box<Channel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, channel: Box<Channel>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+    }
+}
+
+/// Calls on the kept connection, else on a new one, and keeps it if it still works afterwards.
+pub(super) async fn probe(
+    probe: &Probe,
+    endpoint: &Endpoint,
+    kept: &Kept,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    if let Some(mut channel) = kept.take()
+        && !channel.is_closed()
+    {
+        trace.peer = Some(channel.peer());
+        trace.certificate_expiry = channel.certificate_expiry();
+        trace.enter(Phase::Exchange);
+        // The connection's own failure is not the target's.
+        if let Ok(answer) = channel.check(probe.request()).await {
+            kept.put(channel);
+            return judge(answer, trace);
+        }
+    }
+    let mut channel = Box::new(Channel::open(probe, endpoint, trace).await?);
+    trace.enter(Phase::Exchange);
+    let answer = channel.check(probe.request()).await?;
+    kept.put(channel);
+    judge(answer, trace)
+}
+
+/// What the server's answer means.
+fn judge(
+    answer: Result<HealthCheckResponse, tonic::Status>,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    let (serving, outcome, seen) = match answer {
+        Ok(response) => serving(response),
+        Err(status) => {
+            let (serving, reason) = refusal(&status);
+            let code = format!("{:?}", status.code());
+            let text = if status.message().is_empty() {
+                format!("gRPC status {code}")
+            } else {
+                format!("gRPC status {code}: {}", status.message())
+            };
+            (serving, Outcome::Failure(reason), text)
+        }
+    };
+    trace.answer = serving.map_or(Answer::None, Answer::Grpc);
+    match outcome {
+        Outcome::Success => Ok(()),
+        Outcome::Warning(_) | Outcome::Failure(_) => {
+            Err(Fault { outcome, detail: format!("{seen}; expected SERVING") })
+        }
+    }
+}
+
+fn serving(response: HealthCheckResponse) -> (Option<Serving>, Outcome, String) {
+    let serving = match ServingStatus::try_from(response.status) {
+        Ok(ServingStatus::Serving) => Serving::Serving,
+        Ok(ServingStatus::NotServing) => Serving::NotServing,
+        Ok(ServingStatus::Unknown) => Serving::Unknown,
+        Ok(ServingStatus::ServiceUnknown) => Serving::ServiceUnknown,
+        Err(_) => {
+            let seen = format!("unknown serving status {}", response.status);
+            return (None, Outcome::Failure(Reason::Protocol), seen);
+        }
+    };
+    let outcome = match serving {
+        Serving::Serving => Outcome::Success,
+        Serving::Unknown
+        | Serving::NotServing
+        | Serving::ServiceUnknown
+        | Serving::Unimplemented => Outcome::Failure(Reason::NotServing),
+    };
+    (Some(serving), outcome, serving.to_string())
+}
+
+fn refusal(status: &tonic::Status) -> (Option<Serving>, Reason) {
+    match status.code() {
+        Code::NotFound => (Some(Serving::ServiceUnknown), Reason::NotServing),
+        Code::Unimplemented => (Some(Serving::Unimplemented), Reason::Protocol),
+        Code::DeadlineExceeded => (None, Reason::TimeoutResponse),
+        // What the client library says of a message that is too large.
+        Code::OutOfRange => (None, Reason::Protocol),
+        // What it says of a message that breaks the protocol.
+        Code::Internal if is_our_own_word(status.message()) => (None, Reason::Protocol),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => (None, Reason::Status),
+    }
+}
+
+fn is_our_own_word(message: &str) -> bool {
+    ["protocol error", "Unexpected EOF", "Missing response message", "failed to decode"]
+        .iter()
+        .any(|start| message.starts_with(start))
+}

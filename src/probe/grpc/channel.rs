@@ -1,0 +1,184 @@
+//! One HTTP/2 connection to one target, made in phases that are measured like any other probe's.
+
+use std::net::SocketAddr;
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
+
+use super::Probe;
+use crate::{
+    clock::Timestamp,
+    model::{Outcome, Phase, Reason},
+    probe::{
+        endpoint::Endpoint,
+        fault::{self, Fault},
+        resolve::{self, Acknowledge, Close},
+        trace::Trace,
+    },
+};
+
+/// Most bytes of one message; a health answer has two.
+const MAX_MESSAGE: usize = 4096;
+
+/// Most bytes of one set of headers.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Channel {
+    sender: SendRequest<tonic::body::Body>,
+    driver: Driver,
+    origin: http::Uri,
+    peer: SocketAddr,
+    certificate_expiry: Option<Timestamp>,
+}
+
+/// The task that moves a connection's bytes; it ends with its channel.
+#[derive(Debug)]
+struct Driver(JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Channel {
+    /// Connects.
+    pub(super) async fn open(
+        probe: &Probe,
+        endpoint: &Endpoint,
+        trace: &mut Trace,
+    ) -> Result<Self, Fault> {
+        let origin = origin(probe, endpoint)?;
+        // A kept connection is closed in order: the target's log should not blame us.
+        let options = resolve::Options { close: Close::Fin, acknowledge: Acknowledge::Late };
+        let stream = resolve::connect(endpoint, options, trace).await?;
+        // Otherwise the kernel holds back the request until the preface is acknowledged: 40 ms.
+        stream.set_nodelay(true).map_err(|error| Fault::connect(&error))?;
+        let peer = stream.peer_addr().map_err(|error| Fault::connect(&error))?;
+        let (sender, driver) = match &probe.tls {
+            None => handshake(stream, trace).await?,
+            Some(tls) => {
+                let stream = tls.connect(&endpoint.host, stream, trace).await?;
+                if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    let detail = "the target's TLS does not offer HTTP/2 (ALPN h2)";
+                    return Err(Fault::new(Reason::TlsOther, detail));
+                }
+                handshake(stream, trace).await?
+            }
+        };
+        Ok(Self { sender, driver, origin, peer, certificate_expiry: trace.certificate_expiry })
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(super) fn certificate_expiry(&self) -> Option<Timestamp> {
+        self.certificate_expiry
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Makes the call. The outer error is the connection's, the inner one the server's answer.
+    pub(super) async fn check(
+        &mut self,
+        request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<Result<HealthCheckResponse, tonic::Status>, Fault> {
+        if let Err(error) = self.sender.ready().await {
+            return Err(self.broken(connection_fault(&error)).await);
+        }
+        let sender = self.sender.clone();
+        let service = tower::service_fn(move |request| {
+            let mut sender = sender.clone();
+            async move { sender.send_request(request).await }
+        });
+        let mut client = HealthClient::with_origin(service, self.origin.clone())
+            .max_decoding_message_size(MAX_MESSAGE);
+        match client.check(request).await {
+            Ok(response) => Ok(Ok(response.into_inner())),
+            // A status that was received has no cause; one made up for a broken connection has.
+            Err(status) if std::error::Error::source(&status).is_some() => {
+                Err(self.broken(connection_fault(&status)).await)
+            }
+            Err(status) => Ok(Err(status)),
+        }
+    }
+
+    /// Why the connection broke. The call often knows only that it is gone; its driver, which ends
+    /// with it, knows why.
+    async fn broken(&mut self, fault: Fault) -> Fault {
+        let is_gone = fault.outcome == Outcome::Failure(Reason::ConnectionReset);
+        if is_gone && let Ok(Err(cause)) = (&mut self.driver.0).await {
+            return connection_fault(&cause);
+        }
+        fault
+    }
+}
+
+fn connection_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
+    if let Some(io) = fault::find_cause::<std::io::Error>(error) {
+        return Fault::exchange(io);
+    }
+    let is_cut = fault::find_cause::<hyper::Error>(error).is_some_and(|error| {
+        error.is_canceled() || error.is_closed() || error.is_incomplete_message()
+    });
+    let reason = if is_cut { Reason::ConnectionReset } else { Reason::Protocol };
+    Fault::new(reason, fault::chain(error))
+}
+
+async fn handshake<S>(
+    stream: S,
+    trace: &mut Trace,
+) -> Result<(SendRequest<tonic::body::Body>, Driver), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    trace.enter(Phase::Exchange);
+    let (sender, connection) = Builder::new(TokioExecutor::new())
+        .max_header_list_size(MAX_HEADERS)
+        .initial_stream_window_size(u32::from(u16::MAX))
+        .initial_connection_window_size(u32::from(u16::MAX))
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| connection_fault(&error))?;
+    Ok((sender, drive(connection)))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the task belongs to its channel, which aborts it; its end is a failed probe"
+)]
+fn drive<S>(
+    connection: hyper::client::conn::http2::Connection<
+        TokioIo<S>,
+        tonic::body::Body,
+        TokioExecutor,
+    >,
+) -> Driver
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Driver(tokio::spawn(connection))
+}
+
+fn origin(probe: &Probe, endpoint: &Endpoint) -> Result<http::Uri, Fault> {
+    let authority = match &probe.spec.authority {
+        Some(authority) => authority.as_str().to_owned(),
+        None => endpoint.to_string(),
+    };
+    http::Uri::builder()
+        .scheme(if probe.tls.is_some() { "https" } else { "http" })
+        .authority(authority)
+        .path_and_query("/")
+        .build()
+        .map_err(|error| Fault::new(Reason::Internal, format!("no valid authority: {error}")))
+}

@@ -1,0 +1,296 @@
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, sync::watch};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use super::*;
+use crate::{
+    model::Observation,
+    probe::{
+        Spec as AnySpec, Target,
+        testing::{
+            self, Deaf, Server, ask, ask_within, closed_port, hold, say_and_close, target, verdict,
+        },
+    },
+};
+
+const SHORT: Duration = Duration::from_millis(150);
+
+/// Answers by the name of the service asked for.
+#[derive(Debug, Clone, Default)]
+struct Fake {
+    calls: Arc<AtomicUsize>,
+}
+
+#[tonic::async_trait]
+impl Health for Fake {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let token = request.metadata().get("x-token").map(|token| token.to_str().unwrap().into());
+        let service = request.into_inner().service;
+        let status = match service.as_str() {
+            "" => 1,
+            "down" => 2,
+            "unknown" => 0,
+            "service-unknown" => 3,
+            "odd" => 77,
+            "token" => return Err(Status::unauthenticated(token.unwrap_or("none".to_owned()))),
+            "missing" => return Err(Status::not_found("no such service")),
+            "late" => return Err(Status::deadline_exceeded("")),
+            "unavailable" => return Err(Status::unavailable("over\x1bloaded")),
+            "panic" => return Err(Status::internal("bug")),
+            "slow" => std::future::pending().await,
+            other => panic!("{other}"),
+        };
+        Ok(Response::new(HealthCheckResponse { status }))
+    }
+
+    type WatchStream = Pin<
+        Box<dyn futures_util::Stream<Item = Result<HealthCheckResponse, Status>> + Send + 'static>,
+    >;
+
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("not used"))
+    }
+}
+
+/// A health server whose connections can all be cut at once.
+struct Running {
+    server: Server,
+    fake: Fake,
+    cut: watch::Sender<()>,
+}
+
+async fn start() -> Running {
+    let fake = Fake::default();
+    let (cut, watch) = watch::channel(());
+    let service = HealthServer::new(fake.clone());
+    let server = Server::start(move |stream| {
+        let (service, mut cut) = (service.clone(), watch.clone());
+        async move {
+            stream.set_nodelay(true).unwrap();
+            let service = TowerToHyperService::new(service);
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            cut.mark_unchanged();
+            tokio::select! {
+                _ = serving => {}
+                changed = cut.changed() => changed.unwrap(),
+            }
+        }
+    })
+    .await;
+    Running { server, fake, cut }
+}
+
+fn grpc(json: Value, endpoint: Endpoint) -> Target {
+    target(&AnySpec::Grpc(testing::spec(json)), endpoint)
+}
+
+async fn ask_for(service: &str) -> Observation {
+    let running = start().await;
+    ask(&grpc(json!({ "service": service }), running.server.endpoint())).await
+}
+
+#[tokio::test]
+async fn each_answer_has_its_meaning() {
+    for (service, expected) in [
+        ("", "success SERVING"),
+        ("down", "failure not_serving NOT_SERVING"),
+        ("unknown", "failure not_serving UNKNOWN"),
+        ("service-unknown", "failure not_serving SERVICE_UNKNOWN"),
+        ("missing", "failure not_serving SERVICE_UNKNOWN"),
+        ("late", "failure timeout_response"),
+        ("unavailable", "failure status"),
+        ("panic", "failure status"),
+        ("odd", "failure protocol"),
+    ] {
+        assert_eq!(verdict(&ask_for(service).await), expected, "{service:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_detail_says_what_the_server_answered() {
+    let detail = ask_for("unavailable").await.detail.unwrap();
+    assert!(
+        detail.ends_with("/unavailable: gRPC status Unavailable: over?loaded; expected SERVING"),
+        "{detail}"
+    );
+    let detail = ask_for("down").await.detail.unwrap();
+    assert!(detail.ends_with("/down: NOT_SERVING; expected SERVING"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_server_without_the_health_service_is_unimplemented() {
+    let server = Server::start(|stream| async move {
+        let none = hyper::service::service_fn(async |_| {
+            let answer = Status::unimplemented("").into_http::<String>();
+            Ok::<_, std::convert::Infallible>(answer)
+        });
+        let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), none);
+        serving.await.unwrap_or_default();
+    })
+    .await;
+    let observation = ask(&grpc(json!({}), server.endpoint())).await;
+    assert_eq!(verdict(&observation), "failure protocol UNIMPLEMENTED");
+}
+
+#[tokio::test]
+async fn metadata_is_sent() {
+    let running = start().await;
+    let spec = json!({ "service": "token", "metadata": { "x-token": "a b" } });
+    let observation = ask(&grpc(spec, running.server.endpoint())).await;
+    assert!(observation.detail.unwrap().contains("Unauthenticated: a b"));
+}
+
+#[tokio::test]
+async fn the_connection_is_kept_between_probes() {
+    let running = start().await;
+    let target = grpc(json!({}), running.server.endpoint());
+    for _ in 0..5 {
+        let observation = ask(&target).await;
+        assert_eq!(verdict(&observation), "success SERVING");
+        assert_eq!(observation.peer, Some(running.server.address));
+    }
+    assert_eq!(running.server.connections(), 1);
+    assert_eq!(running.fake.calls.load(Ordering::Relaxed), 5);
+    let phases = ask(&target).await.phases;
+    assert!(phases.get(Phase::Connect).is_zero() && !phases.get(Phase::Exchange).is_zero());
+}
+
+#[tokio::test]
+async fn a_restart_between_probes_is_no_failure() {
+    let running = start().await;
+    let target = grpc(json!({}), running.server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    // Cut while nobody looks, and once with time to notice.
+    for pause in [Duration::ZERO, Duration::from_millis(20)] {
+        running.cut.send(()).unwrap();
+        tokio::time::sleep(pause).await;
+        assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    }
+    assert_eq!(running.server.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_target_that_is_gone_is_noticed_on_a_kept_connection() {
+    let running = start().await;
+    let target = grpc(json!({}), running.server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    let Running { server, cut, .. } = running;
+    drop(server);
+    cut.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(verdict(&ask(&target).await), "failure connection_refused");
+}
+
+#[tokio::test]
+async fn the_connection_ends_with_the_target() {
+    let ended = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&ended);
+    let service = HealthServer::new(Fake::default());
+    let server = Server::start(move |stream| {
+        let (service, notify) = (service.clone(), Arc::clone(&notify));
+        async move {
+            let service = TowerToHyperService::new(service);
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            serving.await.unwrap_or_default();
+            notify.notify_one();
+        }
+    })
+    .await;
+    let target = grpc(json!({}), server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    drop(target);
+    tokio::time::timeout(testing::PATIENCE, ended.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_phase_has_its_timeout() {
+    let deaf = Deaf::new();
+    let observation = ask_within(&grpc(json!({}), testing::endpoint(deaf.address)), SHORT).await;
+    assert_eq!(verdict(&observation), "failure timeout_connect");
+    let silent = Server::start(|mut stream| async move { hold(&mut stream).await }).await;
+    let observation = ask_within(&grpc(json!({ "tls": {} }), silent.endpoint()), SHORT).await;
+    assert_eq!(verdict(&observation), "failure timeout_tls");
+    let observation = ask_within(&grpc(json!({}), silent.endpoint()), SHORT).await;
+    assert_eq!(verdict(&observation), "failure timeout_response");
+    let running = start().await;
+    let target = grpc(json!({ "service": "slow" }), running.server.endpoint());
+    let observation = ask_within(&target, SHORT).await;
+    assert_eq!(verdict(&observation), "failure timeout_response");
+}
+
+#[tokio::test]
+async fn a_target_that_is_no_grpc_server_has_its_reason() {
+    let observation = ask(&grpc(json!({}), testing::endpoint(closed_port()))).await;
+    assert_eq!(verdict(&observation), "failure connection_refused");
+    let http1 = Server::answering("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await;
+    let observation = ask(&grpc(json!({}), http1.endpoint())).await;
+    assert_eq!(verdict(&observation), "failure protocol", "{observation:?}");
+    let closing = Server::start(|mut stream| async move { say_and_close(&mut stream, b"").await });
+    let observation = ask(&grpc(json!({}), closing.await.endpoint())).await;
+    assert_eq!(verdict(&observation), "failure connection_reset", "{observation:?}");
+}
+
+/// An HTTP/2 server that answers the first request with these frames.
+async fn frames(frames: &[u8]) -> Server {
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    const SETTINGS_ACK: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
+    let text: Arc<[u8]> = [SETTINGS, SETTINGS_ACK, frames].concat().into();
+    Server::start(move |mut stream| {
+        let text = Arc::clone(&text);
+        async move {
+            // A probe may have hung up before the end.
+            if stream.write_all(&text).await.is_ok() {
+                hold(&mut stream).await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_flood_ends_with_the_probe() {
+    let pings = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0".repeat(20_000);
+    let settings = b"\0\0\0\x04\0\0\0\0\0".repeat(20_000);
+    for flood in [pings, settings] {
+        let server = frames(&flood).await;
+        let observation = ask_within(&grpc(json!({}), server.endpoint()), SHORT).await;
+        assert!(verdict(&observation).starts_with("failure"), "{observation:?}");
+    }
+    // Frame type 9 is CONTINUATION, which has no place here.
+    let server = frames(b"\0\0\0\x09\0\0\0\0\x01").await;
+    let observation = ask_within(&grpc(json!({}), server.endpoint()), SHORT).await;
+    assert_eq!(verdict(&observation), "failure protocol");
+}
+
+#[test]
+fn metadata_names_are_checked() {
+    let error = |text: &str| text.parse::<MetadataName>().unwrap_err();
+    assert_eq!(error("X-Token"), MetadataNameError::Syntax("X-Token".to_owned()));
+    assert_eq!(error(""), MetadataNameError::Syntax(String::new()));
+    assert_eq!(error("trace-bin"), MetadataNameError::Binary);
+    assert_eq!(error("grpc-timeout"), MetadataNameError::Reserved);
+}

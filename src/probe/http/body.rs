@@ -1,0 +1,265 @@
+//! Takes the framing off a body, in place and piece by piece as it comes in.
+//!
+//! Pure: bytes in, bytes out. The buffer holds the decoded body, then what is not decoded yet.
+
+use super::head::Framing;
+
+/// Most bytes of a body that are read; the verdict is made from these.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+
+/// Most bytes of the line before a chunk, extensions included.
+const MAX_CHUNK_LINE: u16 = 256;
+
+/// Whether more of the body is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More must be read.
+    More,
+    /// The body is whole.
+    Whole,
+    /// The body is longer than [`MAX_BODY`]; the rest is of no interest.
+    Cut,
+}
+
+/// Decodes one body.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    state: State,
+    decoded: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In data that ends after so many bytes.
+    Length(u64),
+    /// In data that ends with the connection.
+    Close,
+    /// In the line before a chunk.
+    Size(SizeLine),
+    /// In a chunk, with so many bytes to come.
+    Chunk(u64),
+    /// Before the carriage return after a chunk.
+    ChunkReturn,
+    /// Before the line feed after a chunk.
+    ChunkFeed,
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct SizeLine {
+    size: u64,
+    length: u16,
+    part: SizePart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum SizePart {
+    #[default]
+    Digits,
+    Extension,
+    Feed,
+}
+
+impl Decoder {
+    pub(super) fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Close => State::Close,
+            Framing::Chunked => State::Size(SizeLine::default()),
+        };
+        Self { state, decoded: 0 }
+    }
+
+    /// How many bytes of the body are decoded.
+    pub(super) fn decoded(&self) -> usize {
+        self.decoded
+    }
+
+    /// Whether the end of the connection is the end of the body.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.state == State::Close
+    }
+
+    /// Decodes what is in the buffer. Afterwards it holds the body so far, and nothing else.
+    pub(super) fn advance(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, &'static str> {
+        let mut at = self.decoded;
+        while at < buffer.len() && self.state != State::Done {
+            let available = buffer.len() - at;
+            let take = match self.state {
+                State::Length(left) | State::Chunk(left) => {
+                    usize::try_from(left).map_or(available, |left| left.min(available))
+                }
+                State::Close => available,
+                State::Size(_) | State::ChunkReturn | State::ChunkFeed | State::Done => 0,
+            };
+            if take == 0 {
+                self.state = self.state.step(buffer[at])?;
+                at += 1;
+            } else {
+                buffer.copy_within(at..at + take, self.decoded);
+                self.decoded += take;
+                at += take;
+                self.state = self.state.consume(take as u64);
+            }
+        }
+        buffer.truncate(self.decoded);
+        Ok(if self.state == State::Done {
+            Progress::Whole
+        } else if self.decoded >= MAX_BODY {
+            Progress::Cut
+        } else {
+            Progress::More
+        })
+    }
+}
+
+impl State {
+    /// After so many bytes of data.
+    fn consume(self, taken: u64) -> Self {
+        match self {
+            Self::Length(left) if left <= taken => Self::Done,
+            Self::Length(left) => Self::Length(left - taken),
+            Self::Chunk(left) if left <= taken => Self::ChunkReturn,
+            Self::Chunk(left) => Self::Chunk(left - taken),
+            Self::Close | Self::Size(_) | Self::ChunkReturn | Self::ChunkFeed | Self::Done => self,
+        }
+    }
+
+    /// After one byte of framing.
+    fn step(self, byte: u8) -> Result<Self, &'static str> {
+        match (self, byte) {
+            (Self::Size(line), _) => line.step(byte),
+            (Self::ChunkReturn, b'\r') => Ok(Self::ChunkFeed),
+            (Self::ChunkFeed, b'\n') => Ok(Self::Size(SizeLine::default())),
+            (Self::ChunkReturn | Self::ChunkFeed, _) => Err("a chunk is longer than it says"),
+            (Self::Length(_) | Self::Close | Self::Chunk(_) | Self::Done, _) => Ok(self),
+        }
+    }
+}
+
+impl SizeLine {
+    fn step(mut self, byte: u8) -> Result<State, &'static str> {
+        self.length += 1;
+        if self.length > MAX_CHUNK_LINE {
+            return Err("the line before a chunk is too long");
+        }
+        match (self.part, byte) {
+            (SizePart::Digits, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                if self.size >> 60 != 0 {
+                    return Err("a chunk's size is too large");
+                }
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                self.size = self.size << 4 | u64::from(digit);
+            }
+            (SizePart::Digits, _) if self.length == 1 => return Err("a chunk has no size"),
+            (SizePart::Digits | SizePart::Extension, b'\r') => self.part = SizePart::Feed,
+            (SizePart::Digits, b';' | b' ' | b'\t') => self.part = SizePart::Extension,
+            (SizePart::Extension, b'\n') | (SizePart::Digits, _) => {
+                return Err("a chunk's size is malformed");
+            }
+            (SizePart::Extension, _) => {}
+            // Trailers are not read: nothing is asked of them.
+            (SizePart::Feed, b'\n') if self.size == 0 => return Ok(State::Done),
+            (SizePart::Feed, b'\n') => return Ok(State::Chunk(self.size)),
+            (SizePart::Feed, _) => return Err("a chunk's size is malformed"),
+        }
+        Ok(State::Size(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Decodes pieces as they would come in; shows the end and the body.
+    fn run(framing: Framing, pieces: &[&[u8]]) -> (Result<Progress, &'static str>, String) {
+        let mut decoder = Decoder::new(framing);
+        let mut buffer = Vec::new();
+        let mut progress = Ok(Progress::More);
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            progress = decoder.advance(&mut buffer);
+            if progress != Ok(Progress::More) {
+                break;
+            }
+        }
+        (progress, String::from_utf8_lossy(&buffer).into_owned())
+    }
+
+    #[track_caller]
+    fn check(framing: Framing, bytes: &str, expected: (Result<Progress, &'static str>, &str)) {
+        let (progress, body) = expected;
+        let expected = (progress, body.to_owned());
+        assert_eq!(run(framing, &[bytes.as_bytes()]), expected, "in one piece");
+        let single: Vec<&[u8]> = bytes.as_bytes().chunks(1).collect();
+        let (progress, body) = run(framing, &single);
+        assert_eq!(progress, expected.0, "byte by byte");
+        if progress.is_ok() {
+            assert_eq!(body, expected.1, "byte by byte");
+        }
+    }
+
+    #[test]
+    fn a_body_ends_where_its_framing_says() {
+        check(Framing::Length(2), "okay", (Ok(Progress::Whole), "ok"));
+        check(Framing::Length(5), "ok", (Ok(Progress::More), "ok"));
+        check(Framing::Close, "ok", (Ok(Progress::More), "ok"));
+        check(Framing::Chunked, "2\r\nok\r\n0\r\n\r\n", (Ok(Progress::Whole), "ok"));
+        check(
+            Framing::Chunked,
+            "1;a=b\r\no\r\nA \r\n0123456789\r\n00\r\n",
+            (Ok(Progress::Whole), "o0123456789"),
+        );
+        check(Framing::Chunked, "5\r\nok", (Ok(Progress::More), "ok"));
+    }
+
+    #[test]
+    fn a_malformed_chunk_is_refused() {
+        let error = |bytes: &str| run(Framing::Chunked, &[bytes.as_bytes()]).0.unwrap_err();
+        assert_eq!(error("\r\n"), "a chunk has no size");
+        assert_eq!(error("-1\r\n"), "a chunk has no size");
+        assert_eq!(error("2\nok"), "a chunk's size is malformed");
+        assert_eq!(error("2\rX"), "a chunk's size is malformed");
+        assert_eq!(error("2\r\nokay\r\n"), "a chunk is longer than it says");
+        assert_eq!(error("10000000000000000\r\n"), "a chunk's size is too large");
+        assert_eq!(error(&format!("1;{}", "x".repeat(300))), "the line before a chunk is too long");
+    }
+
+    #[test]
+    fn a_long_body_is_cut() {
+        let (progress, body) = run(Framing::Length(u64::MAX), &[&vec![b'x'; MAX_BODY]]);
+        assert_eq!((progress, body.len()), (Ok(Progress::Cut), MAX_BODY));
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_are_cut_into_pieces_does_not_matter(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 0..5),
+            noise in prop::collection::vec(any::<u8>(), 0..20),
+            cut in 1..9_usize,
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(b"0\r\n\r\n");
+            wire.extend_from_slice(&noise);
+            let pieces: Vec<&[u8]> = wire.chunks(cut).collect();
+            let expected = String::from_utf8_lossy(&chunks.concat()).into_owned();
+            prop_assert_eq!(run(Framing::Chunked, &pieces), (Ok(Progress::Whole), expected));
+        }
+
+        #[test]
+        fn any_bytes_end_in_progress_or_error(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'1')], 0..200),
+        ) {
+            let (progress, body) = run(Framing::Chunked, &[&bytes]);
+            prop_assert!(progress.is_err() || body.len() <= bytes.len() * 3);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What an answer means.
+
+use std::fmt::Write;
+
+use super::{Spec, exchange::Received};
+use crate::{
+    model::Reason,
+    probe::{
+        fault::{Fault, printable},
+        pattern::contains,
+    },
+};
+
+/// Most bytes of a body that are shown.
+const SHOWN_BODY: usize = 100;
+
+/// Most bytes of an expectation that are shown.
+const SHOWN_EXPECTATION: usize = 60;
+
+/// Success, or what is wrong with the answer.
+pub(super) fn judge(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), Fault> {
+    let status = answer.head.status;
+    if !spec.expected_status.contains(status) {
+        let mut detail = format!("{}; expected {}", name(status), spec.expected_status);
+        append_body(&mut detail, body);
+        return Err(match status {
+            429 => Fault::warning(Reason::Status, detail),
+            _ => Fault::new(Reason::Status, detail),
+        });
+    }
+    if spec.body_contains.is_none() && spec.body_matches.is_none() {
+        return Ok(());
+    }
+    if let Some(encoding) = &answer.head.encoding {
+        let detail = format!("{}; the body is encoded ({encoding}), unasked", name(status));
+        return Err(Fault::new(Reason::Body, detail));
+    }
+    if let Some(text) = &spec.body_contains
+        && !contains(body, text.as_bytes())
+    {
+        return Err(mismatch("contain", text, answer, body));
+    }
+    if let Some(pattern) = &spec.body_matches
+        && !pattern.is_match(body)
+    {
+        return Err(mismatch("match", pattern.as_str(), answer, body));
+    }
+    Ok(())
+}
+
+fn mismatch(verb: &str, expected: &str, answer: &Received, body: &[u8]) -> Fault {
+    let part = if answer.cut { "first 64 KiB of the body do" } else { "body does" };
+    let status = name(answer.head.status);
+    let expected = printable(expected.as_bytes(), SHOWN_EXPECTATION);
+    let mut detail = format!("{status}; the {part} not {verb} \"{expected}\"");
+    append_body(&mut detail, body);
+    Fault::new(Reason::Body, detail)
+}
+
+fn append_body(detail: &mut String, body: &[u8]) {
+    if body.is_empty() {
+        detail.push_str("; no body");
+    } else {
+        write!(detail, "; body: \"{}\"", printable(body.trim_ascii(), SHOWN_BODY))
+            .expect("a String takes every write");
+    }
+}
+
+/// `500 Internal Server Error`.
+fn name(status: u16) -> String {
+    let known = http::StatusCode::from_u16(status).ok();
+    match known.and_then(|status| status.canonical_reason()) {
+        Some(reason) => format!("{status} {reason}"),
+        None => status.to_string(),
+    }
+}

@@ -1,0 +1,79 @@
+use std::{mem::size_of_val, sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    testing::{PATIENCE, SLACK, Server, ask, endpoint, spec, target, verdict},
+    *,
+};
+
+fn plain(server: &Server) -> Target {
+    target(&Spec::Http(http::Spec::default()), server.endpoint())
+}
+
+#[tokio::test]
+async fn a_plain_probe_in_flight_is_small() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let target = plain(&server);
+    let network = Network::default();
+    let size = size_of_val(&network.probe(&target, PATIENCE));
+    assert!(size < 2048, "{size} bytes");
+    assert!(size_of::<Target>() <= 64, "{} bytes", size_of::<Target>());
+}
+
+#[tokio::test]
+async fn the_phases_of_a_probe_add_up_to_its_duration() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let observation = ask(&plain(&server)).await;
+    let sum: Duration =
+        crate::model::Phase::ALL.iter().map(|phase| observation.phases.get(*phase)).sum();
+    assert_eq!(sum, observation.duration);
+    assert_eq!(observation.peer, Some(server.address));
+}
+
+#[tokio::test]
+async fn a_timeout_of_any_length_is_accepted() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let target = plain(&server);
+    let observation = Network::default().probe(&target, Duration::MAX).await;
+    assert_eq!(verdict(&observation), "success 200");
+    // Polled once at least: on a fast loopback it may even succeed.
+    let observation = Network::default().probe(&target, Duration::ZERO).await;
+    assert!(observation.duration < SLACK, "{observation:?}");
+}
+
+#[test]
+fn a_target_tells_what_it_asks() {
+    let endpoint = endpoint("[2001:db8::1]:443".parse().unwrap());
+    let url = |spec: Spec| target(&spec, endpoint.clone()).url();
+    let http = Spec::Http(spec(json!({ "path": "/healthz", "tls": {} })));
+    assert_eq!(url(http), "https://[2001:db8::1]:443/healthz");
+    assert_eq!(url(Spec::Tcp(tcp::Spec::default())), "[2001:db8::1]:443");
+    let grpc = Spec::Grpc(spec(json!({ "service": "shop.v1.Cart" })));
+    assert_eq!(url(grpc), "[2001:db8::1]:443/shop.v1.Cart");
+}
+
+#[test]
+fn every_field_of_every_check_is_documented() {
+    let schemas = [
+        schemars::schema_for!(http::Spec),
+        schemars::schema_for!(tcp::Spec),
+        schemars::schema_for!(grpc::Spec),
+        schemars::schema_for!(tls::Spec),
+    ];
+    for schema in schemas {
+        let fields = schema.get("properties").and_then(|fields| fields.as_object()).unwrap();
+        for (name, field) in fields {
+            let text = field.get("description").and_then(|text| text.as_str()).unwrap_or_default();
+            assert!(text.contains("Default:"), "{name}: {field}");
+        }
+    }
+}
+
+#[test]
+fn a_probe_tells_what_it_was_made_from() {
+    let spec = Spec::Tcp(spec(json!({ "send": "PING\\r\\n", "expect": "+PONG" })));
+    let probe = Arc::new(Probe::prepare(&spec).unwrap());
+    assert_eq!(probe.spec(), spec);
+    assert_eq!(probe.protocol(), spec.protocol());
+}

@@ -1,0 +1,221 @@
+use std::{sync::Arc, time::Duration};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::{
+    clock::Timestamp,
+    model::Observation,
+    probe::{
+        Endpoint, Probe, Spec as AnySpec, Target,
+        testing::{
+            self, Server, ask, ask_within, hold, read_request, say_and_close, target, verdict,
+        },
+    },
+};
+
+/// 2040-01-01T00:00:00Z.
+const EXPIRY: Timestamp = Timestamp::from_seconds(2_208_988_800);
+
+/// An authority, and a file with its certificate.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), issuer.pem()).unwrap();
+        Self { issuer, file }
+    }
+
+    /// What `tls:` says to trust this authority, with more fields.
+    fn trust(&self, more: &Value) -> Value {
+        let mut tls = json!({ "ca_file": self.file.path() });
+        tls.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        tls
+    }
+
+    /// A target with a certificate of this authority.
+    async fn serve(&self, change: impl FnOnce(&mut CertificateParams)) -> Server {
+        self.serve_saying("HTTP/1.1 200 OK\r\n\r\nwell", change).await
+    }
+
+    /// A target with a certificate of this authority that answers every request so.
+    async fn serve_saying(
+        &self,
+        answer: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Server {
+        let names = vec!["127.0.0.1".to_owned(), "shop.example".to_owned()];
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = date_time_ymd(2040, 1, 1);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let answer: Arc<str> = answer.into();
+        Server::start(move |stream| {
+            let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
+            async move {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    read_request(&mut stream).await;
+                    say_and_close(&mut stream, answer.as_bytes()).await;
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn https(tls: &Value, endpoint: Endpoint) -> Target {
+    let json = json!({ "tls": tls, "body_contains": "well" });
+    target(&AnySpec::Http(testing::spec(json)), endpoint)
+}
+
+#[track_caller]
+fn check(observation: &Observation, expected: &str, expiry: Option<Timestamp>, detail: &str) {
+    assert_eq!(verdict(observation), expected, "{observation:?}");
+    assert_eq!(observation.certificate_expiry, expiry);
+    let shown = observation.detail.as_deref().unwrap_or_default();
+    assert!(shown.contains(detail), "{shown}");
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_is_accepted() {
+    let authority = Authority::new("ours");
+    let server = authority.serve(|_| ()).await;
+    let by_address = https(&authority.trust(&json!({})), server.endpoint());
+    let observation = ask(&by_address).await;
+    check(&observation, "success 200", Some(EXPIRY), "");
+    assert!(!observation.phases.get(Phase::Tls).is_zero());
+    let by_name = authority.trust(&json!({ "server_name": "shop.example" }));
+    check(&ask(&https(&by_name, server.endpoint())).await, "success 200", Some(EXPIRY), "");
+    let tcp = AnySpec::Tcp(testing::spec(json!({ "tls": authority.trust(&json!({})) })));
+    check(&ask(&target(&tcp, server.endpoint())).await, "success", Some(EXPIRY), "");
+}
+
+#[tokio::test]
+async fn a_refused_certificate_has_its_reason_and_its_expiry() {
+    let (authority, other) = (Authority::new("ours"), Authority::new("other"));
+    let server = authority.serve(|_| ()).await;
+    let ask_with = async |tls: Value| ask(&https(&tls, server.endpoint())).await;
+
+    let observation = ask_with(other.trust(&json!({}))).await;
+    check(&observation, "failure tls_untrusted", Some(EXPIRY), "name the authority in tls.ca_file");
+    let observation = ask_with(json!({})).await;
+    check(&observation, "failure tls_untrusted", Some(EXPIRY), "");
+    let observation = ask_with(authority.trust(&json!({ "server_name": "else.example" }))).await;
+    check(&observation, "failure tls_name", Some(EXPIRY), "else.example");
+    let observation = ask_with(json!({ "insecure_skip_verify": true })).await;
+    check(&observation, "success 200", Some(EXPIRY), "");
+}
+
+#[tokio::test]
+async fn a_certificate_out_of_its_time_is_expired() {
+    let authority = Authority::new("ours");
+    let trust = authority.trust(&json!({}));
+    let old = authority.serve(|params| params.not_after = date_time_ymd(2001, 9, 9)).await;
+    let expiry = Timestamp::from_seconds(999_993_600);
+    let observation = ask(&https(&trust, old.endpoint())).await;
+    check(&observation, "failure tls_expired", Some(expiry), "expired");
+    let early = authority.serve(|params| params.not_before = date_time_ymd(2039, 1, 1)).await;
+    let observation = ask(&https(&trust, early.endpoint())).await;
+    check(&observation, "failure tls_expired", Some(EXPIRY), "not valid yet");
+}
+
+#[tokio::test]
+async fn an_authority_used_by_a_server_is_untrusted_with_advice() {
+    let authority = Authority::new("ours");
+    let trust = authority.trust(&json!({}));
+    let server =
+        authority.serve(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)).await;
+    let observation = ask(&https(&trust, server.endpoint())).await;
+    check(&observation, "failure tls_untrusted", Some(EXPIRY), "CA:TRUE");
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_none_fails() {
+    let tls = json!({ "insecure_skip_verify": true });
+    let plain = Server::start(|mut stream| async move {
+        say_and_close(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
+    check(&ask(&https(&tls, plain.endpoint())).await, "failure tls_other", None, "");
+    let closing = Server::start(|stream| async move { drop(stream) }).await;
+    check(&ask(&https(&tls, closing.endpoint())).await, "failure connection_reset", None, "");
+    let endless = Server::start(|mut stream| async move {
+        // The first half of a record that never ends.
+        stream.write_all(&[22, 3, 3, 0x3f, 0xff, 2]).await.unwrap();
+        hold(&mut stream).await;
+    })
+    .await;
+    let target = https(&tls, endless.endpoint());
+    let observation = ask_within(&target, Duration::from_millis(150)).await;
+    check(&observation, "failure timeout_tls", None, "");
+}
+
+#[tokio::test]
+async fn a_redirect_from_https_to_http_is_not_followed() {
+    let authority = Authority::new("ours");
+    let goal = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let location = format!("HTTP/1.1 302 x\r\nLocation: http://{}/\r\n\r\n", goal.address);
+    let server = authority.serve_saying(&location, |_| ()).await;
+    let json = json!({ "tls": authority.trust(&json!({})), "follow_redirects": 1 });
+    let target = target(&AnySpec::Http(testing::spec(json)), server.endpoint());
+    check(&ask(&target).await, "failure status 302", Some(EXPIRY), "leaves https");
+    assert_eq!(goal.connections(), 0);
+}
+
+#[test]
+fn files_that_hold_no_authority_are_refused() {
+    let prepare = |content: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let path = file.path().display().to_string();
+        let spec = testing::spec::<Spec>(json!({ "ca_file": path }));
+        Client::prepare(&spec, None).unwrap_err().to_string().replace(&path, "FILE")
+    };
+    assert!(prepare("").starts_with("FILE holds no certificate"));
+    assert!(prepare("-----BEGIN CERTIFICATE-----\n!\n").starts_with("the PEM in FILE is broken"));
+    let no_file = testing::spec::<Spec>(json!({ "ca_file": "/does/not/exist" }));
+    let error = Client::prepare(&no_file, None).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the certificates in /does/not/exist");
+}
+
+#[test]
+fn a_changed_file_makes_a_different_probe() {
+    let authority = Authority::new("ours");
+    let spec = AnySpec::Tcp(testing::spec(json!({ "tls": authority.trust(&json!({})) })));
+    let before = Probe::prepare(&spec).unwrap();
+    assert_eq!(before, Probe::prepare(&spec).unwrap());
+    std::fs::write(authority.file.path(), Authority::new("new").issuer.pem()).unwrap();
+    assert_ne!(before, Probe::prepare(&spec).unwrap());
+}
+
+#[test]
+fn a_server_name_is_a_name_or_an_address() {
+    assert!("shop.example".parse::<Name>().is_ok());
+    assert!("10.0.0.1".parse::<Name>().is_ok());
+    assert_eq!("shop.example:443".parse::<Name>(), Err(NameError));
+    assert_eq!("".parse::<Name>(), Err(NameError));
+}

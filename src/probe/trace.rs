@@ -1,0 +1,129 @@
+//! What a probe knows so far.
+//!
+//! It lives outside the future that works on it, so that a probe cut off by its deadline still
+//! tells how far it came: the phase it was in gives the reason.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::Instant,
+};
+
+use super::fault::Fault;
+use crate::{
+    clock::Timestamp,
+    model::{Answer, Phase, Phases, Reason},
+};
+
+/// No probe may take longer; keeps a deadline within what a clock can represent.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// What a probe knows so far, and its one buffer.
+#[derive(Debug)]
+pub(super) struct Trace {
+    started: Instant,
+    timeout: Duration,
+    phase: Phase,
+    phase_started: Instant,
+    phases: Phases,
+    pub(super) answer: Answer,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) certificate_expiry: Option<Timestamp>,
+    /// Holds the request on its way out, then the answer.
+    pub(super) buffer: Vec<u8>,
+    received: bool,
+}
+
+impl Trace {
+    pub(super) fn new(timeout: Duration) -> Self {
+        let started = Instant::now();
+        Self {
+            started,
+            timeout: timeout.min(LONGEST),
+            phase: Phase::Resolve,
+            phase_started: started,
+            phases: Phases::default(),
+            answer: Answer::None,
+            peer: None,
+            certificate_expiry: None,
+            buffer: Vec::new(),
+            received: false,
+        }
+    }
+
+    /// The phase the probe is in.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// When the probe must have ended.
+    pub(super) fn deadline(&self) -> Instant {
+        self.started + self.timeout
+    }
+
+    /// Ends the current phase and begins the next one.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if phase == Phase::Exchange {
+            self.received = false;
+        }
+        let now = Instant::now();
+        self.phases.add(self.phase, now - self.phase_started);
+        self.phase = phase;
+        self.phase_started = now;
+    }
+
+    /// Ends the last phase; returns all of them and the time from the start.
+    pub(super) fn finish(&mut self) -> (Phases, Duration) {
+        self.enter(self.phase);
+        (self.phases, self.phase_started - self.started)
+    }
+
+    /// Reads what there is of an answer to the end of the buffer; 0 is the end of the connection.
+    pub(super) async fn fill<S>(&mut self, stream: &mut S) -> Result<usize, Fault>
+    where
+        S: AsyncRead + Unpin,
+    {
+        /// Below this a system call is not worth its price.
+        const LEAST: usize = 256;
+        if self.buffer.capacity() - self.buffer.len() < LEAST {
+            self.buffer.reserve(LEAST);
+        }
+        let read = match stream.read_buf(&mut self.buffer).await {
+            Ok(read) => read,
+            // A TLS peer that closes without saying so; many do.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(error) => return Err(Fault::exchange(&error)),
+        };
+        self.received |= read > 0;
+        Ok(read)
+    }
+
+    /// What it means that the deadline struck now.
+    pub(super) fn expired(&self) -> Fault {
+        let within = self.timeout;
+        match self.phase {
+            Phase::Resolve => {
+                Fault::new(Reason::Dns, format!("name not resolved within {within:?}"))
+            }
+            Phase::Connect => {
+                let detail = match self.peer {
+                    Some(peer) => format!("no connection to {peer} within {within:?}"),
+                    None => format!("no connection within {within:?}"),
+                };
+                Fault::new(Reason::TimeoutConnect, detail)
+            }
+            Phase::Tls => Fault::new(
+                Reason::TimeoutTls,
+                format!("TLS handshake not completed within {within:?}"),
+            ),
+            Phase::Exchange | Phase::Transfer if self.received => Fault::new(
+                Reason::TimeoutResponse,
+                format!("answer not complete within {within:?}"),
+            ),
+            Phase::Exchange | Phase::Transfer => {
+                Fault::new(Reason::TimeoutResponse, format!("no answer within {within:?}"))
+            }
+        }
+    }
+}

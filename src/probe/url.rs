@@ -1,0 +1,200 @@
+//! URLs: of HTTP checks, of redirects, and as the short form of a whole check.
+
+use std::{fmt, str::FromStr};
+
+use url::Url;
+
+use super::{
+    Spec,
+    endpoint::{Endpoint, Host, HostError},
+    grpc, http, tcp, tls,
+};
+
+/// Whether HTTP goes over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+/// An `http:` or `https:` URL without user, password and fragment.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
+pub struct HttpUrl {
+    pub(super) scheme: Scheme,
+    pub(super) endpoint: Endpoint,
+    pub(super) path: http::Path,
+}
+
+/// A URL that cannot be probed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Not a URL at all.
+    #[error("not a URL: {0}; write for example http://10.0.0.1:8080/healthz")]
+    Syntax(String),
+    /// A scheme no probe has.
+    #[error("`{0}:` cannot be probed; use http, https, tcp, tls, grpc or grpcs")]
+    Scheme(String),
+    /// A scheme of another protocol.
+    #[error("the URL must start with http:// or https://")]
+    NotHttp,
+    /// A user or password.
+    #[error("the URL holds a user name or password; send an Authorization header instead")]
+    Userinfo,
+    /// A fragment, which is never sent.
+    #[error("the URL holds a `#` fragment, which is never sent; remove it")]
+    Fragment,
+    /// No host.
+    #[error("the URL has no host")]
+    NoHost,
+    /// A host that cannot be probed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// No port.
+    #[error("the URL needs a port from 1 to 65535, as in tcp://10.0.0.1:6379")]
+    Port,
+    /// A path where there is none to ask for.
+    #[error("a tcp or tls URL ends after its port")]
+    Path,
+    /// A path with a character that cannot be sent.
+    #[error("the URL's path cannot be sent")]
+    BadPath(#[from] http::FieldError),
+}
+
+/// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
+/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`.
+pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
+    let url = Url::parse(text).map_err(|error| UrlError::Syntax(error.to_string()))?;
+    let (tls, path) = (Some(tls::Spec::default()), url.path());
+    let spec = match url.scheme() {
+        "http" | "https" => {
+            let HttpUrl { scheme, endpoint, path } = HttpUrl::try_from(&url)?;
+            let https = scheme == Scheme::Https;
+            return Ok((Spec::Http(http::Spec { path, https, ..Default::default() }), endpoint));
+        }
+        "tcp" | "tls" if !matches!(path, "" | "/") => return Err(UrlError::Path),
+        "tcp" => Spec::Tcp(tcp::Spec::default()),
+        "tls" => Spec::Tcp(tcp::Spec { tls, ..Default::default() }),
+        scheme @ ("grpc" | "grpcs") => Spec::Grpc(grpc::Spec {
+            service: path.trim_start_matches('/').to_owned(),
+            tls: tls.filter(|_| scheme == "grpcs"),
+            ..Default::default()
+        }),
+        scheme => return Err(UrlError::Scheme(scheme.to_owned())),
+    };
+    Ok((spec, endpoint(&url)?))
+}
+
+impl Scheme {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub(super) fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.endpoint, self.path.as_str())
+    }
+}
+
+impl TryFrom<&Url> for HttpUrl {
+    type Error = UrlError;
+
+    fn try_from(url: &Url) -> Result<Self, UrlError> {
+        let scheme = match url.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(UrlError::NotHttp),
+        };
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()).parse()?,
+            None => url.path().parse()?,
+        };
+        Ok(Self { scheme, endpoint: endpoint(url)?, path })
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let url = Url::parse(text).map_err(|error| UrlError::Syntax(error.to_string()))?;
+        Self::try_from(&url)
+    }
+}
+
+impl TryFrom<String> for HttpUrl {
+    type Error = UrlError;
+
+    fn try_from(text: String) -> Result<Self, UrlError> {
+        text.parse()
+    }
+}
+
+fn endpoint(url: &Url) -> Result<Endpoint, UrlError> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(UrlError::Userinfo);
+    }
+    if url.fragment().is_some() {
+        return Err(UrlError::Fragment);
+    }
+    let host: Host =
+        url.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::NoHost)?.parse()?;
+    let port = url.port_or_known_default().filter(|port| *port > 0).ok_or(UrlError::Port)?;
+    Ok(Endpoint { host, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::probe::{Probe, Target};
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let shown = match parse_url(text) {
+            Ok((spec, endpoint)) => {
+                Target::new(Arc::new(Probe::prepare(&spec).unwrap()), endpoint).url()
+            }
+            Err(error) => format!("{error:?}"),
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn every_kind_of_check_has_a_short_form() {
+        check("http://10.0.0.1:8080/healthz?a=1", "http://10.0.0.1:8080/healthz?a=1");
+        check("https://Shop.example", "https://shop.example:443/");
+        check("http://[::1]/", "http://[::1]:80/");
+        check("tcp://db:6379", "db:6379");
+        check("tls://[::1]:6380/", "[::1]:6380");
+        check("grpc://10.0.0.1:50051/shop.v1.Cart", "10.0.0.1:50051/shop.v1.Cart");
+        check("grpcs://cart:443", "cart:443");
+    }
+
+    #[test]
+    fn a_url_that_hides_something_is_refused() {
+        check("http://0xa9fea9fe/", "http://169.254.169.254:80/");
+        check("tcp://2852039166:80", "Host(Number(\"2852039166\"))");
+        check("http://user:secret@host/", "Userinfo");
+        check("http://host/#part", "Fragment");
+        check("http://host:0/", "Port");
+        check("tcp://host", "Port");
+        check("tcp://host:1/path", "Path");
+        check("file:///etc/passwd", "Scheme(\"file\")");
+        check("host:80", "Scheme(\"host\")");
+        check("10.0.0.1:80", "Syntax(\"relative URL without a base\")");
+    }
+}
