@@ -34,9 +34,18 @@ tool() {
     buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$command" "$@"
 }
 
+# youngest PROCESS: its child's child and so on: below the shells, the process that matters.
+youngest() {
+    local process=$1 children
+    while children=$(cat "/proc/$process/task/$process/children" 2>/dev/null) && [[ -n $children ]]; do
+        process=${children%% *}
+    done
+    echo "$process"
+}
+
 cleanup() {
     local status=$?
-    if [[ -n $daemon ]]; then kill -KILL "$daemon" 2>/dev/null || true; fi
+    if [[ -n $daemon ]]; then kill -KILL "$(youngest "$daemon")" 2>/dev/null || true; fi
     if [[ -n $work ]]; then
         tool rm --all >/dev/null 2>&1 || true
         rm -rf --one-file-system "$work"
@@ -153,11 +162,9 @@ status_of() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
 # shellcheck disable=SC2046 # the command is a list of words
 contained $(inspect Entrypoint) $(inspect Cmd) >"$work/daemon.log" 2>&1 &
 daemon=$!
-pid=
 for ((i = 0; i < 300; i++)); do
-    pid=$(cat "/proc/$daemon/task/$daemon/children" 2>/dev/null || true)
-    pid=${pid%% *}
-    if [[ -n $pid ]] && ask /-/ready >/dev/null 2>&1; then break; fi
+    pid=$(youngest "$daemon")
+    if ask /-/ready >/dev/null 2>&1; then break; fi
     kill -0 "$daemon" 2>/dev/null || { cat "$work/daemon.log"; die "FAIL  the daemon ended"; }
     sleep 0.1
 done
