@@ -20,9 +20,9 @@ mod consul;
 mod exposition;
 mod grpc;
 mod guard;
-mod http;
 pub mod native;
 mod params;
+mod router;
 pub mod serve;
 #[cfg(test)]
 mod tests;

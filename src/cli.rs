@@ -5,17 +5,21 @@
 #![expect(clippy::print_stderr, reason = "errors of a command line tool go to standard error")]
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal, Write as _},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
 
+mod client;
+mod ls;
+mod probe;
 mod run;
 mod schema;
 mod validate;
+mod watch;
 
-use crate::config::diagnostic::Paint;
+use crate::config::diagnostic::{Paint, Report};
 
 /// Health checks, service registry and RED metrics in one daemon.
 #[derive(Debug, Parser)]
@@ -33,6 +37,12 @@ enum Command {
     Validate(validate::Args),
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Probe one target once and show every phase.
+    Probe(probe::Args),
+    /// List services, instances and checks with their status.
+    Ls(ls::Args),
+    /// Show changes of status as they happen.
+    Watch(watch::Args),
 }
 
 /// How a command ended.
@@ -78,33 +88,32 @@ impl Command {
         let out = &mut io::stdout().lock();
         let exit = match self {
             Self::Run(args) => run::run(args),
-            Self::Validate(args) => validate(&args, out),
-            Self::Schema => schema::run(out).map(|()| Exit::Ok).map_err(Into::into),
+            Self::Validate(args) => validate::run(&args, out),
+            Self::Schema => schema::run(out),
+            Self::Probe(args) => asynchronously(probe::run(args, out)),
+            Self::Ls(args) => asynchronously(ls::run(args, out)),
+            Self::Watch(args) => asynchronously(watch::run(args, out)),
         }?;
         out.flush()?;
         Ok(exit)
     }
 }
 
-fn validate(args: &validate::Args, out: &mut impl io::Write) -> anyhow::Result<Exit> {
-    match validate::run(args, error_paint(), out, &mut io::stderr().lock())? {
-        0 => Ok(Exit::Ok),
-        _ => Ok(Exit::Usage),
-    }
-}
-
-/// How problems are shown on standard error.
-fn error_paint() -> Paint {
-    if io::stderr().is_terminal() && wanted() { Paint::Colour } else { Paint::Plain }
-}
-
 fn asynchronously(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-/// Whether colour is wanted at all: unless `NO_COLOR` is set (<https://no-color.org>).
-fn wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether to colour what goes to a stream: on a terminal, unless `NO_COLOR` is set
+/// (<https://no-color.org>).
+fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Shows problems of a configuration on standard error.
+fn show(report: &Report) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    let paint = if colour(&out) { Paint::Colour } else { Paint::Plain };
+    out.write_all(report.render(paint).as_bytes())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

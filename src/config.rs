@@ -19,6 +19,7 @@ pub mod service;
 
 use std::{
     fmt, fs,
+    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -63,7 +64,7 @@ pub struct File {
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop after it was told to: to answer what it was asked and
-    /// to write down what it knows.
+    /// to write down what it knows. At most 1h.
     pub grace_period: Period,
     /// How many of the latest changes of status are kept for the API; at most 1,000,000.
     pub event_history: usize,
@@ -174,7 +175,7 @@ impl fmt::Display for Rejected {
 impl std::error::Error for Rejected {}
 
 /// Reads the file, if one is named, and everything it refers to. Without a file everything has its
-/// default. Reads files and the host's name; opens no socket and writes nothing.
+/// default. Reads files, so it may block, and the host's name; opens no socket and writes nothing.
 pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Rejected> {
     let mut problems = Vec::new();
     let config = path
@@ -195,20 +196,19 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Reject
 /// Reads a file; says why if it cannot be.
 fn open(path: &Path, problems: &mut Vec<Problem>) -> Option<Arc<Source>> {
     let name = path.display().to_string();
-    let read = fs::metadata(path).and_then(|meta| {
-        if meta.len() > MAX_FILE {
-            let reason = format!("it is larger than {} MiB", MAX_FILE >> 20);
-            return Err(std::io::Error::other(reason));
-        }
-        fs::read(path)
-    });
-    let bytes = match read {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            problems.push(Problem::error(format!("cannot read `{name}`: {error}")));
-            return None;
-        }
-    };
+    // Bounded while reading: the file may be a pipe, which has no size.
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())
+        .and_then(|size| match u64::try_from(size) {
+            Ok(size) if size <= MAX_FILE => Ok(()),
+            Ok(_) | Err(_) => Err(format!("it is larger than {} MiB", MAX_FILE >> 20)),
+        });
+    if let Err(reason) = read {
+        problems.push(Problem::error(format!("cannot read `{name}`: {reason}")));
+        return None;
+    }
     match String::from_utf8(bytes) {
         // The mark some editors put first is not part of the text.
         Ok(text) => Some(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text))),
@@ -346,6 +346,11 @@ fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides)
         let problem = Problem::error("`threads` must not be above 256");
         let label = format!("{} are given", file.scheduler.threads);
         setting("scheduler", "threads", false).blame(reader, problem, &label);
+    }
+    if file.grace_period.get() > Duration::from_secs(3600) {
+        let problem = Problem::error("`grace_period` must not be above 1h");
+        let label = format!("{} is given", file.grace_period);
+        setting("grace_period", "", false).blame(reader, problem, &label);
     }
     if file.event_history > 1_000_000 {
         let problem = Problem::error("`event_history` must not be above 1,000,000");

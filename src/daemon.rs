@@ -169,9 +169,9 @@ impl Daemon {
                 return Ok(Stopped::AtOnce);
             }
         }
-        let saved = saver.save().await;
+        let at_the_end = saver.save().await;
         stops.close(&mut tasks).await;
-        match (fault, saved) {
+        match (fault, at_the_end) {
             (Some(fault), _) => Err(fault),
             (None, Err(error)) => Err(Fault::State(error)),
             (None, Ok(())) => {

@@ -7,7 +7,7 @@
 //! the compiler lists the rest.
 //!
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
-//! is kept in a [`trace::Trace`] outside the future that the deadline may cut off.
+//! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
 mod endpoint;
 mod fault;

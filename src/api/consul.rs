@@ -20,8 +20,8 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    http::{App, Refusal, get, put},
     params::Params,
+    router::{App, Refusal, get, put},
 };
 use crate::{clock, registry::Listed};
 

@@ -27,7 +27,7 @@ use tracing::error;
 
 use super::{
     Limits,
-    http::{App, Refusal},
+    router::{App, Refusal},
     serve::Peer,
 };
 

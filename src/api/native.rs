@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     View,
-    http::{App, get},
     params::Params,
+    router::{App, get},
 };
 use crate::{
     judge,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::http::Refusal;
+use super::router::Refusal;
 
 /// The query of a request, decoded, in order.
 #[derive(Debug, Clone, Default)]

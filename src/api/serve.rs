@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, error, warn};
 
-use super::{Limits, View, grpc, http as http_api};
+use super::{Limits, View, grpc, router};
 
 /// How long a client may take to send a request's head, and a connection may idle between two
 /// requests; hyper's own default.
@@ -56,7 +56,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 
 /// Serves the HTTP API and `/metrics` until `stop`, and then until the last request is answered.
 pub async fn http(listener: TcpListener, view: View, limits: Limits, stop: CancellationToken) {
-    let router = http_api::router(view, &limits, stop.clone());
+    let router = router::router(view, &limits, stop.clone());
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()

@@ -1,1 +1,205 @@
+//! The API over a registry whose probes the tests make up.
 
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{
+    judge::{Machine, Maintenance, Thresholds},
+    model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
+    monitor::Monitor,
+    probe::{self, Probe},
+    registry::{Assigned, Check, Definition, Instance, Order, Registration, snapshot::Snapshot},
+};
+
+mod consul;
+mod events;
+mod grpc;
+mod metrics;
+mod routes;
+mod serve;
+
+/// A view whose other ends the test holds.
+struct Rig {
+    view: View,
+    monitor: Monitor,
+    orders: mpsc::Receiver<Vec<Order>>,
+    readiness: watch::Sender<Readiness>,
+    reloads: ReloadRequests,
+    limits: Limits,
+    stop: CancellationToken,
+}
+
+/// An answer with its body read.
+struct Answered {
+    status: StatusCode,
+    headers: http::HeaderMap,
+    body: String,
+}
+
+impl Rig {
+    /// `service instance check url` each.
+    async fn new(instances: &[&str]) -> Self {
+        let (sender, orders) = mpsc::channel(1000);
+        let (reload, reloads) = reload_channel();
+        let registry = Arc::new(Registry::new(Snapshot::default(), sender));
+        let (readiness, ready) = watch::channel(Readiness::Ready);
+        let view = View {
+            node_name: "node-1".into(),
+            node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            registry: Arc::clone(&registry),
+            events: event::Log::new(100),
+            metrics: crate::metrics::Daemon::new(),
+            metrics_config: crate::metrics::Config::default(),
+            readiness: ready,
+            reload,
+            started: Timestamp::from_seconds(1_795_183_200),
+        };
+        let rig = Self {
+            monitor: Monitor::new(registry, view.events.clone(), view.metrics.clone()),
+            view,
+            orders,
+            readiness,
+            reloads,
+            limits: Limits::default(),
+            stop: CancellationToken::new(),
+        };
+        rig.register(instances).await;
+        rig
+    }
+
+    async fn register(&self, instances: &[&str]) {
+        let registrations = instances.iter().map(|text| registration(text)).collect();
+        self.view.registry.replace(registrations).await;
+    }
+
+    fn router(&self) -> Router {
+        super::router::router(self.view.clone(), &self.limits, self.stop.clone())
+    }
+
+    async fn ask(&self, method: Method, uri: &str) -> Answered {
+        let request = Request::builder().method(method).uri(uri);
+        answered(self.router(), request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn get(&self, uri: &str) -> Answered {
+        self.ask(Method::GET, uri).await
+    }
+
+    fn check(&self, instance: &str) -> Arc<Check> {
+        Arc::clone(&self.view.registry.instance(instance).unwrap().checks[0])
+    }
+
+    /// Lets a probe of the first check of an instance end like this.
+    fn observe(&self, instance: &str, outcome: Outcome, answer: Answer) {
+        let check = self.check(instance);
+        let facts = check.slot.read();
+        let mut machine = Machine::restore(facts.verdict, facts.streak, Maintenance::Off);
+        self.monitor.observe(&check, &mut machine, observation(outcome, answer));
+    }
+
+    fn pass(&self, instance: &str) {
+        self.observe(instance, Outcome::Success, Answer::Http(200));
+    }
+
+    fn fail(&self, instance: &str) {
+        self.observe(instance, Outcome::Failure(Reason::ConnectionRefused), Answer::None);
+    }
+
+    /// Does what the scheduler does with the operators' words.
+    fn obey(&mut self) {
+        while let Ok(orders) = self.orders.try_recv() {
+            for order in orders {
+                if let Order::Maintain { key, maintenance, reason } = order {
+                    let check = self.check(key.instance.as_str());
+                    let facts = check.slot.read();
+                    let before = match facts.status {
+                        crate::model::Status::Maintenance => Maintenance::On,
+                        _ => Maintenance::Off,
+                    };
+                    let mut machine = Machine::restore(facts.verdict, facts.streak, before);
+                    self.monitor.maintain(&check, &mut machine, maintenance, reason);
+                }
+            }
+        }
+    }
+}
+
+impl Answered {
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+async fn answered(router: Router, request: Request<Body>) -> Answered {
+    let response = router.oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    Answered { status: head.status, headers: head.headers, body }
+}
+
+fn registration(text: &str) -> Registration {
+    let words: Vec<_> = text.split(' ').collect();
+    let [service, id, check, url] = words[..] else { panic!("{text}") };
+    let (spec, endpoint) = probe::parse_url(url).unwrap();
+    let one = NonZeroU32::MIN;
+    let definition = Definition {
+        id: check.parse().unwrap(),
+        name: None,
+        notes: Some("a note".into()),
+        probe: Arc::new(Probe::prepare(&spec).unwrap()),
+        schedule: Schedule {
+            interval: Duration::from_secs(90),
+            timeout: Duration::from_millis(500),
+            jitter: 0.0,
+            initial_delay: Duration::ZERO,
+        },
+        thresholds: Thresholds::new(one, one, one).unwrap(),
+        slo_objective: 0.99,
+    };
+    Registration {
+        instance: Instance {
+            id: id.parse().unwrap(),
+            service: service.parse().unwrap(),
+            endpoint,
+            tags: vec!["Blue".into()],
+            meta: BTreeMap::from([("team".into(), "shop".into())]),
+        },
+        checks: vec![Assigned { definition: definition.into(), endpoint: None, consul_id: None }],
+    }
+}
+
+fn observation(outcome: Outcome, answer: Answer) -> Observation {
+    let mut phases = Phases::default();
+    phases.add(Phase::Connect, Duration::from_millis(2));
+    Observation {
+        started: Timestamp::from_seconds(1_795_183_201),
+        duration: Duration::from_millis(12),
+        outcome,
+        phases,
+        answer,
+        peer: Some(SocketAddr::from(([10, 0, 0, 1], 80))),
+        certificate_expiry: None,
+        detail: outcome.reason().map(|reason| format!("GET it: {reason}").into()),
+    }
+}

@@ -1,10 +1,6 @@
 //! `rollcall run`: the daemon.
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 
@@ -14,7 +10,7 @@ use crate::{
     telemetry,
 };
 
-use super::{Exit, error_paint};
+use super::{Exit, show};
 
 /// Threads that serve the API; probes have threads of their own.
 const API_THREADS: usize = 2;
@@ -66,15 +62,14 @@ impl Args {
 /// Runs the daemon until it is told to stop or fails.
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let (path, overrides) = args.into_parts();
-    let paint = error_paint();
     let Loaded { config, warnings } = match config::load(path.as_deref(), &overrides) {
         Ok(loaded) => loaded,
         Err(rejected) => {
-            io::stderr().write_all(rejected.problems.render(paint).as_bytes())?;
+            show(&rejected.problems)?;
             return Ok(Exit::Usage);
         }
     };
-    io::stderr().write_all(warnings.render(paint).as_bytes())?;
+    show(&warnings)?;
     let log = telemetry::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)

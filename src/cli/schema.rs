@@ -1,11 +1,13 @@
 //! `rollcall schema`: the JSON Schema of the configuration file, for editors.
 
-use std::io::{self, Write};
+use std::io::Write;
 
+use super::Exit;
 use crate::config;
 
 /// Writes the schema (draft 2020-12) as indented JSON.
-pub fn run(out: &mut impl Write) -> io::Result<()> {
+pub(super) fn run(out: &mut impl Write) -> anyhow::Result<Exit> {
     serde_json::to_writer_pretty(&mut *out, &config::schema::schema())?;
-    writeln!(out)
+    writeln!(out)?;
+    Ok(Exit::Ok)
 }

@@ -1,57 +1,46 @@
 //! `rollcall validate FILE`: what is wrong with a configuration, or what would run.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::{Exit, show};
 use crate::{
-    config::{self, Config, Loaded, Overrides, diagnostic::Paint},
+    config::{self, Config, Loaded, Overrides},
     duration::Period,
+    model::Protocol,
     registry::Definition,
 };
-
-/// Exit code of a configuration that cannot be used.
-const UNUSABLE: u8 = 2;
 
 /// Most rows of the table; the totals below it count all.
 const MAX_ROWS: usize = 50;
 
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The configuration file.
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    file: PathBuf,
     /// Fail on warnings too.
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
 }
 
-/// Writes problems to `err`, and what would run to `out` if the file can be used. Returns the exit
-/// code: 0, or 2 if the file cannot be used (with `strict`, if there is anything to say of it).
-pub fn run(
-    args: &Args,
-    paint: Paint,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> io::Result<u8> {
+/// Shows problems, and writes what would run to `out` if the file can be used. With `strict` a file
+/// with warnings cannot.
+pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Exit> {
     match config::load(Some(&args.file), &Overrides::default()) {
         Ok(Loaded { config, warnings }) => {
-            err.write_all(warnings.render(paint).as_bytes())?;
+            show(&warnings)?;
             if args.strict && !warnings.is_empty() {
-                return Ok(UNUSABLE);
+                return Ok(Exit::Usage);
             }
             out.write_all(summary(&config).as_bytes())?;
-            Ok(0)
+            Ok(Exit::Ok)
         }
         Err(rejected) => {
-            err.write_all(rejected.problems.render(paint).as_bytes())?;
-            Ok(UNUSABLE)
+            show(&rejected.problems)?;
+            Ok(Exit::Usage)
         }
     }
 }
@@ -88,8 +77,9 @@ fn summary(config: &Config) -> String {
     }
     let mut text = String::new();
     if !rows.is_empty() {
-        text.push_str(&table.trim_fmt());
-        text.push('\n');
+        for line in table.trim_fmt().lines() {
+            text.extend([line.strip_prefix(' ').unwrap_or(line), "\n"]);
+        }
     }
     if rows.len() > MAX_ROWS {
         text.extend(["and ", &(rows.len() - MAX_ROWS).to_string(), " more\n"]);
@@ -137,12 +127,16 @@ fn totals(config: &Config, rows: &[Row<'_>]) -> String {
     let services: std::collections::HashSet<_> =
         config.registrations.iter().map(|r| &r.instance.service).collect();
     let checks: u32 = rows.iter().map(|row| row.instances).sum();
-    let rate: f64 = rows
-        .iter()
-        .map(|row| f64::from(row.instances) / row.definition.schedule.interval.as_secs_f64())
-        .sum();
+    let rate = |rows: &mut dyn Iterator<Item = &Row<'_>>| {
+        rows.map(|row| f64::from(row.instances) / row.definition.schedule.interval.as_secs_f64())
+            .fold(0.0, |sum, rate| sum + rate)
+    };
+    let probes = rate(&mut rows.iter());
+    // gRPC keeps its connections.
+    let connects = |row: &&Row<'_>| row.definition.probe.protocol() != Protocol::Grpc;
+    let connections = rate(&mut rows.iter().filter(connects));
     format!(
-        "{} services, {} instances, {checks} checks: {rate:.1} probes and as many connections a second\n",
+        "{} services, {} instances, {checks} checks: {probes:.1} probes and {connections:.1} new connections a second\n",
         services.len(),
         config.registrations.len(),
     )

@@ -1,5 +1,7 @@
 //! A check as a configuration file describes it, and what that means.
 
+mod warn;
+
 use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -26,14 +28,12 @@ const DEFAULT_JITTER: f64 = 0.05;
 const DEFAULT_OBJECTIVE: f64 = 0.99;
 const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 
-/// Below this, probes are load of their own; a check says so in as many words.
-const FAST: Duration = Duration::from_secs(1);
+/// Shortest interval and timeout: the shortest tick of the scheduler.
+const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Longer than this and a dead target is noticed too late to matter.
-const SLOW: Duration = Duration::from_secs(300);
-
-/// A TLS handshake across a region takes three round trips of some 20 ms and a signature.
-const SHORT_FOR_TLS: Duration = Duration::from_millis(100);
+/// Longest interval, timeout and delay. Clocks can add it without overflow, and what is asked less
+/// than once a week is not watched.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
 /// one of `http`, `tcp` and `grpc` says how.
@@ -55,16 +55,16 @@ pub struct Check {
     /// Ask by the gRPC health protocol. Default: none.
     pub grpc: Option<probe::grpc::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
-    /// costs the target more. Default: 10s.
+    /// costs the target more. 1ms to 7d. Default: 10s.
     pub interval: Option<Period>,
     /// The longest one probe may take, name resolution included; one that takes longer has failed.
-    /// Default: 2s, or the interval if that is shorter.
+    /// 1ms to 7d. Default: 2s, or the interval if that is shorter.
     pub timeout: Option<Period>,
     /// How far a probe may move from its place, as a share of the interval, so that many checks
     /// do not fall into step; `5%` or 0.05, at most 50%. Default: 5%.
     pub jitter: Option<Jitter>,
     /// How long after its registration an instance is first asked; gives slow starters time.
-    /// Default: 0s.
+    /// At most 7d. Default: 0s.
     pub initial_delay: Option<Period>,
     /// Successes in a row before the status is passing. More keeps a flapping instance out longer.
     /// Default: 1.
@@ -176,18 +176,6 @@ pub(super) fn head(node: &Node) -> super::tree::Span {
     node.entries().first().map_or_else(|| node.span.clone(), |entry| entry.key_span.clone())
 }
 
-/// Whether the probe makes a TLS handshake.
-fn uses_tls(spec: &probe::Spec) -> bool {
-    match spec {
-        probe::Spec::Http(spec) => {
-            let url = spec.url.as_ref().map(ToString::to_string);
-            spec.https || spec.tls.is_some() || url.is_some_and(|url| url.starts_with("https:"))
-        }
-        probe::Spec::Tcp(spec) => spec.tls.is_some(),
-        probe::Spec::Grpc(spec) => spec.tls.is_some(),
-    }
-}
-
 /// Makes a probe ready: reads its files, compiles its expressions.
 fn prepare(reader: &mut Reader<'_>, node: &Node, spec: &probe::Spec) -> Option<Probe> {
     match Probe::prepare(spec) {
@@ -200,6 +188,28 @@ fn prepare(reader: &mut Reader<'_>, node: &Node, spec: &probe::Spec) -> Option<P
             None
         }
     }
+}
+
+/// Refuses a time that no check can have.
+pub(super) fn in_bounds(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: Duration,
+    place: Place,
+) -> Option<()> {
+    let rule = if value < SHORTEST {
+        format!("`{key}` must be at least {}", shown(SHORTEST))
+    } else if value > LONGEST {
+        format!("`{key}` must be at most {}", shown(LONGEST))
+    } else {
+        return Some(());
+    };
+    reader.report(Problem::error(rule).at(place, format!("{} is given", shown(value))));
+    None
+}
+
+fn shown(duration: Duration) -> String {
+    Period::from(duration).to_string()
 }
 
 /// An error with its causes, in one line.
@@ -253,7 +263,7 @@ impl Written<'_> {
         if specs.len() == 1 {
             return specs.pop();
         }
-        if specs.is_empty() && fidelity == Fidelity::Lossy {
+        if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
         let rule = "a check asks by exactly one of `http`, `tcp` and `grpc`";
@@ -276,24 +286,24 @@ impl Written<'_> {
 
     fn schedule(&self, reader: &mut Reader<'_>) -> Option<Schedule> {
         let interval = self.check.interval.map_or(DEFAULT_INTERVAL, Period::get);
-        let timeout = self.check.timeout.map_or(DEFAULT_TIMEOUT.min(interval), Period::get);
-        let mut fine = true;
-        for (key, value) in [("interval", interval), ("timeout", timeout)] {
-            // A timeout that follows from an interval of nothing is not said to be wrong as well.
-            if value.is_zero() && (key == "interval" || !interval.is_zero()) {
-                let place = self.place(reader, key);
-                reader.report(
-                    Problem::error(format!("`{key}` must be more than zero"))
-                        .at(place, "is nothing"),
-                );
-                fine = false;
-            }
-        }
-        fine.then(|| Schedule {
+        let timeout = self.check.timeout.map(Period::get);
+        let initial_delay = self.check.initial_delay.map_or(Duration::ZERO, Period::get);
+        // A delay may be nothing; a timeout that follows from a bad interval is not said to be
+        // wrong as well.
+        let values = [
+            ("interval", interval),
+            ("timeout", timeout.unwrap_or(DEFAULT_TIMEOUT)),
+            ("initial_delay", initial_delay.max(SHORTEST)),
+        ];
+        let faults = values.map(|(key, value)| {
+            let place = self.place(reader, key);
+            in_bounds(reader, key, value, place)
+        });
+        faults.iter().all(Option::is_some).then(|| Schedule {
             interval,
-            timeout,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval)),
             jitter: self.check.jitter.map_or(DEFAULT_JITTER, Jitter::get),
-            initial_delay: self.check.initial_delay.map_or(Duration::ZERO, Period::get),
+            initial_delay,
         })
     }
 
@@ -313,93 +323,6 @@ impl Written<'_> {
                 );
                 None
             }
-        }
-    }
-
-    /// Warns of settings that work and are seldom meant.
-    fn warn(
-        &self,
-        reader: &mut Reader<'_>,
-        spec: &probe::Spec,
-        schedule: &Schedule,
-        thresholds: &Thresholds,
-    ) {
-        let Schedule { interval, timeout, .. } = *schedule;
-        let shown = |duration: Duration| Period::from(duration).to_string();
-        if self.check.timeout.is_some() && timeout >= interval {
-            let label = format!("not less than the interval of {}", shown(interval));
-            let place = self.place(reader, "timeout");
-            reader.report(
-                Problem::warning("the timeout should be shorter than the interval")
-                    .at(place, label)
-                    .help("while a target hangs, every second probe is skipped"),
-            );
-        }
-        if interval < FAST && self.check.allow_fast_interval != Some(true) {
-            let place = self.place(reader, "interval");
-            reader.report(
-                Problem::warning("an interval below 1s is much load for a target")
-                    .at(place, format!("{:.0} probes a second", 1.0 / interval.as_secs_f64()))
-                    .help("if it is meant, say `allow_fast_interval: true`"),
-            );
-        }
-        if timeout < SHORT_FOR_TLS && uses_tls(spec) {
-            let place = self.place(reader, "timeout");
-            reader.report(
-                Problem::warning("a timeout below 100ms is short for TLS")
-                    .at(
-                        place,
-                        format!("{} for name, connection, handshake and answer", shown(timeout)),
-                    )
-                    .help("a full handshake takes two to three round trips and a signature"),
-            );
-        }
-        self.warn_of_thresholds(reader, interval, thresholds);
-    }
-
-    fn warn_of_thresholds(
-        &self,
-        reader: &mut Reader<'_>,
-        interval: Duration,
-        thresholds: &Thresholds,
-    ) {
-        let shown = |duration: Duration| Period::from(duration).to_string();
-        let key = "failures_before_critical";
-        if thresholds.failures_before_critical() == 1 {
-            let place = self.place(reader, key);
-            reader.report(
-                Problem::warning("one failure is enough to make the check critical")
-                    .at(place, "a single lost packet takes the instance out")
-                    .help("2 or 3 failures in a row tell trouble from chance"),
-            );
-        }
-        let noticed = interval.saturating_mul(thresholds.failures_before_critical());
-        if noticed > SLOW {
-            let place =
-                self.place(reader, if self.node.get(key).is_some() { key } else { "interval" });
-            reader.report(
-                Problem::warning("a failure is noticed only after more than 5 minutes")
-                    .at(
-                        place,
-                        format!(
-                            "{} × {} = {}",
-                            thresholds.failures_before_critical(),
-                            shown(interval),
-                            shown(noticed)
-                        ),
-                    )
-                    .help(format!("shorten `interval` or lower `{key}`")),
-            );
-        }
-        let key = "success_before_passing";
-        let recovered = interval.saturating_mul(thresholds.success_before_passing());
-        if recovered > SLOW && self.check.success_before_passing.is_some() {
-            let place = self.place(reader, key);
-            reader.report(
-                Problem::warning("a recovery is noticed only after more than 5 minutes")
-                    .at(place, format!("takes {}", shown(recovered)))
-                    .help(format!("shorten `interval` or lower `{key}`")),
-            );
         }
     }
 }

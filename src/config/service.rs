@@ -17,7 +17,7 @@ use super::{
     tree::Node,
 };
 use crate::{
-    model::{InstanceId, ServiceName},
+    model::{CheckId, InstanceId, ServiceName},
     probe::Endpoint,
     registry::{Assigned, Instance, Registration},
 };
@@ -159,7 +159,7 @@ pub(super) fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node, 
     let name_place =
         reader.place(&node.get("name").map_or_else(|| head(&node), |n| n.span.clone()));
     let service = reader.read::<Service>(node);
-    let shared = define(reader, &[], &checks, &defaults);
+    let shared = define(reader, &Checks::default(), &checks, &defaults);
     let service = service.map(|reading| reading.value);
     let name = service.as_ref().map(|service| service.name.get().clone());
     if let Some(name) = &name {
@@ -177,19 +177,37 @@ pub(super) fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node, 
     }
 }
 
+/// Checks whose ids differ.
+#[derive(Debug, Default)]
+struct Checks {
+    all: Vec<Defined>,
+    index: HashMap<CheckId, usize>,
+}
+
+impl Checks {
+    fn get(&self, id: &CheckId) -> Option<&Defined> {
+        self.index.get(id).map(|&index| &self.all[index])
+    }
+
+    fn push(&mut self, defined: Defined) {
+        self.index.insert(defined.definition.id.clone(), self.all.len());
+        self.all.push(defined);
+    }
+}
+
 /// Reads a list of checks whose ids must differ from each other and from those of `known`.
 fn define(
     reader: &mut Reader<'_>,
-    known: &[Defined],
+    known: &Checks,
     nodes: &[Node],
     defaults: check::Defaults<'_>,
-) -> Vec<Defined> {
-    let mut all: Vec<Defined> = Vec::new();
+) -> Checks {
+    let mut checks = Checks::default();
     for node in nodes {
         let Some(defined) = check::check(reader, node, defaults) else { continue };
         let id = &defined.definition.id;
-        match known.iter().chain(&all).find(|other| other.definition.id == *id) {
-            None => all.push(defined),
+        match known.get(id).or_else(|| checks.get(id)) {
+            None => checks.push(defined),
             Some(first) => {
                 let problem = Problem::error(format!("the check id `{id}` is used twice"))
                     .at(defined.place.clone(), "used again")
@@ -199,7 +217,7 @@ fn define(
             }
         }
     }
-    all
+    checks
 }
 
 /// What all instances of a service have in common.
@@ -208,7 +226,7 @@ struct Template<'a> {
     name: Option<ServiceName>,
     tags: Vec<Arc<str>>,
     meta: Meta,
-    checks: Vec<Defined>,
+    checks: Checks,
     defaults: check::Defaults<'a>,
 }
 
@@ -232,7 +250,7 @@ impl Template<'_> {
         meta.extend(roll.interner.meta(&value.meta));
         let endpoint = Endpoint { host: value.address.get().clone(), port: value.port.get() };
         let instance = Instance { id, service: service.clone(), endpoint, tags, meta };
-        let checks = self.checks.iter().chain(&own).map(assigned).collect();
+        let checks = self.checks.all.iter().chain(&own.all).map(assigned).collect();
         roll.add(reader, Registration { instance, checks }, place);
     }
 }

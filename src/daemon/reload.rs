@@ -108,16 +108,16 @@ impl Reloader {
         succeeded(metrics, difference);
         let Difference { registered, deregistered, changed } = difference;
         info!(registered, deregistered, changed, ?needs_restart, "Configuration reloaded");
-        let mut report = format!(
-            "reloaded: {registered} instances registered, {deregistered} deregistered, {changed} changed\n"
-        );
-        if !needs_restart.is_empty() {
-            report += &format!(
-                "changed, but only read at the start: {}; restart rollcall for these\n",
-                needs_restart.join(", ")
-            );
-        }
-        report
+        let restart = if needs_restart.is_empty() {
+            String::new()
+        } else {
+            let names = needs_restart.join(", ");
+            format!("changed, but only read at the start: {names}; restart rollcall for these\n")
+        };
+        format!(
+            "reloaded: {registered} instances registered, {deregistered} deregistered, \
+             {changed} changed\n{restart}"
+        )
     }
 }
 

@@ -43,7 +43,7 @@ use crate::model::{Answer, Outcome, Phase, Reason, Serving};
 /// A gRPC check (`grpc.health.v1`).
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(title = "Grpc")]
+#[schemars(rename = "Grpc")]
 pub struct Spec {
     /// The service to ask about, as `shop.v1.Cart`. Default: empty, the server as a whole.
     pub service: String,

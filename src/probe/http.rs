@@ -40,7 +40,7 @@ use super::{
 /// An HTTP check.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(title = "Http")]
+#[schemars(rename = "Http")]
 pub struct Spec {
     /// The request's method. Default: `GET`.
     pub method: Method,
@@ -101,10 +101,11 @@ impl Spec {
 
     /// What is asked, as a URL.
     pub(super) fn url(&self, instance: &Endpoint) -> String {
-        match &self.url {
-            Some(url) => url.to_string(),
-            None => format!("{}://{instance}{}", self.scheme().as_str(), self.path.as_str()),
+        if let Some(url) = &self.url {
+            return url.to_string();
         }
+        let scheme = self.scheme();
+        format!("{}://{}{}", scheme.as_str(), scheme.authority(instance), self.path.as_str())
     }
 
     fn path(&self) -> &Path {
@@ -114,7 +115,12 @@ impl Spec {
     fn vet(&self) -> Result<(), PrepareError> {
         let conflict = |text| Err(PrepareError::Conflict(text));
         match &self.url {
-            Some(url) if url.scheme == Scheme::Http && self.tls.is_some() => {
+            // A redirect may lead to TLS.
+            Some(url)
+                if url.scheme == Scheme::Http
+                    && self.tls.is_some()
+                    && self.follow_redirects == 0 =>
+            {
                 return conflict("`tls` is set, but the url starts with http://; use https://");
             }
             Some(url) if url.scheme == Scheme::Http && self.https => {

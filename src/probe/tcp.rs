@@ -34,7 +34,7 @@ const SHOWN: usize = 80;
 /// A TCP check.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(title = "Tcp")]
+#[schemars(rename = "Tcp")]
 pub struct Spec {
     /// Speak TLS, and check the target's certificate so. Default: plain TCP.
     pub tls: Option<tls::Spec>,
@@ -46,7 +46,8 @@ pub struct Spec {
     pub expect: Option<Bytes>,
     /// Regular expression that the first 64 KiB of the answer must match somewhere. Default: none.
     pub expect_matches: Option<Pattern>,
-    /// How to end the connection. Default: `reset`.
+    /// How to end the connection; after a `send` without an expectation always `fin`. Default:
+    /// `reset`.
     pub close: Close,
 }
 
@@ -105,7 +106,9 @@ pub(super) async fn probe(
     // Where we speak first, or not at all, the target need not be told early that it was heard.
     let waits = spec.expects_answer() && spec.send.is_none() && spec.tls.is_none();
     let acknowledge = if waits { Acknowledge::AtOnce } else { Acknowledge::Late };
-    let options = resolve::Options { close: spec.close, acknowledge };
+    // A reset could overtake what was sent, and what nobody answers must at least arrive.
+    let close = if spec.expects_answer() || spec.send.is_none() { spec.close } else { Close::Fin };
+    let options = resolve::Options { close, acknowledge };
     let mut stream = resolve::connect(endpoint, options, trace).await?;
     match &probe.tls {
         None => converse(spec, &mut stream, trace).await,
@@ -138,7 +141,9 @@ where
         if trace.buffer.len() >= MAX_ANSWER {
             return Err(Fault::new(Reason::Body, "the first 64 KiB are not as expected"));
         }
-        if trace.fill(stream).await? == 0 {
+        let read = trace.fill(stream).await?;
+        trace.buffer.truncate(MAX_ANSWER);
+        if read == 0 {
             return Err(if trace.buffer.is_empty() {
                 let detail = "the target closed the connection without an answer";
                 Fault::new(Reason::ConnectionReset, detail)

@@ -47,7 +47,7 @@ fn a_target_tells_what_it_asks() {
     let endpoint = endpoint("[2001:db8::1]:443".parse().unwrap());
     let url = |spec: Spec| target(&spec, endpoint.clone()).url();
     let http = Spec::Http(spec(json!({ "path": "/healthz", "tls": {} })));
-    assert_eq!(url(http), "https://[2001:db8::1]:443/healthz");
+    assert_eq!(url(http), "https://[2001:db8::1]/healthz");
     assert_eq!(url(Spec::Tcp(tcp::Spec::default())), "[2001:db8::1]:443");
     let grpc = Spec::Grpc(spec(json!({ "service": "shop.v1.Cart" })));
     assert_eq!(url(grpc), "[2001:db8::1]:443/shop.v1.Cart");

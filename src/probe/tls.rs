@@ -4,7 +4,7 @@
 //! the certificate, and a probe that misses a bad certificate is not worth its price.
 //!
 //! The expiry of the presented certificate is recorded also when the certificate is refused: the
-//! verifier in [`verify`] carries it in its error.
+//! verifier in `verify` carries it in its error.
 
 mod verify;
 
@@ -37,7 +37,7 @@ use crate::model::{Phase, Reason};
 /// How the target's certificate is checked.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(title = "Tls")]
+#[schemars(rename = "Tls")]
 pub struct Spec {
     /// PEM file with the certificates of the authorities to trust, instead of the system's; read
     /// at start and at reload. Default: the system's authorities, or Mozilla's where the system

@@ -27,6 +27,13 @@ pub struct HttpUrl {
     pub(super) path: http::Path,
 }
 
+/// An endpoint as in a URL or a `Host` header: without the scheme's own port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Authority<'a> {
+    scheme: Scheme,
+    endpoint: &'a Endpoint,
+}
+
 /// A URL that cannot be probed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
@@ -94,17 +101,32 @@ impl Scheme {
         }
     }
 
-    pub(super) fn default_port(self) -> u16 {
+    fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,
+        }
+    }
+
+    pub(super) fn authority(self, endpoint: &Endpoint) -> Authority<'_> {
+        Authority { scheme: self, endpoint }
+    }
+}
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.endpoint.port == self.scheme.default_port() {
+            write!(f, "{}", self.endpoint.host)
+        } else {
+            write!(f, "{}", self.endpoint)
         }
     }
 }
 
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme.as_str(), self.endpoint, self.path.as_str())
+        let authority = self.scheme.authority(&self.endpoint);
+        write!(f, "{}://{authority}{}", self.scheme.as_str(), self.path.as_str())
     }
 }
 
@@ -176,8 +198,8 @@ mod tests {
     #[test]
     fn every_kind_of_check_has_a_short_form() {
         check("http://10.0.0.1:8080/healthz?a=1", "http://10.0.0.1:8080/healthz?a=1");
-        check("https://Shop.example", "https://shop.example:443/");
-        check("http://[::1]/", "http://[::1]:80/");
+        check("https://Shop.example", "https://shop.example/");
+        check("http://[::1]/", "http://[::1]/");
         check("tcp://db:6379", "db:6379");
         check("tls://[::1]:6380/", "[::1]:6380");
         check("grpc://10.0.0.1:50051/shop.v1.Cart", "10.0.0.1:50051/shop.v1.Cart");
@@ -186,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_url_that_hides_something_is_refused() {
-        check("http://0xa9fea9fe/", "http://169.254.169.254:80/");
+        check("http://0xa9fea9fe/", "http://169.254.169.254/");
         check("tcp://2852039166:80", "Host(Number(\"2852039166\"))");
         check("http://user:secret@host/", "Userinfo");
         check("http://host/#part", "Fragment");

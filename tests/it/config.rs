@@ -5,11 +5,15 @@
 mod bad;
 mod consul;
 mod good;
+mod validate;
 mod warned;
 
 use std::{fs, path::PathBuf};
 
-use rollcall::config::{self, Loaded, Overrides, Rejected};
+use rollcall::{
+    config::{self, Loaded, Overrides, Rejected},
+    registry::{Assigned, Registration},
+};
 use tempfile::TempDir;
 
 /// A folder with files in it.
@@ -17,11 +21,11 @@ struct Folder(TempDir);
 
 impl Folder {
     fn new(files: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        let folder = Self(tempfile::tempdir().expect("a temporary folder"));
         for (name, text) in files {
             let path = folder.path(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            fs::create_dir_all(path.parent().expect("in the folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
         }
         folder
     }
@@ -52,4 +56,37 @@ fn report(files: &[(&str, &str)]) -> String {
         Ok(loaded) => folder.clean(&loaded.warnings.to_string()),
         Err(rejected) => folder.clean(&rejected.to_string()),
     }
+}
+
+/// An instance and its checks, one line each.
+fn shown(registration: &Registration) -> String {
+    let instance = &registration.instance;
+    let head = format!(
+        "{} {} {} {:?} {:?}\n",
+        instance.service, instance.id, instance.endpoint, instance.tags, instance.meta
+    );
+    registration.checks.iter().map(shown_check).fold(head, |text, check| text + &check)
+}
+
+fn shown_check(check: &Assigned) -> String {
+    let definition = &*check.definition;
+    let (schedule, thresholds) = (definition.schedule, definition.thresholds);
+    let endpoint = check.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}"));
+    let consul_id = check.consul_id.as_ref().map(|id| format!(" as {id}"));
+    format!(
+        "  {} {:?} {}{}{}: every {:?} ±{} within {:?} after {:?}, {}/{}/{}, {}\n",
+        definition.id,
+        definition.name.as_deref().unwrap_or_default(),
+        definition.probe.protocol(),
+        endpoint.unwrap_or_default(),
+        consul_id.unwrap_or_default(),
+        schedule.interval,
+        schedule.jitter,
+        schedule.timeout,
+        schedule.initial_delay,
+        thresholds.success_before_passing(),
+        thresholds.failures_before_warning(),
+        thresholds.failures_before_critical(),
+        definition.slo_objective,
+    )
 }

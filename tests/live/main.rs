@@ -1,1 +1,1 @@
-
+//! Tests against real services.

@@ -14,7 +14,7 @@ use super::{
     shape::{self, Shape},
 };
 use crate::{
-    api::http::{App, Refusal},
+    api::router::{App, Refusal},
     build,
 };
 

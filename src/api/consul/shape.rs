@@ -12,8 +12,8 @@ use crate::{
     api::{View, params::Params},
     judge::Verdict,
     metrics::Facts,
-    model::{Answer, Outcome, Protocol},
-    probe::Host,
+    model::{Answer, Outcome},
+    probe::{Host, Spec, tcp},
     registry::{Check, Listed},
 };
 
@@ -288,13 +288,17 @@ fn output(check: &Check, facts: &Facts) -> String {
 
 fn success(check: &Check, answer: Answer) -> String {
     let url = check.target.url();
-    match check.definition.probe.protocol() {
-        Protocol::Http => match answer {
-            Answer::Http(code) => format!("HTTP GET {url}: {}", status_line(code)),
-            Answer::None | Answer::Grpc(_) => format!("HTTP GET {url}: OK"),
-        },
-        Protocol::Tcp => format!("TCP connect {url}: Success"),
-        Protocol::Grpc => format!("gRPC check {url}: success"),
+    match check.definition.probe.spec() {
+        Spec::Http(spec) => {
+            let status = match answer {
+                Answer::Http(code) => status_line(code),
+                Answer::None | Answer::Grpc(_) => "OK".to_owned(),
+            };
+            format!("HTTP {} {url}: {status}", spec.method.as_str())
+        }
+        Spec::Tcp(tcp::Spec { tls: None, .. }) => format!("TCP connect {url}: Success"),
+        Spec::Tcp(tcp::Spec { tls: Some(_), .. }) => format!("TCP+TLS connect {url}: Success"),
+        Spec::Grpc(_) => format!("gRPC check {url}: success"),
     }
 }
 

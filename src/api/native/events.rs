@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Params;
 use crate::{
-    api::http::{App, Refusal},
+    api::router::{App, Refusal},
     event::{self, Subscription},
     model::Cause,
 };
@@ -137,7 +137,10 @@ fn stream_from(app: &App, after: Option<u64>) -> Response {
     let missed = past.first().map(|first| first.sequence - after - 1);
     let reader = Reader { missed: missed.filter(|n| *n > 0), past: past.into(), coming };
     let stop = app.stop.clone().cancelled_owned();
-    Sse::new(told(reader).take_until(stop))
+    // An id alone is no event for a client, but the place to go on from if the connection is lost
+    // before the first one.
+    let place = stream::iter([Ok(sse::Event::default().id(after.to_string()))]);
+    Sse::new(place.chain(told(reader)).take_until(stop))
         .keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive"))
         .into_response()
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use super::{Problem, Reader, Written};
+use super::{Problem, Reader, check::Written};
 use crate::probe::{Endpoint, Spec, http, parse_url, tls};
 
 /// As many as Consul follows.

@@ -2,6 +2,8 @@
 //!
 //! Pure: bytes in, bytes out. The buffer holds the decoded body, then what is not decoded yet.
 
+use std::cmp::Ordering;
+
 use super::head::Framing;
 
 /// Most bytes of a body that are read; the verdict is made from these.
@@ -103,13 +105,13 @@ impl Decoder {
                 self.state = self.state.consume(take as u64);
             }
         }
-        buffer.truncate(self.decoded);
-        Ok(if self.state == State::Done {
-            Progress::Whole
-        } else if self.decoded >= MAX_BODY {
-            Progress::Cut
-        } else {
-            Progress::More
+        // Also the last read may go beyond the bound; how far must not decide a verdict.
+        buffer.truncate(self.decoded.min(MAX_BODY));
+        let is_whole = self.state == State::Done;
+        Ok(match self.decoded.cmp(&MAX_BODY) {
+            Ordering::Less | Ordering::Equal if is_whole => Progress::Whole,
+            Ordering::Less => Progress::More,
+            Ordering::Equal | Ordering::Greater => Progress::Cut,
         })
     }
 }
@@ -229,7 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_body_is_cut() {
+    fn a_long_body_is_cut_at_the_same_place_however_it_comes() {
+        let bytes = vec![b'x'; MAX_BODY + 9];
+        let (progress, body) = run(Framing::Length(MAX_BODY as u64 + 9), &[&bytes]);
+        assert_eq!((progress, body.len()), (Ok(Progress::Cut), MAX_BODY));
+        let (progress, body) = run(Framing::Length(MAX_BODY as u64), &[&bytes]);
+        assert_eq!((progress, body.len()), (Ok(Progress::Whole), MAX_BODY));
         let (progress, body) = run(Framing::Length(u64::MAX), &[&vec![b'x'; MAX_BODY]]);
         assert_eq!((progress, body.len()), (Ok(Progress::Cut), MAX_BODY));
     }

@@ -59,12 +59,7 @@ impl Request<'_> {
     }
 }
 
-/// Writes a host as a `Host` header has it: without the scheme's own port.
+/// Writes a host as a `Host` header has it.
 pub(super) fn write_host(endpoint: &Endpoint, scheme: Scheme, out: &mut Vec<u8>) {
-    let written = if endpoint.port == scheme.default_port() {
-        write!(out, "{}", endpoint.host)
-    } else {
-        write!(out, "{endpoint}")
-    };
-    written.expect("a Vec takes every write");
+    write!(out, "{}", scheme.authority(endpoint)).expect("a Vec takes every write");
 }

@@ -107,6 +107,23 @@ async fn a_wrong_answer_is_told_apart_by_how_it_ends() {
 }
 
 #[tokio::test]
+async fn what_is_sent_arrives_although_nothing_is_expected() {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let server = Server::start(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            sender.send(text).await.unwrap();
+        }
+    })
+    .await;
+    let target = tcp(json!({ "send": "QUIT\\r\\n" }), server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success");
+    assert_eq!(receiver.recv().await.as_deref(), Some("QUIT\r\n"));
+}
+
+#[tokio::test]
 async fn the_whole_dialogue_is_one_phase() {
     let server = redis().await;
     let spec = json!({ "send": "PING\\r\\n", "expect": "+PONG" });

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
@@ -58,33 +58,47 @@ impl Authority {
         answer: &str,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Server {
+        let (certificate, key) = self.issue(change);
+        let config = server_config().with_no_client_auth();
+        serve(answer, config.with_single_cert(vec![certificate], key).unwrap()).await
+    }
+
+    fn issue(
+        &self,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let names = vec!["127.0.0.1".to_owned(), "shop.example".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
         params.not_after = date_time_ymd(2040, 1, 1);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let answer: Arc<str> = answer.into();
-        Server::start(move |stream| {
-            let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
-            async move {
-                if let Ok(mut stream) = acceptor.accept(stream).await {
-                    read_request(&mut stream).await;
-                    say_and_close(&mut stream, answer.as_bytes()).await;
-                }
-            }
-        })
-        .await
+        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn server_config() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
+    ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap()
+}
+
+/// A target that answers every request so, over TLS.
+async fn serve(answer: &str, config: ServerConfig) -> Server {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let answer: Arc<str> = answer.into();
+    Server::start(move |stream| {
+        let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
+        async move {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                read_request(&mut stream).await;
+                say_and_close(&mut stream, answer.as_bytes()).await;
+            }
+        }
+    })
+    .await
 }
 
 fn https(tls: &Value, endpoint: Endpoint) -> Target {
@@ -184,6 +198,37 @@ async fn a_redirect_from_https_to_http_is_not_followed() {
     let target = target(&AnySpec::Http(testing::spec(json)), server.endpoint());
     check(&ask(&target).await, "failure status 302", Some(EXPIRY), "leaves https");
     assert_eq!(goal.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_from_http_to_https_is_followed() {
+    let authority = Authority::new("ours");
+    let goal = authority.serve(|_| ()).await;
+    let location = format!("HTTP/1.1 308 x\r\nLocation: https://{}/\r\n\r\n", goal.address);
+    let server = Server::answering(location).await;
+    let json = json!({
+        "url": format!("http://{}/", server.address),
+        "tls": authority.trust(&json!({ "server_name": "only.for.the.first" })),
+        "follow_redirects": 1,
+    });
+    let target = target(&AnySpec::Http(testing::spec(json)), server.endpoint());
+    check(&ask(&target).await, "success 200", Some(EXPIRY), "");
+}
+
+#[tokio::test]
+async fn a_target_that_asks_for_our_certificate_has_its_reason() {
+    let authority = Authority::new("ours");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.issuer.der().clone()).unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let (certificate, key) = authority.issue(|_| ());
+    let config = server_config()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let server = serve("", config).await;
+    let observation = ask(&https(&authority.trust(&json!({})), server.endpoint())).await;
+    check(&observation, "failure tls_other", Some(EXPIRY), "CertificateRequired");
 }
 
 #[test]

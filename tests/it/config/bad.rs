@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::report;
 
 #[track_caller]
-fn check(text: &str, expected: Expect) {
+fn check(text: &str, expected: &Expect) {
     expected.assert_eq(&report(&[("rollcall.yaml", text)]));
 }
 
@@ -13,7 +13,7 @@ fn check(text: &str, expected: Expect) {
 fn an_unknown_key_is_named_with_the_key_meant() {
     check(
         "data_dri: /var/lib/rollcall\n",
-        expect![[r#"
+        &expect![[r#"
         error: unknown key `data_dri`
          --> rollcall.yaml:1:1
           |
@@ -32,7 +32,7 @@ fn an_unknown_key_is_named_with_the_key_meant() {
 fn a_key_given_twice_is_shown_in_both_places() {
     check(
         "node_name: a\ninsecure: false\nnode_name: b\n",
-        expect![[r#"
+        &expect![[r#"
         error: the key `node_name` is given twice
          --> rollcall.yaml:3:1
           |
@@ -51,6 +51,7 @@ fn a_key_given_twice_is_shown_in_both_places() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the expected text")]
 fn all_problems_of_a_file_are_said_at_once() {
     check(
         "\
@@ -82,7 +83,7 @@ services:
         grpc: {}
   - tags: [a, 1]
 ",
-        expect![[r#"
+        &expect![[r#"
             error: expected a text
              --> rollcall.yaml:1:12
               |
@@ -237,7 +238,7 @@ services:
 fn a_place_is_right_after_letters_of_many_bytes() {
     check(
         "meta: { Größe: ☃ }\nnode_name: \"größer\" \nüber: 1\n",
-        expect![[r#"
+        &expect![[r#"
         error: unknown key `meta`
          --> rollcall.yaml:1:1
           |
@@ -259,7 +260,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
     );
     check(
         "services: [{name: \"ü☃\", tag: 1}]",
-        expect![[r#"
+        &expect![[r#"
         error: unknown key `tag`
          --> rollcall.yaml:1:25
           |
@@ -278,7 +279,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
 fn json_is_read_as_well() {
     check(
         "{\n\t\"node_name\": \"\\ud83d\\ude00\",\n\t\"services\": [\n\t\t{\"name\": \"a\\/b\", \"prot\": 1}\n\t]\n}\n",
-        expect![[r#"
+        &expect![[r#"
             error: unknown key `prot`
              --> rollcall.yaml:4:20
               |
@@ -296,7 +297,7 @@ fn json_is_read_as_well() {
 fn a_file_that_is_not_yaml_says_where() {
     check(
         "services:\n  - name: web\n  instances: []\n",
-        expect![[r#"
+        &expect![[r#"
         error: this cannot be read as YAML
          --> rollcall.yaml:3:3
           |
@@ -308,7 +309,7 @@ fn a_file_that_is_not_yaml_says_where() {
     );
     check(
         "listen: { http: \"127.0.0.1:1\"\nnode_name: a\n",
-        expect![[r#"
+        &expect![[r#"
         error: this cannot be read as YAML
          --> rollcall.yaml:2:1
           |
@@ -321,10 +322,11 @@ fn a_file_that_is_not_yaml_says_where() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the expected text")]
 fn the_traps_of_yaml_are_named() {
     check(
         "a: 1\n---\nb: 2\n",
-        expect![[r#"
+        &expect![[r#"
         error: a file holds one document
          --> rollcall.yaml:2:1
           |
@@ -338,7 +340,7 @@ fn the_traps_of_yaml_are_named() {
     );
     check(
         "base: &b { x: 1 }\nlisten: { <<: *b }\n",
-        expect![[r#"
+        &expect![[r#"
         error: unknown key `base`
          --> rollcall.yaml:1:1
           |
@@ -360,7 +362,7 @@ fn the_traps_of_yaml_are_named() {
     );
     check(
         "node_name: !secret x\n",
-        expect![[r#"
+        &expect![[r#"
             error: tags are not used in this file
              --> rollcall.yaml:1:12
               |
@@ -374,7 +376,7 @@ fn the_traps_of_yaml_are_named() {
     );
     check(
         "? [a, b]\n: c\n",
-        expect![[r#"
+        &expect![[r#"
         error: a key is a text
          --> rollcall.yaml:1:3
           |
@@ -386,7 +388,7 @@ fn the_traps_of_yaml_are_named() {
     );
     check(
         "- a\n- b\n",
-        expect![[r#"
+        &expect![[r#"
         error: expected a mapping
          --> rollcall.yaml:1:1
           |
@@ -398,7 +400,7 @@ fn the_traps_of_yaml_are_named() {
     );
     check(
         "services:\n  - &a [ *a ]\n",
-        expect![[r#"
+        &expect![[r#"
         error: an alias cannot stand within what it names
          --> rollcall.yaml:2:10
           |
@@ -414,7 +416,7 @@ fn the_traps_of_yaml_are_named() {
 fn a_key_without_a_value_is_not_a_missing_key() {
     check(
         "node_name:\ndata_dir: ~\n",
-        expect![[r#"
+        &expect![[r#"
             error: expected a text
              --> rollcall.yaml:1:10
               |
@@ -454,7 +456,7 @@ services:
         port: 80
         checks: [{ id: x, tcp: {} }, { id: x, tcp: {} }]
 ",
-        expect![[r#"
+        &expect![[r#"
             error: the instance id `web-10.0.0.1-80` is used twice
              --> rollcall.yaml:5:20
               |
@@ -523,7 +525,7 @@ services:
     checks:
       - tcp: {}
 ",
-        expect![[r#"
+        &expect![[r#"
             error: the check id `tcp` is used twice
              --> rollcall.yaml:4:51
               |
@@ -553,8 +555,9 @@ services:
       - { id: b, tcp: {}, failures_before_critical: 0 }
       - { id: c, tcp: {}, interval: 0s }
       - { id: d, tcp: {}, timeout: 0 }
+      - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
 ",
-        expect![[r#"
+        &expect![[r#"
             error: failures_before_warning (4) is higher than failures_before_critical (3)
              --> rollcall.yaml:4:45
               |
@@ -569,19 +572,31 @@ services:
             5 |       - { id: b, tcp: {}, failures_before_critical: 0 }
               |                                                     ^ found the number 0
 
-            error: `interval` must be more than zero
+            error: `interval` must be at least 1ms
              --> rollcall.yaml:6:37
               |
             6 |       - { id: c, tcp: {}, interval: 0s }
-              |                                     ^^ is nothing
+              |                                     ^^ 0s is given
 
-            error: `timeout` must be more than zero
+            error: `timeout` must be at least 1ms
              --> rollcall.yaml:7:36
               |
             7 |       - { id: d, tcp: {}, timeout: 0 }
-              |                                    ^ is nothing
+              |                                    ^ 0s is given
 
-            error: 4 errors, 0 warnings
+            error: `interval` must be at most 7d
+             --> rollcall.yaml:8:37
+              |
+            8 |       - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
+              |                                     ^^^^^^^^^ 99999999d is given
+
+            error: `initial_delay` must be at most 7d
+             --> rollcall.yaml:8:63
+              |
+            8 |       - { id: e, tcp: {}, interval: 99999999d, initial_delay: 8d }
+              |                                                               ^^ 8d is given
+
+            error: 6 errors, 0 warnings
         "#]],
     );
 }
@@ -590,7 +605,7 @@ services:
 fn defaults_hold_only_what_checks_have_in_common() {
     check(
         "check_defaults: { id: x, interval: 1x }\n",
-        expect![[r#"
+        &expect![[r#"
         error: `id` cannot be common to all checks
          --> rollcall.yaml:1:19
           |
@@ -612,7 +627,7 @@ fn defaults_hold_only_what_checks_have_in_common() {
 fn an_open_listener_must_be_meant() {
     check(
         "listen:\n  http: 0.0.0.0:8500\n",
-        expect![[r#"
+        &expect![[r#"
         error: `listen.http` is open to other hosts without TLS and without a token
          --> rollcall.yaml:2:9
           |
@@ -627,7 +642,7 @@ fn an_open_listener_must_be_meant() {
     );
     check(
         "listen: { http: \"[::1]:9\", grpc: \"[::1]:9\" }\n",
-        expect![[r#"
+        &expect![[r#"
         error: `listen.http` and `listen.grpc` need different ports
          --> rollcall.yaml:1:34
           |
@@ -643,7 +658,7 @@ fn an_open_listener_must_be_meant() {
 fn alertmanagers_come_later() {
     check(
         "alertmanagers: [\"http://am:9093\"]\n",
-        expect![[r#"
+        &expect![[r#"
         error: alerts cannot be pushed to Alertmanagers yet
          --> rollcall.yaml:1:16
           |
@@ -661,7 +676,7 @@ fn alertmanagers_come_later() {
 fn a_bad_filter_is_said() {
     check(
         "log: { filter: \"rollcall=loud\" }\n",
-        expect![[r#"
+        &expect![[r#"
             error: this log filter cannot be read: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
              --> rollcall.yaml:1:16
               |
@@ -682,7 +697,7 @@ fn ids_are_short_and_printable() {
         &format!(
             "services: [{{name: \"\"}}, {{name: {long}}}, {{name: \"a\\e[2J\"}}]\nnode_name: \"\"\n"
         ),
-        expect![[r#"
+        &expect![[r#"
             error: this id cannot be used: it is empty
              --> rollcall.yaml:1:19
               |
@@ -710,4 +725,151 @@ fn ids_are_short_and_printable() {
             error: 4 errors, 0 warnings
         "#]],
     );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the expected text")]
+fn what_a_probe_asks_is_read_as_strictly() {
+    check(
+        "\
+services:
+  - name: web
+    checks:
+      - { id: a, http: { path: healthz, method: \"G T\", expected_status: [2xx, 99], body_matches: \"(\" } }
+      - { id: b, http: { headers: { Connection: close }, close: rest } }
+      - { id: c, tcp: { tls: { ca_file: /nowhere.pem } } }
+      - { id: d, http: { url: \"http://10.0.0.1/\", https: true } }
+      - { id: e, grpc: { metadata: { grpc-x: y } } }
+      - { id: f, htpp: {} }
+",
+        &expect![[r#"
+            error: the path must start with `/`
+             --> rollcall.yaml:4:32
+              |
+            4 |       - { id: a, http: { path: healthz, method: "G T", expected_status: [2xx, 99], body_matches: "(" } }
+              |                                ^^^^^^^ found the text `healthz`
+
+            error: `G T` is not a method a probe can use; write GET, HEAD, POST …
+             --> rollcall.yaml:4:49
+              |
+            4 |       - { id: a, http: { path: healthz, method: "G T", expected_status: [2xx, 99], body_matches: "(" } }
+              |                                                 ^^^^^ found the text `G T`
+
+            error: 99 is not an HTTP status; they go from 200 to 999
+             --> rollcall.yaml:4:79
+              |
+            4 |       - { id: a, http: { path: healthz, method: "G T", expected_status: [2xx, 99], body_matches: "(" } }
+              |                                                                               ^^ found the number 99
+
+            error: not a regular expression: unclosed group
+             --> rollcall.yaml:4:98
+              |
+            4 |       - { id: a, http: { path: healthz, method: "G T", expected_status: [2xx, 99], body_matches: "(" } }
+              |                                                                                                  ^^^ found the text `(`
+
+            error: the header `Connection` is set by rollcall itself; leave it out
+             --> rollcall.yaml:5:37
+              |
+            5 |       - { id: b, http: { headers: { Connection: close }, close: rest } }
+              |                                     ^^^^^^^^^^
+
+            error: unknown value `rest`
+             --> rollcall.yaml:5:65
+              |
+            5 |       - { id: b, http: { headers: { Connection: close }, close: rest } }
+              |                                                                 ^^^^ not a value of this key
+              |
+              = help: did you mean `reset`?
+              = help: the values are `reset`, `fin`
+
+            error: cannot read the certificates in /nowhere.pem: No such file or directory (os error 2)
+             --> rollcall.yaml:6:18
+              |
+            6 |       - { id: c, tcp: { tls: { ca_file: /nowhere.pem } } }
+              |                  ^^^ cannot be made ready
+
+            error: `https` is set, but the url starts with http://; use https://
+             --> rollcall.yaml:7:18
+              |
+            7 |       - { id: d, http: { url: "http://10.0.0.1/", https: true } }
+              |                  ^^^^ cannot be made ready
+
+            error: metadata that starts with `grpc-` is gRPC's own; leave it out
+             --> rollcall.yaml:8:38
+              |
+            8 |       - { id: e, grpc: { metadata: { grpc-x: y } } }
+              |                                      ^^^^^^
+
+            error: unknown key `htpp`
+             --> rollcall.yaml:9:18
+              |
+            9 |       - { id: f, htpp: {} }
+              |                  ^^^^ not a key here
+              |
+              = help: did you mean `http`?
+              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+
+            error: 10 errors, 0 warnings
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_is_a_name_or_an_address() {
+    check(
+        "services: [{ name: a, instances: [{ address: \"10.0.0.1:80\", port: 80 }, { address: 10.0.0, port: 65536 }] }]\n",
+        &expect![[r#"
+            error: `10.0.0.1:80` is not an IPv6 address; if it ends in a port, give that separately; zones such as %eth0 are not supported
+             --> rollcall.yaml:1:46
+              |
+            1 | services: [{ name: a, instances: [{ address: "10.0.0.1:80", port: 80 }, { address: 10.0.0, port: 65536 }] }]
+              |                                              ^^^^^^^^^^^^^ found the text `10.0.0.1:80`
+
+            error: `10.0.0` is neither a name nor an IPv4 address of four decimal numbers
+             --> rollcall.yaml:1:84
+              |
+            1 | services: [{ name: a, instances: [{ address: "10.0.0.1:80", port: 80 }, { address: 10.0.0, port: 65536 }] }]
+              |                                                                                    ^^^^^^ found the text `10.0.0`
+
+            error: expected a whole number from 1 to 65535
+             --> rollcall.yaml:1:98
+              |
+            1 | services: [{ name: a, instances: [{ address: "10.0.0.1:80", port: 80 }, { address: 10.0.0, port: 65536 }] }]
+              |                                                                                                  ^^^^^ found the number 65536
+
+            error: 3 errors, 0 warnings
+        "#]],
+    );
+}
+
+#[test]
+fn a_long_line_is_not_quoted() {
+    let long = "x".repeat(5000);
+    check(
+        &format!("{{ node_name: a, zzz: [{long}] }}"),
+        &expect![[r#"
+        error: unknown key `zzz`
+        --> rollcall.yaml:1:17
+         = note: not a key here
+         = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+}
+
+#[test]
+fn very_many_problems_are_counted_and_not_all_shown() {
+    let lines: Vec<_> = (0..250).map(|n| format!("- {{ name: a{n}, key: 1 }}\n")).collect();
+    let said = report(&[("rollcall.yaml", &format!("services:\n{}", lines.concat()))]);
+    assert_eq!(said.matches("unknown key").count(), 100);
+    assert!(said.ends_with("error: 250 errors, 0 warnings; the first 100 are shown\n"), "{said}");
+}
+
+#[test]
+fn a_file_of_something_else_is_given_up_soon() {
+    let lines: Vec<_> = (0..50_000).map(|n| format!("key{n}: 1\n")).collect();
+    let said = report(&[("rollcall.yaml", &lines.concat())]);
+    assert!(said.contains("too much is wrong with this part of the file"), "{said}");
+    assert!(said.contains("given up after 100 problems"), "{said}");
 }

@@ -1,51 +1,24 @@
 //! Consul's service definition files, as its documentation shows them.
 
-use std::fmt::Write;
-
 use expect_test::{Expect, expect};
+use rollcall::config::Loaded;
 
-use super::Folder;
+use super::{Folder, shown};
 
 /// What the registrations are and what is said of the file.
 #[track_caller]
-fn check(json: &str, expected: Expect) {
+fn check(json: &str, expected: &Expect) {
     let folder = Folder::new(&[
         ("rollcall.yaml", "service_files: [\"services.d/*.json\"]\n"),
         ("services.d/a.json", json),
     ]);
-    let mut out = String::new();
-    match folder.load() {
-        Ok(loaded) => {
-            for registration in &loaded.config.registrations {
-                let instance = &registration.instance;
-                writeln!(
-                    out,
-                    "{} {} {} {:?} {:?}",
-                    instance.service, instance.id, instance.endpoint, instance.tags, instance.meta
-                )
-                .unwrap();
-                for check in &registration.checks {
-                    let definition = &check.definition;
-                    writeln!(
-                        out,
-                        "  {} {:?} {:?} {} every {:?} within {:?} {}/{}/{}",
-                        definition.id,
-                        definition.name.as_deref().unwrap_or_default(),
-                        check.consul_id.as_deref().unwrap_or_default(),
-                        check.endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
-                        definition.schedule.interval,
-                        definition.schedule.timeout,
-                        definition.thresholds.success_before_passing(),
-                        definition.thresholds.failures_before_warning(),
-                        definition.thresholds.failures_before_critical(),
-                    )
-                    .unwrap();
-                }
-            }
-            out.push_str(&folder.clean(&loaded.warnings.to_string()));
+    let out = match folder.load() {
+        Ok(Loaded { config, warnings }) => {
+            let shown: String = config.registrations.iter().map(shown).collect();
+            shown + &folder.clean(&warnings.to_string())
         }
-        Err(rejected) => out.push_str(&folder.clean(&rejected.to_string())),
-    }
+        Err(rejected) => folder.clean(&rejected.to_string()),
+    };
     expected.assert_eq(&out);
 }
 
@@ -71,9 +44,9 @@ fn a_service_with_one_check() {
     "weights": { "passing": 5, "warning": 1 }
   }
 }"#,
-        expect![[r#"
+        &expect![[r#"
             redis redis 127.0.0.1:8000 ["primary"] {"meta": "for my service"}
-              tcp "Service 'redis' check" "service:redis:2" 127.0.0.1:8000 every 10s within 1s 1/1/1
+              tcp "Service 'redis' check" tcp at 127.0.0.1:8000 as service:redis:2: every 10s ±0.05 within 1s after 0ns, 1/1/1, 0.99
             warning: checks of the kind script are not run in this version
               --> services.d/a.json:13:9
                |
@@ -102,13 +75,13 @@ fn many_services_in_camel_case_with_nulls() {
   ],
   "check": { "id": "extra", "name": "extra", "service_id": "red0", "tcp": "10.1.2.3:1", "interval": "100ms" }
 }"#,
-        expect![[r#"
+        &expect![[r#"
             redis red0 10.1.2.3:6000 [] {}
-              alive "is it there" "alive" 10.1.2.3:6000 every 5s within 10s 1/2/2
-              extra "extra" "extra" 10.1.2.3:1 every 1s within 10s 1/1/1
+              alive "is it there" grpc at 10.1.2.3:6000 as alive: every 5s ±0.05 within 10s after 0ns, 1/2/2, 0.99
+              extra "extra" tcp at 10.1.2.3:1 as extra: every 1s ±0.05 within 10s after 0ns, 1/1/1, 0.99
             redis red1 127.0.0.1:7000 [] {}
-              http "Service 'redis' check" "service:red1:1" 10.1.2.3:7000 every 30s within 5s 1/1/1
-              http-2 "Service 'redis' check" "service:red1:2" 10.1.2.3:7000 every 30s within 10s 1/1/1
+              http "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:1: every 30s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+              http-2 "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:2: every 30s ±0.05 within 10s after 0ns, 1/1/1, 0.99
             warning: services are not deregistered for being critical
              --> services.d/a.json:9:104
               |
@@ -142,7 +115,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
   {"udp": "h:1", "interval": "1s"}, {"h2ping": "h:1", "interval": "1s"}, {"os_service": "s", "interval": "1s"}
 ]}, "checks": [{"name": "disk", "args": ["df"], "interval": "1m"}, {"name": "lost", "service_id": "q", "tcp": "h:1", "interval": "1m"},
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
-        expect![[r#"
+        &expect![[r#"
             a a 127.0.0.1:1 [] {}
             warning: checks of the kind TTL are not run in this version
              --> services.d/a.json:2:4
@@ -206,6 +179,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the expected text")]
 fn wrong_types_and_values_are_errors_with_their_place() {
     check(
         r#"{"service": {
@@ -223,7 +197,7 @@ fn wrong_types_and_values_are_errors_with_their_place() {
     {"tcp": "10.0.0.1:1", "interval": "1s", "failures_before_warning": 3, "failures_before_critical": 2}
   ]
 }, "services": [{"port": 1}, 5]}"#,
-        expect![[r#"
+        &expect![[r#"
             error: expected a whole number from 0 to 65535
              --> services.d/a.json:3:11
               |
@@ -285,7 +259,7 @@ fn wrong_types_and_values_are_errors_with_their_place() {
     );
     check(
         "[]",
-        expect![[r#"
+        &expect![[r#"
         error: a service file is a mapping
          --> services.d/a.json:1:1
           |
@@ -329,4 +303,95 @@ fn an_id_in_two_files_is_shown_in_both() {
         error: 2 errors, 0 warnings
     "#]]
     .assert_eq(&folder.clean(&rejected.to_string()));
+}
+
+#[test]
+fn what_an_http_check_says_is_asked_so() {
+    let folder = Folder::new(&[
+        ("rollcall.yaml", "service_files: [a.json]\n"),
+        (
+            "a.json",
+            r#"{"service": {"name": "web", "checks": [
+  {"name": "one", "http": "https://10.0.0.1/a?b=c", "method": "POST", "body": "x", "interval": "5s",
+   "header": {"X-Token": ["1", "2"], "Host": ["web.example"]},
+   "tls_skip_verify": true, "tls_server_name": "web.example", "disable_redirects": true},
+  {"name": "two", "grpc": "10.0.0.1:1/s", "grpc_use_tls": true, "interval": "5s"},
+  {"name": "three", "tcp": "[::1]:1", "tcp_use_tls": true, "tls_skip_verify": true, "interval": "5s"},
+  {"name": "four", "http": "http://10.0.0.1/", "interval": "5s"}
+]}}"#,
+        ),
+    ]);
+    let config = folder.load().unwrap().config;
+    let specs: Vec<_> = config.registrations[0]
+        .checks
+        .iter()
+        .map(|check| format!("{:?}", check.definition.probe.spec()))
+        .collect();
+    expect![[r#"
+        Http(Spec { method: Method(POST), path: Path("/a?b=c"), url: None, https: true, host: Some(Authority("web.example")), headers: {HeaderName("X-Token"): HeaderValues([HeaderValue(..), HeaderValue(..)])}, body: "x", expected_status: StatusSet(200-299), body_contains: None, body_matches: None, follow_redirects: 0, tls: Some(Spec { ca_file: None, insecure_skip_verify: true, server_name: Some(Name(DnsName("web.example"))) }), close: Reset })
+        Grpc(Spec { service: "s", tls: Some(Spec { ca_file: None, insecure_skip_verify: false, server_name: None }), metadata: {}, authority: None })
+        Tcp(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: true, server_name: None }), send: None, expect: None, expect_matches: None, close: Reset })
+        Http(Spec { method: Method(GET), path: Path("/"), url: None, https: false, host: None, headers: {}, body: "", expected_status: StatusSet(200-299), body_contains: None, body_matches: None, follow_redirects: 10, tls: None, close: Reset })"#]].assert_eq(&specs.join("\n"));
+}
+
+#[test]
+fn what_cannot_be_sent_is_an_error_at_its_key() {
+    check(
+        r#"{"service": {"name": "web", "checks": [
+  {"http": "http://user:pw@10.0.0.1/", "interval": "5s"},
+  {"http": "http://10.0.0.1/", "interval": "5s", "method": "G T"},
+  {"http": "http://10.0.0.1/", "interval": "5s", "header": {"Connection": ["close"]}},
+  {"http": "https://10.0.0.1/", "interval": "5s", "tls_server_name": "a b"},
+  {"http": "http://10.0.0.1/", "interval": "5s", "status": "fine"}
+]}}"#,
+        &expect![[r#"
+            error: the URL holds a user name or password; send an Authorization header instead
+             --> services.d/a.json:2:12
+              |
+            2 |   {"http": "http://user:pw@10.0.0.1/", "interval": "5s"},
+              |            ^^^^^^^^^^^^^^^^^^^^^^^^^^ cannot be used
+
+            error: `G T` is not a method a probe can use; write GET, HEAD, POST …
+             --> services.d/a.json:3:60
+              |
+            3 |   {"http": "http://10.0.0.1/", "interval": "5s", "method": "G T"},
+              |                                                            ^^^^^ cannot be used
+
+            error: the header `Connection` is set by rollcall itself; leave it out
+             --> services.d/a.json:4:60
+              |
+            4 |   {"http": "http://10.0.0.1/", "interval": "5s", "header": {"Connection": ["close"]}},
+              |                                                            ^^^^^^^^^^^^^^^^^^^^^^^^^ cannot be used
+
+            error: a server name must be a DNS name or an IP address, without port or brackets
+             --> services.d/a.json:5:70
+              |
+            5 |   {"http": "https://10.0.0.1/", "interval": "5s", "tls_server_name": "a b"},
+              |                                                                      ^^^^^ cannot be used
+
+            error: unknown value `fine`
+             --> services.d/a.json:6:60
+              |
+            6 |   {"http": "http://10.0.0.1/", "interval": "5s", "status": "fine"}
+              |                                                            ^^^^^^ not a value of this key
+              |
+              = help: the values are `passing`, `warning`, `critical`
+
+            error: 5 errors, 0 warnings
+        "#]],
+    );
+}
+
+#[test]
+fn long_ids_get_their_number_too() {
+    let long = "ü".repeat(64);
+    let json = format!(
+        r#"{{"service": {{"name": "a", "checks": [
+            {{"id": "{long}", "tcp": "h:1", "interval": "1s"}}, {{"id": "{long}", "tcp": "h:1", "interval": "1s"}}
+        ]}}}}"#
+    );
+    let folder = Folder::new(&[("rollcall.yaml", "service_files: [a.json]\n"), ("a.json", &json)]);
+    let config = folder.load().unwrap().config;
+    let second = &config.registrations[0].checks[1].definition.id;
+    assert_eq!(second.as_str(), format!("{}-2", "ü".repeat(63)));
 }

@@ -6,7 +6,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 use rollcall::config::{self, Overrides, diagnostic::Source, tree};
 
-use super::{Folder, load};
+use super::{Folder, load, shown};
 
 /// The issue's example.
 const EXAMPLE: &str = "\
@@ -37,43 +37,25 @@ fn the_example_means_what_it_says() {
     let loaded = load(EXAMPLE).unwrap();
     assert_eq!(loaded.warnings.to_string(), "");
     let config = loaded.config;
-    let mut out = String::new();
-    writeln!(out, "{} {}", config.node_name, config.data_dir.display()).unwrap();
-    writeln!(out, "{} {}", config.listen.http, config.listen.grpc).unwrap();
-    for registration in &config.registrations {
-        let instance = &registration.instance;
-        writeln!(
-            out,
-            "{} {} {} {:?} {:?}",
-            instance.service, instance.id, instance.endpoint, instance.tags, instance.meta
-        )
-        .unwrap();
-        for check in &registration.checks {
-            let definition = &check.definition;
-            writeln!(
-                out,
-                "  {} {} {:?} {:?} {}",
-                definition.id,
-                definition.probe.protocol(),
-                definition.schedule,
-                definition.thresholds,
-                definition.slo_objective
-            )
-            .unwrap();
-        }
-    }
+    let shown: String = config.registrations.iter().map(shown).collect();
+    let out = format!(
+        "{} {} {} {}\n{shown}",
+        config.node_name,
+        config.data_dir.display(),
+        config.listen.http,
+        config.listen.grpc
+    );
     expect![[r#"
-        node-1 /var/lib/rollcall
-        127.0.0.1:8500 127.0.0.1:8502
+        node-1 /var/lib/rollcall 127.0.0.1:8500 127.0.0.1:8502
         web web-1 10.0.0.1:8080 ["frontend"] {"team": "shop", "tier": "1"}
-          http http Schedule { interval: 5s, timeout: 1s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
-          port tcp Schedule { interval: 10s, timeout: 2s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
-          rpc grpc Schedule { interval: 10s, timeout: 2s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
+          http "" http: every 5s ±0.05 within 1s after 0ns, 1/3/3, 0.99
+          port "" tcp: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
+          rpc "" grpc: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
         web web-web.example-8080 web.example:8080 ["frontend", "canary"] {"team": "shop", "tier": "2"}
-          http http Schedule { interval: 5s, timeout: 1s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
-          port tcp Schedule { interval: 10s, timeout: 2s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
-          rpc grpc Schedule { interval: 10s, timeout: 2s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
-          own tcp Schedule { interval: 60s, timeout: 2s, jitter: 0.05, initial_delay: 0ns } Thresholds { success_before_passing: 1, failures_before_warning: 3, failures_before_critical: 3 } 0.99
+          http "" http: every 5s ±0.05 within 1s after 0ns, 1/3/3, 0.99
+          port "" tcp: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
+          rpc "" grpc: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
+          own "" tcp: every 60s ±0.05 within 2s after 0ns, 1/3/3, 0.99
     "#]].assert_eq(&out);
 }
 
@@ -211,13 +193,25 @@ fn many_instances_share_their_checks() {
     let started = tokio::time::Instant::now();
     let loaded = load(&text).unwrap();
     // Some three seconds without optimisation on a slow machine; a quadratic step takes minutes.
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     let config = loaded.config;
     assert_eq!(config.registrations.len(), 100_000);
     let first = &config.registrations[0].checks[0].definition;
     assert!(
         config.registrations.iter().all(|r| std::sync::Arc::ptr_eq(&r.checks[0].definition, first))
     );
+}
+
+#[test]
+fn many_checks_of_one_service_are_read_in_time() {
+    let mut text = String::from("services:\n- name: web\n  checks:\n");
+    for n in 0..20_000 {
+        writeln!(text, "  - {{ id: c{n}, tcp: {{}} }}").unwrap();
+    }
+    text.push_str("  instances: [{ address: 10.0.0.1, port: 1 }]\n");
+    let started = tokio::time::Instant::now();
+    assert_eq!(load(&text).unwrap().config.registrations[0].checks.len(), 20_000);
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -280,6 +274,24 @@ proptest! {
             prop_assert!(!rejected.to_string().is_empty());
         }
     }
+
+    #[test]
+    fn no_service_file_makes_it_panic(
+        parts in proptest::collection::vec(
+            prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"service\":", "\"services\":", "\"check\":", "\"checks\":",
+                "\"id\":", "\"Name\":", "\"http\":", "\"tcp\":", "\"grpc\":", "\"http://h:1/\"", "\"h:1\"",
+                "\"interval\":", "\"1s\"", "1", "null", "\"\"", "\"ttl\":", "\"service_id\":", "\"port\":", "true",
+            ]),
+            0..40,
+        ),
+    ) {
+        let text = parts.concat();
+        let folder = Folder::new(&[("rollcall.yaml", "service_files: [a.json]\n"), ("a.json", &text)]);
+        if let Err(rejected) = folder.load() {
+            prop_assert!(!rejected.to_string().is_empty());
+        }
+    }
 }
 
 #[test]
@@ -293,4 +305,22 @@ fn the_example_of_the_reference_is_good() {
     let loaded = load(config::reference::EXAMPLE).unwrap();
     assert_eq!(loaded.warnings.to_string(), "");
     assert_eq!(loaded.config.registrations.len(), 3);
+}
+
+#[test]
+fn a_pipe_is_read_like_a_file() {
+    assert!(config::load(Some(Path::new("/dev/null")), &Overrides::default()).is_ok());
+}
+
+#[test]
+fn the_schema_describes_what_is_read() {
+    let schema = config::schema::schema();
+    let text = schema.to_string();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let names: Vec<_> = schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
+    expect!["Check CheckDefaults Duration Format Grpc Http Instance Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls"].assert_eq(&names.join(" "));
+    let check = &schema["$defs"]["Check"];
+    assert_eq!(check["oneOf"].as_array().map(Vec::len), Some(3));
+    assert!(schema["$defs"]["CheckDefaults"]["properties"].get("http").is_none());
+    assert!(!text.contains("null"), "{text}");
 }

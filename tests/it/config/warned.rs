@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::report;
 
 #[track_caller]
-fn check(checks: &str, expected: Expect) {
+fn check(checks: &str, expected: &Expect) {
     let text = format!(
         "services:\n- name: web\n  instances: [{{ address: 10.0.0.1, port: 80 }}]\n  checks:\n  - {checks}\n"
     );
@@ -16,7 +16,7 @@ fn check(checks: &str, expected: Expect) {
 fn a_timeout_as_long_as_the_interval() {
     check(
         "{ tcp: {}, interval: 5s, timeout: 5s }",
-        expect![[r#"
+        &expect![[r#"
         warning: the timeout should be shorter than the interval
          --> rollcall.yaml:5:39
           |
@@ -28,14 +28,14 @@ fn a_timeout_as_long_as_the_interval() {
         warning: 0 errors, 1 warning
     "#]],
     );
-    check("{ tcp: {}, interval: 1s }", expect![[""]]);
+    check("{ tcp: {}, interval: 1s }", &expect![[""]]);
 }
 
 #[test]
 fn an_interval_below_a_second_unless_it_is_meant() {
     check(
         "{ tcp: {}, interval: 100ms }",
-        expect![[r#"
+        &expect![[r#"
         warning: an interval below 1s is much load for a target
          --> rollcall.yaml:5:26
           |
@@ -47,14 +47,14 @@ fn an_interval_below_a_second_unless_it_is_meant() {
         warning: 0 errors, 1 warning
     "#]],
     );
-    check("{ tcp: {}, interval: 100ms, allow_fast_interval: true }", expect![[""]]);
+    check("{ tcp: {}, interval: 100ms, allow_fast_interval: true }", &expect![[""]]);
 }
 
 #[test]
 fn one_failure_that_decides() {
     check(
         "{ tcp: {}, failures_before_critical: 1 }",
-        expect![[r#"
+        &expect![[r#"
         warning: one failure is enough to make the check critical
          --> rollcall.yaml:5:42
           |
@@ -72,7 +72,7 @@ fn one_failure_that_decides() {
 fn a_failure_or_recovery_noticed_too_late() {
     check(
         "{ tcp: {}, interval: 2m }",
-        expect![[r#"
+        &expect![[r#"
         warning: a failure is noticed only after more than 5 minutes
          --> rollcall.yaml:5:26
           |
@@ -86,7 +86,7 @@ fn a_failure_or_recovery_noticed_too_late() {
     );
     check(
         "{ tcp: {}, interval: 1m, success_before_passing: 6 }",
-        expect![[r#"
+        &expect![[r#"
         warning: a recovery is noticed only after more than 5 minutes
          --> rollcall.yaml:5:54
           |
@@ -104,7 +104,7 @@ fn a_failure_or_recovery_noticed_too_late() {
 fn a_timeout_too_short_for_tls() {
     check(
         "{ http: { https: true }, timeout: 99ms }",
-        expect![[r#"
+        &expect![[r#"
         warning: a timeout below 100ms is short for TLS
          --> rollcall.yaml:5:39
           |
@@ -116,13 +116,14 @@ fn a_timeout_too_short_for_tls() {
         warning: 0 errors, 1 warning
     "#]],
     );
-    check("{ http: {}, timeout: 99ms }", expect![[""]]);
+    check("{ http: {}, timeout: 99ms }", &expect![[""]]);
 }
 
 #[test]
 fn many_checks_on_one_host() {
-    let instances: String =
+    let instances: Vec<_> =
         (1..=40).map(|n| format!("  - {{ address: 10.0.0.1, port: {n} }}\n")).collect();
+    let instances = instances.concat();
     let text = format!(
         "services:\n- name: web\n  instances:\n{instances}  checks: [{{ tcp: {{}}, interval: 1s }}, {{ http: {{}}, interval: 1s }}]\n"
     );

@@ -1,0 +1,34 @@
+# What can be done here. `just` lists it; tests/run.sh does all of the checks.
+
+default:
+    @just --list
+
+# Format the code.
+fmt:
+    cargo fmt
+
+# Everything the compiler can say.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+# Unit and integration tests.
+test:
+    cargo test --lib --bins --test it --all-features
+
+# All tests, also those with real services; installs what they need.
+all:
+    tests/run.sh
+
+# Rewrite what is generated: docs/metrics.md, docs/configuration.md, snapshots.
+update:
+    UPDATE_EXPECT=1 cargo test --lib --test it --all-features
+
+# Licences, sources and duplicate versions of dependencies.
+deny:
+    cargo deny check bans licenses sources
+
+# The benchmarks; see docs/performance.md.
+bench:
+    cargo bench --bench probes
