@@ -257,6 +257,10 @@ if [[ -n $once ]]; then
     title "amtool alert query"
     amtool alert query --alertmanager.url="http://127.0.0.1:$alertmanager"
 
+    title "half a minute later somebody is told: $state/notifications.log"
+    within 60 "a ticket is opened" grep -q ' /ticket$' "$state/notifications.log"
+    cat "$state/notifications.log"
+
     title "web-2 comes back: $start_it"
     serve web-2
     within 20 "web-2 is passing" grep -q 'web/web-2 .*critical -> passing' "$state/watch.log"
@@ -267,17 +271,20 @@ if [[ -n $once ]]; then
     exit 0
 fi
 
+# Debian's Prometheus has the older pages only.
+alerts=http://127.0.0.1:$prometheus/alerts
+fetch --output /dev/null "$alerts" 2>/dev/null || alerts=http://127.0.0.1:$prometheus/classic/alerts
+
 cat <<TEXT
 
 --- Everything runs. To look at:
 
-  http://127.0.0.1:$http/                 what rollcall's API has to offer
-  http://127.0.0.1:$http/metrics          its metrics
-  http://127.0.0.1:$prometheus/alerts           the rules of alerts/, in Prometheus
-  amtool alert --alertmanager.url=http://127.0.0.1:$alertmanager
-                                         the alerts that fire, in Alertmanager (one always does)
-  $state/notifications.log
-                                         the routes by which Alertmanager has notified somebody
+  the API of rollcall                 http://127.0.0.1:$http/
+  its metrics                         http://127.0.0.1:$http/metrics
+  the rules of alerts/, in Prometheus $alerts
+  what fires, at Alertmanager         amtool alert --alertmanager.url=http://127.0.0.1:$alertmanager
+                                      (RollcallWatchdog always does: it proves the path)
+  whom Alertmanager has notified      $state/notifications.log
 
 Grafana is not in Debian. Where you have it: deploy/grafana/provisioning loads the dashboards of
 dashboards/, with http://127.0.0.1:$prometheus as data source.
@@ -292,7 +299,7 @@ dashboards/, with http://127.0.0.1:$prometheus as data source.
 
 2. Leave it dead for a minute and see RollcallTargetDown fire:
 
-     http://127.0.0.1:$prometheus/alerts
+     $alerts
 
 3. Ask as clients of Consul ask, for the instances that pass:
 
