@@ -188,7 +188,6 @@ refuse() {
 }
 
 check_no_fallthrough() {
-    local name severity receiver
     complain_if "$(cut -d'|' -f1,2 <<<"$alerts" | sort -u | while IFS='|' read -r name severity; do
         receiver=$(resolve "alertname=$name severity=$severity")
         [[ -n $receiver && $receiver != default ]] || echo "$name (severity $severity) reaches \"$receiver\""

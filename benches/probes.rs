@@ -17,8 +17,6 @@
 //! window after a warm-up, divided by the requests the responder counted in that window. The
 //! responder checks every request, so an arm that does less than it should is found out.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-
 use std::{
     fs,
     io::Write as _,
@@ -254,19 +252,21 @@ impl Responder {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let requests = Arc::new(AtomicU64::new(0));
         let malformed = Arc::new(AtomicU64::new(0));
-        let first = runtime.block_on(listen(SocketAddr::from((address(0), 0))))?;
+        let inside = runtime.enter();
+        let first = listen(SocketAddr::from((address(0), 0)))?;
         let port = first.local_addr()?.port();
         let mut listeners = vec![first];
         for n in 1..u32::from(ADDRESSES) {
-            listeners.push(runtime.block_on(listen(SocketAddr::from((address(n), port))))?);
+            listeners.push(listen(SocketAddr::from((address(n), port)))?);
         }
+        drop(inside);
         let counters = (Arc::clone(&requests), Arc::clone(&malformed));
         thread::spawn(move || runtime.block_on(serve(listeners, counters)));
         Ok(Self { port, requests, malformed })
     }
 }
 
-async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

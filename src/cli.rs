@@ -116,6 +116,11 @@ fn show(report: &Report) -> io::Result<()> {
     out.write_all(report.render(paint).as_bytes())
 }
 
+/// So many of something.
+fn many(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

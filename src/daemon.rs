@@ -138,6 +138,9 @@ impl Daemon {
 
     /// Runs until told to stop or until a part fails.
     pub async fn run(self) -> Result<Stopped, Fault> {
+        if let Ok((http, grpc)) = self.addresses() {
+            info!(%http, %grpc, data_dir = %self.config.data_dir.display(), "Listening");
+        }
         let Self { config, mut reloader, http, grpc, remembered, mut signals } = self;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
@@ -287,5 +290,32 @@ fn open_data_dir(path: &Path) -> Result<Snapshot, BindError> {
             Ok(Snapshot::default())
         }
         Err(error @ snapshot::Error::Io { .. }) => Err(BindError::State(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_stops_the_daemon_and_is_named() {
+        let config = crate::config::load(None, &Overrides::default()).unwrap().config;
+        let (core, _orders) = Core::new(&config, Snapshot::default());
+        let mut reloader = Reloader::new(None, Overrides::default(), None);
+        let number = regex::Regex::new("task [0-9]+").unwrap();
+        for (fails, said) in [
+            (false, "the task \"http\" ended by itself"),
+            (true, "the task \"http\" failed: task 1 panicked with message \"oh\""),
+        ] {
+            let mut tasks = Tasks::default();
+            tasks.spawn("grpc", std::future::pending());
+            tasks.spawn("http", async move { assert!(!fails, "oh") });
+            let mut signals = Signals::listen().unwrap();
+            let (_handle, requests) = api::reload_channel();
+            let fault = core.supervise(&mut tasks, &mut signals, requests, &mut reloader).await;
+            let told = fault.unwrap().to_string();
+            assert_eq!(number.replace(&told, "task 1"), said);
+        }
     }
 }

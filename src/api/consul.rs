@@ -8,7 +8,7 @@
 //! Blocking queries wait for any change of the registry: clients are woken more often than Consul
 //! wakes them, which its documentation allows, and never too late.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     params::Params,
@@ -37,6 +37,10 @@ const DATACENTER: &str = "dc1";
 
 /// The version of Consul whose behaviour this is: clients turn features on by it.
 const CONSUL_VERSION: &str = "1.21.5";
+
+/// Changes that follow each other quicker than this are shown together, so that many waiting
+/// clients and many changes do not multiply.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// The routes of this API.
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -129,8 +133,13 @@ async fn hold(app: &App, params: &Params) -> Result<u64, Refusal> {
     if known == 0 || known != current {
         return Ok(current);
     }
+    let changed = async {
+        if timeout(wait, version.wait_for(|version| *version != known)).await.is_ok() {
+            sleep(SETTLE).await;
+        }
+    };
     tokio::select! {
-        _ = timeout(wait, version.wait_for(|version| *version != known)) => {}
+        () = changed => {}
         () = app.stop.cancelled() => {}
     }
     Ok(*app.view.registry.version().borrow())
@@ -143,7 +152,7 @@ async fn health_state(
 ) -> Result<Response, Refusal> {
     let params = Params::parse(query.as_deref());
     read(&app, &params, |shape| {
-        if !shape.is_asked_for(&params) {
+        if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
         }
         let mut checks = shape.node_checks();
@@ -163,7 +172,7 @@ async fn health_checks(
 ) -> Result<Response, Refusal> {
     let params = Params::parse(query.as_deref());
     read(&app, &params, |shape| {
-        if !shape.is_asked_for(&params) {
+        if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
         }
         let listed = app.view.registry.service(&name);
@@ -185,7 +194,7 @@ async fn health_service(
     let params = Params::parse(query.as_deref());
     let passing = params.flag("passing")?;
     read(&app, &params, |shape| {
-        if !shape.is_asked_for(&params) {
+        if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
         }
         let listed = app.view.registry.service(&name);

@@ -92,15 +92,9 @@ const SECTIONS: &[Section] = &[
     Section::Class(&catalogue::PROBE_HTTP_RESPONSES, http_responses),
     Section::Class(&catalogue::PROBE_GRPC_RESPONSES, grpc_responses),
     Section::Class(&catalogue::TARGETS, targets),
-    Section::Class(&catalogue::CHECK_INTERVAL, |out, row| {
-        out.number(&[row.labels()], row.interval)
-    }),
-    Section::Class(&catalogue::CHECK_TIMEOUT, |out, row| out.number(&[row.labels()], row.timeout)),
-    Section::Class(&catalogue::CHECK_SLO, |out, row| {
-        if let Some(labels) = &row.slo_labels {
-            out.number(&[labels], row.slo);
-        }
-    }),
+    Section::Class(&catalogue::CHECK_INTERVAL, interval),
+    Section::Class(&catalogue::CHECK_TIMEOUT, timeout),
+    Section::Class(&catalogue::CHECK_SLO, slo),
     Section::Tail,
 ];
 
@@ -400,6 +394,20 @@ fn targets(out: &mut Out, row: &Row) {
         out.count(row, ("state", status.as_str()), count);
     }
     out.count(row, ("state", STALE), 0);
+}
+
+fn interval(out: &mut Out, row: &Row) {
+    out.number(&[row.labels()], row.interval);
+}
+
+fn timeout(out: &mut Out, row: &Row) {
+    out.number(&[row.labels()], row.timeout);
+}
+
+fn slo(out: &mut Out, row: &Row) {
+    if let Some(labels) = &row.slo_labels {
+        out.number(&[labels], row.slo);
+    }
 }
 
 /// The metadata keys to show with the label names they are shown under. Characters that a label

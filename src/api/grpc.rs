@@ -24,6 +24,9 @@ use crate::{model::Status, registry::Listed};
 /// Most watches at once. Each costs a look-up at every change of the registry.
 const MAX_WATCHES: usize = 10_000;
 
+/// Largest request, in bytes: a service's and an instance's name are far shorter.
+const MAX_REQUEST: usize = 4096;
+
 /// Changes that follow each other quicker than this are told together, so that many watches and
 /// many changes do not multiply.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -40,6 +43,7 @@ pub(super) fn service(
         watches: Arc::new(Semaphore::new(MAX_WATCHES)),
         stop,
     })
+    .max_decoding_message_size(MAX_REQUEST)
 }
 
 /// Answers for the daemon, its services and their instances.

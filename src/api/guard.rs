@@ -134,14 +134,12 @@ fn admit(app: &App, handler: &str, request: &Request) -> Result<(), Refusal> {
 
 /// Runs the handler. Its panic is this request's loss only.
 async fn answer(handler: &str, request: Request, next: Next) -> Response {
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            // The panic's own message and place have been logged by the panic hook.
-            error!(handler, "Answering a request panicked");
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
-        }
+    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        return response;
     }
+    // The panic's own message and place have been logged by the panic hook.
+    error!(handler, "Answering a request panicked");
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     judge,
-    model::{Answer, Observation, Phase, Status},
+    model::{Answer, Observation, Outcome, Phase, Status},
     registry::{self, Listed},
 };
 
@@ -176,7 +176,7 @@ impl Check {
             since: facts.changed.map(|at| at.to_string()),
             last_probe: facts.last_started.map(|at| at.to_string()),
             latency_seconds: facts.last_started.map(|_| facts.last_duration.as_secs_f64()),
-            reason: facts.last_outcome.and_then(|o| o.reason()).map(|r| r.to_string()),
+            reason: facts.last_outcome.and_then(Outcome::reason).map(|reason| reason.to_string()),
             detail: facts.detail.map(Into::into),
             code: code(facts.answer),
             consecutive_failures: facts.streak.failures(),

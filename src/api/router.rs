@@ -1,6 +1,6 @@
 //! The HTTP API's routes, and the daemon's own: health, readiness, reload, metrics.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -110,25 +110,19 @@ async fn unknown() -> Refusal {
 }
 
 async fn index(State(app): State<Arc<App>>) -> String {
-    let mut text = format!(
-        "rollcall {} on {}, up since {}\n\n",
-        build::VERSION,
-        app.view.node_name,
-        app.view.started
-    );
-    for (path, meaning) in [
+    const PATHS: [(&str, &str); 7] = [
         ("/metrics", "metrics for Prometheus"),
         ("/-/healthy", "200 while the daemon lives"),
         ("/-/ready", "200 while the daemon is ready, else 503"),
-        ("/v1/rollcall/services", "all services, instances and checks"),
-        ("/v1/rollcall/events", "the last changes of status; live as text/event-stream"),
+        (native::SERVICES, "all services, instances and checks"),
+        (native::EVENTS, "the last changes of status; live as text/event-stream"),
         ("/v1/health/service/NAME", "the instances of a service, in Consul's form"),
         ("/v1/agent/checks", "all checks, in Consul's form"),
-    ] {
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "{path:<24} {meaning}");
-    }
-    text
+    ];
+    let View { node_name, started, .. } = &app.view;
+    let head = format!("rollcall {} on {node_name}, up since {started}\n\n", build::VERSION);
+    let paths = PATHS.map(|(path, meaning)| format!("{path:<24} {meaning}\n"));
+    head + &paths.concat()
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

@@ -87,7 +87,7 @@ impl Rig {
     }
 
     fn router(&self) -> Router {
-        super::router::router(self.view.clone(), &self.limits, self.stop.clone())
+        router::router(self.view.clone(), &self.limits, self.stop.clone())
     }
 
     async fn ask(&self, method: Method, uri: &str) -> Answered {
@@ -126,9 +126,10 @@ impl Rig {
                 if let Order::Maintain { key, maintenance, reason } = order {
                     let check = self.check(key.instance.as_str());
                     let facts = check.slot.read();
-                    let before = match facts.status {
-                        crate::model::Status::Maintenance => Maintenance::On,
-                        _ => Maintenance::Off,
+                    let before = if facts.status == crate::model::Status::Maintenance {
+                        Maintenance::On
+                    } else {
+                        Maintenance::Off
                     };
                     let mut machine = Machine::restore(facts.verdict, facts.streak, before);
                     self.monitor.maintain(&check, &mut machine, maintenance, reason);

@@ -1,6 +1,6 @@
 //! `rollcall ls`: services, instances and checks with their status.
 
-use std::{collections::BTreeMap, fmt::Write as _, io::Write};
+use std::{collections::BTreeMap, io::Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
@@ -10,7 +10,7 @@ use crate::{
     duration::Period,
 };
 
-use super::{Exit, client::Client};
+use super::{Exit, client::Client, many};
 
 /// Longest text shown in the last column, in characters; `--json` has all of it.
 const MAX_DETAIL: usize = 100;
@@ -98,10 +98,11 @@ fn table(services: &[Service], now: clock::Timestamp, colour: bool) -> String {
     if let Some(latency) = table.column_mut(5) {
         latency.set_cell_alignment(CellAlignment::Right);
     }
-    let (mut statuses, mut instances) = (Vec::new(), 0);
+    let (mut statuses, mut instances, mut checks) = (Vec::new(), 0, 0);
     for service in services {
         instances += service.instances.len();
         for instance in &service.instances {
+            checks += instance.checks.len();
             for cells in rows(service, instance, now) {
                 statuses.push(cells[0].clone());
                 table.add_row(cells);
@@ -111,22 +112,23 @@ fn table(services: &[Service], now: clock::Timestamp, colour: bool) -> String {
     if statuses.is_empty() {
         return "nothing to show\n".to_owned();
     }
-    let mut text = String::new();
-    for (index, line) in table.trim_fmt().lines().enumerate() {
-        // The cells' own padding is not wanted at the left edge.
-        let line = line.strip_prefix(' ').unwrap_or(line);
-        let status = index.checked_sub(1).and_then(|row| statuses.get(row));
-        match status.filter(|_| colour) {
-            Some(status) => {
-                let rest = line.strip_prefix(status.as_str()).unwrap_or(line);
-                let _ = writeln!(text, "{}{status}\u{1b}[0m{rest}", paint(status));
+    let painted = table
+        .trim_fmt()
+        .lines()
+        .enumerate()
+        .map(|(index, line)| {
+            // The cells' own padding is not wanted at the left edge.
+            let line = line.strip_prefix(' ').unwrap_or(line);
+            let status = index.checked_sub(1).and_then(|row| statuses.get(row));
+            match status.and_then(|status| Some((status, line.strip_prefix(status.as_str())?))) {
+                Some((status, rest)) if colour => {
+                    format!("{}{status}\u{1b}[0m{rest}\n", paint(status))
+                }
+                Some(_) | None => format!("{line}\n"),
             }
-            // Writing into a String cannot fail, here and below.
-            None => drop(writeln!(text, "{line}")),
-        }
-    }
-    let _ = writeln!(text, "\n{}", summary(services.len(), instances, &statuses));
-    text
+        })
+        .collect::<String>();
+    format!("{painted}\n{}\n", summary([services.len(), instances, checks], &statuses))
 }
 
 fn rows(service: &Service, instance: &Instance, now: clock::Timestamp) -> Vec<[String; 7]> {
@@ -191,18 +193,17 @@ pub(super) fn millis(seconds: f64) -> String {
     format!("{millis:.digits$}ms")
 }
 
-fn summary(services: usize, instances: usize, statuses: &[String]) -> String {
+fn summary([services, instances, checks]: [usize; 3], statuses: &[String]) -> String {
     let mut counts = BTreeMap::<&str, usize>::new();
     for status in statuses {
         *counts.entry(status).or_default() += 1;
     }
     let counts: Vec<_> = counts.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     format!(
         "{}, {}, {}: {}",
         many(services, "service"),
         many(instances, "instance"),
-        many(statuses.len(), "check"),
+        many(checks, "check"),
         counts.join(", ")
     )
 }
@@ -215,5 +216,121 @@ pub(super) fn paint(status: &str) -> &'static str {
         "critical" => "\u{1b}[31m",
         "maintenance" => "\u{1b}[36m",
         _ => "\u{1b}[2m",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn check(id: &str, status: &str) -> Check {
+        Check {
+            id: id.into(),
+            protocol: "http".into(),
+            target: "http://10.0.0.1/".into(),
+            status: status.into(),
+            since: Some("2026-11-20T13:56:48.500Z".into()),
+            last_probe: Some("2026-11-20T13:59:59.000Z".into()),
+            latency_seconds: Some(0.001_234),
+            reason: None,
+            detail: None,
+            code: Some("200".into()),
+            consecutive_failures: 0,
+            certificate_expiry: None,
+            interval_seconds: 10.0,
+        }
+    }
+
+    fn services() -> Vec<Service> {
+        let instance = |id: &str, status: &str, checks| Instance {
+            id: id.into(),
+            address: "10.0.0.1:80".into(),
+            status: status.into(),
+            maintenance: None,
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
+            checks,
+        };
+        let refused = Check {
+            reason: Some("connection_refused".into()),
+            detail: Some(format!("GET http://10.0.0.1/: {}", "refused ".repeat(20))),
+            latency_seconds: Some(1.5),
+            ..check("http", "critical")
+        };
+        let fresh = Check { since: None, latency_seconds: None, ..check("a-long-name", "unknown") };
+        let mut out = instance("web-2", "maintenance", vec![check("http", "maintenance")]);
+        out.maintenance = Some("moving house".into());
+        let service = |name: &str, instances| Service {
+            name: name.into(),
+            status: "passing".into(),
+            instances,
+        };
+        vec![
+            service("redis", vec![instance("redis-1", "critical", vec![refused])]),
+            service(
+                "web",
+                vec![
+                    instance("web-1", "passing", vec![fresh, check("http", "passing")]),
+                    out,
+                    instance("web-3", "passing", vec![]),
+                ],
+            ),
+        ]
+    }
+
+    fn now() -> clock::Timestamp {
+        clock::Timestamp::from_seconds(1_795_183_200)
+    }
+
+    #[test]
+    fn every_check_is_a_line() {
+        expect![[r"
+            STATUS       SERVICE  INSTANCE  CHECK        SINCE  LATENCY  REASON
+            critical     redis    redis-1   http         3m11s   1500ms  connection_refused: GET http://10.0.0.1/: refused refused refused refused refused refused refused re...
+            unknown      web      web-1     a-long-name  -            -
+            passing      web      web-1     http         3m11s   1.23ms
+            maintenance  web      web-2     http         3m11s   1.23ms  moving house
+            passing      web      web-3     -            -            -
+
+            2 services, 4 instances, 4 checks: 1 critical, 1 maintenance, 2 passing, 1 unknown
+        "]].assert_eq(&table(&services(), now(), false));
+    }
+
+    #[test]
+    fn colours_are_all_that_a_terminal_gets_more() {
+        let plain = table(&services(), now(), false);
+        let mut coloured = table(&services(), now(), true);
+        assert!(coloured.contains("\n\u{1b}[31mcritical\u{1b}[0m "), "{coloured}");
+        for sequence in ["\u{1b}[31m", "\u{1b}[32m", "\u{1b}[36m", "\u{1b}[2m", "\u{1b}[0m"] {
+            assert!(coloured.contains(sequence), "{sequence:?}");
+            coloured = coloured.replace(sequence, "");
+        }
+        assert_eq!(coloured, plain);
+    }
+
+    #[test]
+    fn other_statuses_are_dropped_with_what_is_left_empty() {
+        let mut services = services();
+        keep(&mut services, &[Status::Critical]);
+        assert_eq!(services.len(), 1);
+        assert_eq!(services[0].name, "redis");
+        keep(&mut services, &[Status::Maintenance]);
+        assert_eq!(table(&services, now(), false), "nothing to show\n");
+    }
+
+    #[test]
+    fn ages_and_latencies_are_short() {
+        let age = |seconds: i64| {
+            let at = clock::Timestamp::from_seconds(1_795_183_200 - seconds).to_string();
+            age(&at, now()).unwrap()
+        };
+        assert_eq!((&*age(0), &*age(192), &*age(7384)), ("0s", "3m12s", "2h3m"));
+        assert_eq!(age(2 * 86400 + 4 * 3600 + 59), "2d4h");
+        assert_eq!(
+            (&*millis(0.000_512), &*millis(0.0123), &*millis(1.5)),
+            ("0.51ms", "12.3ms", "1500ms")
+        );
     }
 }

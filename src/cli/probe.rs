@@ -9,7 +9,7 @@ use crate::{
     api::native,
     clock,
     duration::Period,
-    model::{Observation, Outcome, Protocol},
+    model::{Observation, Outcome, Protocol, Reason},
     probe::{self, Network, Probe, Prober as _, Spec, Target, http, tls},
 };
 
@@ -49,14 +49,14 @@ pub(super) struct Args {
 
 /// Probes once. What it finds is in the exit code: well, struggling, or not well.
 pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let (spec, endpoint) =
-        probe::parse_url(&args.url).with_context(|| format!("cannot probe {:?}", args.url))?;
-    if args.timeout.get() == Duration::ZERO {
-        bail!("--timeout must be more than zero");
-    }
-    let spec = args.refine(spec)?;
-    let prepared = Probe::prepare(&spec).context("cannot make the probe ready")?;
-    let target = Target::new(Arc::new(prepared), endpoint);
+    let target = match args.target() {
+        Ok(target) => target,
+        // Not a failure: that would say that the target is struggling.
+        Err(error) => {
+            eprintln!("rollcall: {error:#}");
+            return Ok(Exit::Usage);
+        }
+    };
     let found = Network::default().probe(&target, args.timeout.get()).await;
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &Report::of(&target, &found))?;
@@ -72,6 +72,18 @@ pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit
 }
 
 impl Args {
+    /// What is to be asked, and how.
+    fn target(&self) -> anyhow::Result<Target> {
+        let (spec, endpoint) =
+            probe::parse_url(&self.url).with_context(|| format!("cannot probe {:?}", self.url))?;
+        if self.timeout.get() == Duration::ZERO {
+            bail!("--timeout must be more than zero");
+        }
+        let prepared =
+            Probe::prepare(&self.refine(spec)?).context("cannot make the probe ready")?;
+        Ok(Target::new(Arc::new(prepared), endpoint))
+    }
+
     /// Brings the options into what the URL says.
     fn refine(&self, spec: Spec) -> anyhow::Result<Spec> {
         let http_only = [
@@ -86,7 +98,7 @@ impl Args {
         Ok(match spec {
             Spec::Http(mut spec) => {
                 if spec.https {
-                    spec.tls = self.tls(spec.tls)?;
+                    spec.tls = self.tls(Some(spec.tls.unwrap_or_default()))?;
                 } else {
                     self.tls(None)?;
                 }
@@ -166,7 +178,7 @@ impl Report {
             target: target.url(),
             protocol: target.protocol().as_str(),
             outcome: verdict(found.outcome),
-            reason: found.outcome.reason().map(|reason| reason.as_str()),
+            reason: found.outcome.reason().map(Reason::as_str),
             detail: found.detail.as_deref().map(str::to_owned),
             probe: native::Probe::of(found),
         }
@@ -191,11 +203,9 @@ fn show(target: &Target, found: &Observation, now: clock::Timestamp) -> String {
     }
     let code = native::Probe::of(found).code;
     let (verdict, code) = (verdict(found.outcome), code.map(|code| format!(" ({code})")));
-    let mut last = format!("  {verdict}{}", code.unwrap_or_default());
-    if let Some(reason) = found.outcome.reason() {
-        last.push_str(&format!(": {reason}"));
-    }
-    lines.push(last);
+    let reason = found.outcome.reason().map(|reason| format!(": {reason}"));
+    let (code, reason) = (code.unwrap_or_default(), reason.unwrap_or_default());
+    lines.push(format!("  {verdict}{code}{reason}"));
     lines.extend(found.detail.as_deref().map(|detail| format!("  {detail}")));
     lines.join("\n") + "\n"
 }
@@ -212,10 +222,136 @@ fn bar(share: f64) -> String {
 }
 
 fn expires(expiry: clock::Timestamp, now: clock::Timestamp) -> String {
-    let days = |time: Duration| time.as_secs() / 86400;
+    let days = |time: Duration| match time.as_secs() / 86400 {
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    };
     if expiry > now {
-        format!("expires {expiry}, in {} days", days(expiry.since(now)))
+        format!("expires {expiry}, in {}", days(expiry.since(now)))
     } else {
-        format!("expired {expiry}, {} days ago", days(now.since(expiry)))
+        format!("expired {expiry}, {} ago", days(now.since(expiry)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::model::{Phase, Phases};
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        Command::parse_from([&["probe"], words].concat()).args
+    }
+
+    /// Answers each connection with this text.
+    async fn scripted(answer: &'static str) -> (String, tokio::task::JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(read > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (url, tasks)
+    }
+
+    async fn ran(words: &[&str]) -> (Exit, String) {
+        let mut out = Vec::new();
+        let exit = run(args(words), &mut out).await.unwrap();
+        (exit, String::from_utf8(out).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_says_what_the_target_is() {
+        let (url, _tasks) = scripted("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
+        let (exit, text) = ran(&[&url]).await;
+        assert_eq!(exit, Exit::Ok, "{text}");
+        assert!(text.contains("\n  success (200)\n"), "{text}");
+        assert_eq!(ran(&[&url, "--expect", "204"]).await.0, Exit::Usage);
+        assert_eq!(ran(&[&url, "--body-contains", "hi"]).await.0, Exit::Ok);
+        assert_eq!(ran(&[&url, "--body-contains", "ho"]).await.0, Exit::Usage);
+        let (url, _tasks) = scripted("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(ran(&[&url]).await.0, Exit::Failure);
+        assert_eq!(ran(&["gopher://h"]).await, (Exit::Usage, String::new()));
+    }
+
+    #[tokio::test]
+    async fn json_holds_the_same() {
+        let (url, _tasks) = scripted("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await;
+        let (_, text) = ran(&[&url, "--json"]).await;
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(report["outcome"], "failure");
+        assert_eq!(report["reason"], "status");
+        assert_eq!(report["code"], "500");
+        assert!(report["phases"]["connect"].as_f64().unwrap() > 0.0, "{text}");
+    }
+
+    #[test]
+    fn an_option_that_does_not_fit_the_url_is_refused() {
+        for (words, said) in [
+            (&["tcp://h:1", "--expect", "200"][..], "--expect is for http:// and https:// only"),
+            (&["http://h/", "-k"], "--insecure and --ca need https://, tls:// or grpcs://"),
+            (&["http://h/", "-H", "x"], "--header \"x\" is not of the form 'Name: value'"),
+        ] {
+            let (spec, _) = probe::parse_url(words[0]).unwrap();
+            assert_eq!(args(words).refine(spec).unwrap_err().to_string(), said);
+        }
+    }
+
+    #[test]
+    fn headers_of_one_name_are_all_sent() {
+        let (spec, _) = probe::parse_url("https://h/").unwrap();
+        let args = args(&["https://h/", "-k", "-H", "A: 1", "-H", "a: 2"]);
+        let Spec::Http(spec) = args.refine(spec).unwrap() else { panic!() };
+        let values: Vec<_> =
+            spec.headers.values().flat_map(|v| v.iter().map(http::HeaderValue::as_str)).collect();
+        assert_eq!(values, ["1", "2"]);
+        assert!(spec.tls.unwrap().insecure_skip_verify);
+    }
+
+    #[test]
+    fn the_report_shows_where_the_time_went() {
+        let (spec, endpoint) = probe::parse_url("https://h/x").unwrap();
+        let target = Target::new(Arc::new(Probe::prepare(&spec).unwrap()), endpoint);
+        let mut phases = Phases::default();
+        phases.add(Phase::Connect, Duration::from_micros(1500));
+        phases.add(Phase::Tls, Duration::from_millis(6));
+        let found = Observation {
+            started: clock::Timestamp::from_seconds(1_795_183_200),
+            duration: Duration::from_millis(10),
+            outcome: Outcome::Failure(Reason::TlsExpired),
+            phases,
+            answer: crate::model::Answer::None,
+            peer: Some(std::net::SocketAddr::from(([10, 0, 0, 1], 443))),
+            certificate_expiry: Some(clock::Timestamp::from_seconds(1_795_096_800)),
+            detail: Some("GET https://h:443/x: certificate expired".into()),
+        };
+        expect_test::expect![[r"
+            https://h/x (10.0.0.1:443)
+
+              connect        1.50ms  ██████
+              tls            6.00ms  ████████████████████████
+              total          10.0ms
+
+              certificate expired 2026-11-19T14:00:00.000Z, 1 day ago
+              failure: tls_expired
+              GET https://h:443/x: certificate expired
+        "]]
+        .assert_eq(&show(&target, &found, clock::Timestamp::from_seconds(1_795_183_200)));
     }
 }

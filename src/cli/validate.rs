@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Exit, show};
+use super::{Exit, many, show};
 use crate::{
     config::{self, Config, Loaded, Overrides},
     duration::Period,
@@ -126,7 +126,7 @@ fn cells(row: &Row<'_>) -> [String; 8] {
 fn totals(config: &Config, rows: &[Row<'_>]) -> String {
     let services: std::collections::HashSet<_> =
         config.registrations.iter().map(|r| &r.instance.service).collect();
-    let checks: u32 = rows.iter().map(|row| row.instances).sum();
+    let checks = rows.iter().map(|row| row.instances as usize).sum();
     let rate = |rows: &mut dyn Iterator<Item = &Row<'_>>| {
         rows.map(|row| f64::from(row.instances) / row.definition.schedule.interval.as_secs_f64())
             .fold(0.0, |sum, rate| sum + rate)
@@ -136,8 +136,9 @@ fn totals(config: &Config, rows: &[Row<'_>]) -> String {
     let connects = |row: &&Row<'_>| row.definition.probe.protocol() != Protocol::Grpc;
     let connections = rate(&mut rows.iter().filter(connects));
     format!(
-        "{} services, {} instances, {checks} checks: {probes:.1} probes and {connections:.1} new connections a second\n",
-        services.len(),
-        config.registrations.len(),
+        "{}, {}, {}: {probes:.1} probes and {connections:.1} new connections a second\n",
+        many(services.len(), "service"),
+        many(config.registrations.len(), "instance"),
+        many(checks, "check"),
     )
 }

@@ -137,7 +137,21 @@ fn line(event: &Event, colour: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::mpsc,
+        task::JoinSet,
+    };
+
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
 
     #[test]
     fn a_change_is_one_line() {
@@ -160,5 +174,46 @@ mod tests {
              GET http://10.0.0.1/: connection refused"
         );
         assert!(line(&event, true).contains("\u{1b}[31mcritical\u{1b}[0m"));
+    }
+
+    /// Serves these streams one after the other, and tells the heads of the requests.
+    async fn scripted(streams: [&'static str; 2]) -> (String, mpsc::Receiver<String>, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, heads) = mpsc::channel(2);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            for stream in streams {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let length = client.read(&mut head).await.unwrap();
+                head.truncate(length);
+                sender.send(String::from_utf8(head).unwrap()).await.unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{stream}");
+                client.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (address, heads, tasks)
+    }
+
+    #[tokio::test]
+    async fn a_lost_stream_is_taken_up_where_it_was() {
+        let (address, mut heads, _tasks) = scripted([
+            "id: 7\n\n: alive\n\nid: 8\nevent: transition\ndata: {\"sequence\":8,\"at\":\"T\",\"service\":\"web\",\"instance\":\"web-1\",\"check\":\"http\",\"from\":\"passing\",\"to\":\"critical\",\"reason\":\"dns\"}\n\n",
+            "id: 8\n\nid: 9\nevent: transition\ndata: {\"sequence\":9,\"at\":\"T\",\"service\":\"db\",\"instance\":\"db-1\",\"check\":\"tcp\",\"from\":\"critical\",\"to\":\"passing\",\"reason\":\"ok\"}\n\n",
+        ])
+        .await;
+        let command = Command::parse_from(["watch", "--http-addr", &address]);
+        let mut out = Vec::new();
+        // It never ends by itself: the third attempt to connect finds nobody.
+        let watching = timeout(Duration::from_millis(1500), run(command.args, &mut out));
+        assert!(watching.await.is_err());
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "T web/web-1 http: passing -> critical (dns)\n\
+             T db/db-1 tcp: critical -> passing (ok)\n"
+        );
+        assert!(!heads.recv().await.unwrap().contains("last-event-id"));
+        assert!(heads.recv().await.unwrap().contains("last-event-id: 8\r\n"));
     }
 }

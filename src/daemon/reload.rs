@@ -51,17 +51,14 @@ impl Reloader {
         let registrations = std::mem::take(&mut config.registrations);
         let instances = registrations.len();
         let difference = registry.replace(registrations).await;
-        let (http, grpc) = (config.listen.http, config.listen.grpc);
         if instances == 0 {
             info!(
-                %http,
-                %grpc,
-                data_dir = %config.data_dir.display(),
-                "Started with an empty registry; name services in a file and start with --config FILE, see `rollcall validate FILE`"
+                "Started with an empty registry; to fill it, name services in a file, see what \
+                 `rollcall validate FILE` says of it, and start with `--config FILE`"
             );
         } else {
             let checks = registry.list().iter().map(|listed| listed.checks.len()).sum::<usize>();
-            info!(%http, %grpc, services = registry.services().len(), instances, checks, "Started");
+            info!(services = registry.services().len(), instances, checks, "Started");
         }
         self.current = Some(config);
         succeeded(metrics, difference);

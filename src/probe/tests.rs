@@ -1,3 +1,5 @@
+//! Probes as a whole: deadlines, sizes, arbitrary bytes.
+
 use std::{mem::size_of_val, sync::Arc, time::Duration};
 
 use serde_json::json;

@@ -298,12 +298,12 @@ async fn a_reload_that_changes_nothing_disturbs_nothing() {
     let same = || vec![registration(1, schedule(TEN)), registration(2, schedule(TEN))];
     rig.registry.replace(same()).await;
     sleep(TEN * 2).await;
-    let before = rig.registry.instance("web-1").unwrap().checks[0].clone();
+    let before = Arc::clone(&rig.registry.instance("web-1").unwrap().checks[0]);
     for _ in 0..100 {
         sleep(TEN / 7).await;
         assert_eq!(rig.registry.replace(same()).await, crate::registry::Difference::default());
     }
-    let after = rig.registry.instance("web-1").unwrap().checks[0].clone();
+    let after = Arc::clone(&rig.registry.instance("web-1").unwrap().checks[0]);
     assert!(Arc::ptr_eq(&before, &after));
     let (shortest, longest) = gaps(&rig.starts(1));
     assert!(shortest >= TEN * 89 / 100 && longest <= TEN * 111 / 100, "{shortest:?} {longest:?}");

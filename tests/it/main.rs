@@ -1,4 +1,8 @@
 //! Tests of the whole crate from outside.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 mod config;
+mod daemon;
+mod support;
 mod tidy;

@@ -55,16 +55,6 @@ impl<'a> Shape<'a> {
         Self { view }
     }
 
-    /// Whether the one node there is, ours, is among those asked for.
-    pub(super) fn is_asked_for(&self, params: &Params) -> bool {
-        let meta = node_meta();
-        let has = |wanted: &str| {
-            let (key, value) = wanted.split_once(':').unwrap_or((wanted, ""));
-            meta.get(key).is_some_and(|held| held == value)
-        };
-        params.get("peer").is_none_or(str::is_empty) && params.all("node-meta").all(has)
-    }
-
     /// `ip:port` of the leader, which we are.
     pub(super) fn leader(&self) -> String {
         std::net::SocketAddr::new(self.view.node_address, SERVER_PORT).to_string()
@@ -75,7 +65,7 @@ impl<'a> Shape<'a> {
         let (lan, wan) = families(self.view.node_address);
         Node {
             id: node_id(&self.view.node_name),
-            node: self.view.node_name.to_string(),
+            name: self.view.node_name.to_string(),
             tagged_addresses: ["lan", lan, "wan", wan]
                 .into_iter()
                 .map(|name| (name, address.clone()))
@@ -177,10 +167,10 @@ impl<'a> Shape<'a> {
             id,
             service,
             tags,
-            meta,
-            port,
             address,
             tagged_addresses,
+            meta,
+            port,
             ..own_service()
         };
         ServiceEntry { node: self.node(), service, checks }
@@ -215,6 +205,16 @@ impl<'a> Shape<'a> {
             datacenter: DATACENTER,
         }
     }
+}
+
+/// Whether the one node there is, ours, is among those asked for.
+pub(super) fn is_our_node_asked_for(params: &Params) -> bool {
+    let meta = node_meta();
+    let has = |wanted: &str| {
+        let (key, value) = wanted.split_once(':').unwrap_or((wanted, ""));
+        meta.get(key).is_some_and(|held| held == value)
+    };
+    params.get("peer").is_none_or(str::is_empty) && params.all("node-meta").all(has)
 }
 
 fn own_service() -> NodeService {

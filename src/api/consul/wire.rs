@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 pub(super) struct Node {
     #[serde(rename = "ID")]
     pub(super) id: String,
-    pub(super) node: String,
+    #[serde(rename = "Node")]
+    pub(super) name: String,
     pub(super) address: String,
     pub(super) datacenter: &'static str,
     pub(super) tagged_addresses: BTreeMap<&'static str, String>,

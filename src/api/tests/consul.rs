@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 const WEB: &[&str] =
-    &["web web-1 http http://10.0.0.1:80/healthz", "web web-2 http http://10.0.0.2/"];
+    &["web web-1 http http://10.0.0.1:8080/healthz", "web web-2 http http://10.0.0.2/"];
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -17,112 +17,135 @@ fn ids(value: &Value) -> Vec<&str> {
     entries.iter().map(|entry| entry["Service"]["ID"].as_str().unwrap()).collect()
 }
 
-#[tokio::test]
-async fn an_instance_is_shown_with_its_node_and_all_checks() {
+#[track_caller]
+fn shown(value: &Value, expected: &expect_test::Expect) {
+    expected.assert_eq(&serde_json::to_string_pretty(value).unwrap());
+}
+
+async fn first_entry() -> Value {
     let rig = Rig::new(WEB).await;
     rig.pass("web-1");
-    let answer = rig.get("/v1/health/service/web?pretty").await;
+    let answer = rig.get("/v1/health/service/web").await;
     assert_eq!(answer.header("content-type"), "application/json");
-    let first = answer.json()[0].clone();
-    let shown = serde_json::to_string_pretty(&first).unwrap();
-    expect![[r#"
+    answer.json()[0].clone()
+}
+
+#[tokio::test]
+async fn an_entry_has_the_node() {
+    shown(
+        &first_entry().await["Node"],
+        &expect![[r#"
         {
-          "Checks": [
-            {
-              "CheckID": "serfHealth",
-              "CreateIndex": 1,
-              "Definition": {},
-              "ExposedPort": 0,
-              "Interval": "",
-              "ModifyIndex": 1,
-              "Name": "Serf Health Status",
-              "Node": "node-1",
-              "Notes": "",
-              "Output": "Agent alive and reachable",
-              "ServiceID": "",
-              "ServiceName": "",
-              "ServiceTags": [],
-              "Status": "passing",
-              "Timeout": "",
-              "Type": ""
+          "Address": "127.0.0.1",
+          "CreateIndex": 1,
+          "Datacenter": "dc1",
+          "ID": "e696ecc2-2078-89c3-9b08-af0eece84688",
+          "Meta": {
+            "consul-network-segment": "",
+            "consul-version": "1.21.5"
+          },
+          "ModifyIndex": 1,
+          "Node": "node-1",
+          "TaggedAddresses": {
+            "lan": "127.0.0.1",
+            "lan_ipv4": "127.0.0.1",
+            "wan": "127.0.0.1",
+            "wan_ipv4": "127.0.0.1"
+          }
+        }"#]],
+    );
+}
+
+#[tokio::test]
+async fn an_entry_has_the_instance() {
+    shown(
+        &first_entry().await["Service"],
+        &expect![[r#"
+        {
+          "Address": "10.0.0.1",
+          "Connect": {},
+          "CreateIndex": 1,
+          "EnableTagOverride": false,
+          "ID": "web-1",
+          "Meta": {
+            "team": "shop"
+          },
+          "ModifyIndex": 1,
+          "PeerName": "",
+          "Port": 8080,
+          "Proxy": {
+            "Expose": {},
+            "MeshGateway": {},
+            "Mode": ""
+          },
+          "Service": "web",
+          "TaggedAddresses": {
+            "lan_ipv4": {
+              "Address": "10.0.0.1",
+              "Port": 8080
             },
-            {
-              "CheckID": "web-1:http",
-              "CreateIndex": 1,
-              "Definition": {},
-              "ExposedPort": 0,
-              "Interval": "1m30s",
-              "ModifyIndex": 1,
-              "Name": "Service 'web' check",
-              "Node": "node-1",
-              "Notes": "a note",
-              "Output": "HTTP GET http://10.0.0.1:80/healthz: 200 OK",
-              "ServiceID": "web-1",
-              "ServiceName": "web",
-              "ServiceTags": [
-                "Blue"
-              ],
-              "Status": "passing",
-              "Timeout": "500ms",
-              "Type": "http"
-            }
-          ],
-          "Node": {
-            "Address": "127.0.0.1",
-            "CreateIndex": 1,
-            "Datacenter": "dc1",
-            "ID": "e696ecc2-2078-89c3-9b08-af0eece84688",
-            "Meta": {
-              "consul-network-segment": "",
-              "consul-version": "1.21.5"
-            },
-            "ModifyIndex": 1,
-            "Node": "node-1",
-            "TaggedAddresses": {
-              "lan": "127.0.0.1",
-              "lan_ipv4": "127.0.0.1",
-              "wan": "127.0.0.1",
-              "wan_ipv4": "127.0.0.1"
+            "wan_ipv4": {
+              "Address": "10.0.0.1",
+              "Port": 8080
             }
           },
-          "Service": {
-            "Address": "10.0.0.1",
-            "Connect": {},
+          "Tags": [
+            "Blue"
+          ],
+          "Weights": {
+            "Passing": 1,
+            "Warning": 1
+          }
+        }"#]],
+    );
+}
+
+#[tokio::test]
+async fn an_entry_has_the_nodes_checks_and_then_the_instances() {
+    shown(
+        &first_entry().await["Checks"],
+        &expect![[r#"
+        [
+          {
+            "CheckID": "serfHealth",
             "CreateIndex": 1,
-            "EnableTagOverride": false,
-            "ID": "web-1",
-            "Meta": {
-              "team": "shop"
-            },
+            "Definition": {},
+            "ExposedPort": 0,
+            "Interval": "",
             "ModifyIndex": 1,
-            "PeerName": "",
-            "Port": 80,
-            "Proxy": {
-              "Expose": {},
-              "MeshGateway": {},
-              "Mode": ""
-            },
-            "Service": "web",
-            "TaggedAddresses": {
-              "lan_ipv4": {
-                "Address": "10.0.0.1",
-                "Port": 80
-              },
-              "wan_ipv4": {
-                "Address": "10.0.0.1",
-                "Port": 80
-              }
-            },
-            "Tags": [
+            "Name": "Serf Health Status",
+            "Node": "node-1",
+            "Notes": "",
+            "Output": "Agent alive and reachable",
+            "ServiceID": "",
+            "ServiceName": "",
+            "ServiceTags": [],
+            "Status": "passing",
+            "Timeout": "",
+            "Type": ""
+          },
+          {
+            "CheckID": "web-1:http",
+            "CreateIndex": 1,
+            "Definition": {},
+            "ExposedPort": 0,
+            "Interval": "1m30s",
+            "ModifyIndex": 1,
+            "Name": "Service 'web' check",
+            "Node": "node-1",
+            "Notes": "a note",
+            "Output": "HTTP GET http://10.0.0.1:8080/healthz: 200 OK",
+            "ServiceID": "web-1",
+            "ServiceName": "web",
+            "ServiceTags": [
               "Blue"
             ],
-            "Weights": {
-              "Passing": 1,
-              "Warning": 1
-            }
+            "Status": "passing",
+            "Timeout": "500ms",
+            "Type": "http"
           }
-        }"#]]
-    .assert_eq(&shown);
+        ]"#]],
+    );
 }
 
 #[tokio::test]
@@ -335,6 +358,15 @@ async fn a_blocking_query_waits_for_a_change() {
     });
     assert_eq!(ids(&answer.json()), ["web-1"]);
     assert_eq!(answer.header("x-consul-index"), (known + 1).to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocking_query_ends_when_the_daemon_stops() {
+    let rig = Rig::new(WEB).await;
+    let known = *rig.view.registry.version().borrow();
+    let uri = format!("/v1/health/service/web?index={known}");
+    let (answer, ()) = tokio::join!(rig.get(&uri), async { rig.stop.cancel() });
+    assert_eq!(ids(&answer.json()).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ async fn a_reload_answers_with_its_report() {
         assert_eq!((answer.status.as_u16(), answer.body), (status, text));
     }
     drop(rig.reloads);
-    let router = super::super::router::router(rig.view, &rig.limits, rig.stop);
+    let router = router::router(rig.view, &rig.limits, rig.stop);
     let request = Request::put("/-/reload").body(Body::empty()).unwrap();
     let answer = answered(router, request).await;
     assert_eq!((answer.status.as_u16(), &*answer.body), (500, "the daemon is stopping"));
@@ -116,7 +116,8 @@ async fn a_large_body_is_refused_before_it_is_read() {
 #[tokio::test]
 async fn services_are_listed_with_all_that_is_known() {
     let rig =
-        Rig::new(&["web web-1 http http://10.0.0.1:80/a", "web web-2 http http://10.0.0.2/"]).await;
+        Rig::new(&["web web-1 http http://10.0.0.1:8080/a", "web web-2 http http://10.0.0.2/"])
+            .await;
     rig.pass("web-1");
     rig.fail("web-2");
     let answer = rig.get("/v1/rollcall/services").await;
@@ -124,9 +125,9 @@ async fn services_are_listed_with_all_that_is_known() {
     let [service] = &services[..] else { panic!("{services:?}") };
     assert_eq!((&*service.name, &*service.status), ("web", "passing"));
     let [first, second] = &service.instances[..] else { panic!("{service:?}") };
-    assert_eq!((&*first.address, &*first.status), ("10.0.0.1:80", "passing"));
+    assert_eq!((&*first.address, &*first.status), ("10.0.0.1:8080", "passing"));
     let check = &first.checks[0];
-    assert_eq!(check.target, "http://10.0.0.1:80/a");
+    assert_eq!(check.target, "http://10.0.0.1:8080/a");
     assert_eq!(check.code.as_deref(), Some("200"));
     assert_eq!(check.latency_seconds, Some(0.012));
     assert_eq!(check.last_probe.as_deref(), Some("2026-11-20T14:00:01.000Z"));

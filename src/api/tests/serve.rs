@@ -118,24 +118,21 @@ async fn a_client_that_does_not_finish_its_head_is_cut_off() {
     }
 }
 
+async fn clumsy() -> &'static str {
+    panic!("oh")
+}
+
 #[tokio::test]
 async fn a_panic_is_that_requests_loss_only() {
     let rig = Rig::new(&[]).await;
-    let app = Arc::new(super::super::router::App {
+    let app = Arc::new(router::App {
         view: rig.view.clone(),
-        rate: super::super::guard::Rate::new(&rig.limits),
+        rate: guard::Rate::new(&rig.limits),
         stop: rig.stop.clone(),
     });
-    let guard = axum::middleware::from_fn_with_state(app, super::super::guard::guard);
+    let guard = axum::middleware::from_fn_with_state(app, guard::guard);
     let router = Router::new()
-        .route(
-            "/clumsy",
-            get(async || {
-                if true {
-                    panic!("oh")
-                }
-            }),
-        )
+        .route("/clumsy", get(clumsy))
         .route("/well", get(async || "well"))
         .layer(guard);
     let ask = async |uri: &str| {

@@ -1,3 +1,5 @@
+//! gRPC probes against servers that serve, do not, vanish and come back.
+
 use std::{
     pin::Pin,
     sync::{

@@ -1,3 +1,5 @@
+//! HTTP probes against scripted servers, kind and hostile.
+
 use std::{net::SocketAddr, time::Duration};
 
 use proptest::prelude::*;

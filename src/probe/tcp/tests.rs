@@ -1,3 +1,5 @@
+//! TCP probes: connecting, dialogues, and what breaks them.
+
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};

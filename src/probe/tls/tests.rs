@@ -1,3 +1,5 @@
+//! TLS against good, expired, foreign and broken certificates.
+
 use std::{sync::Arc, time::Duration};
 
 use rcgen::{

@@ -1,0 +1,192 @@
+//! The whole daemon: start, reload, restart, stop.
+
+use std::{collections::BTreeSet, fs, net::TcpListener, time::Duration};
+
+use rollcall::metrics::catalogue;
+
+use crate::support::{Rollcall, Web, program, wait_for, write_config};
+
+const CRITICAL: &str = "web-1 http passing critical status";
+
+#[test]
+fn without_a_configuration_it_starts_with_an_empty_registry_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Rollcall::start(folder.path(), None);
+    assert!(daemon.log().contains("Started with an empty registry"), "{}", daemon.log());
+    assert!(daemon.log().contains("rollcall validate FILE"));
+    assert!(folder.path().join("rollcall-data").is_dir());
+    assert_eq!(daemon.json("/v1/agent/checks"), serde_json::json!({}));
+    assert_eq!(daemon.get("/-/healthy").0, 200);
+}
+
+#[test]
+fn a_target_is_critical_after_exactly_the_threshold_and_passing_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    let config = write_config(folder.path(), &[("web-1", web.address)], "");
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    wait_for("it is passing", || daemon.transitions() == ["web-1 http unknown passing ok"]);
+    web.answers(503);
+    wait_for("it is critical", || daemon.transitions().last().is_some_and(|t| t == CRITICAL));
+    let events = daemon.json("/v1/rollcall/events");
+    assert_eq!(events[1]["consecutive"], 3, "{events}");
+    let passing = daemon.json("/v1/health/service/web?passing");
+    assert_eq!(passing, serde_json::json!([]));
+    web.answers(200);
+    wait_for("it recovers", || daemon.transitions().len() == 3);
+    assert_eq!(daemon.json("/v1/health/service/web?passing").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_kill_loses_no_status_and_a_restart_tells_no_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    web.answers(500);
+    // Evidence counts for three intervals and a timeout; a restart must fit in.
+    let config = write_config(folder.path(), &[("web-1", web.address)], "");
+    let text = fs::read_to_string(&config).unwrap();
+    let text =
+        text.replace("200ms", "5s").replace("150ms", "2s").replace("critical: 3", "critical: 1");
+    fs::write(&config, text).unwrap();
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    wait_for("it is critical", || daemon.transitions() == ["web-1 http unknown critical status"]);
+    let state = folder.path().join("rollcall-data/state.json");
+    wait_for("the state is saved", || {
+        fs::read_to_string(&state).is_ok_and(|text| text.contains("critical"))
+    });
+    daemon.signal("KILL");
+    daemon.ended();
+
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    assert_eq!(daemon.json("/v1/agent/checks")["web-1:http"]["Status"], "critical");
+    assert!(daemon.transitions().is_empty(), "{:?}", daemon.transitions());
+    daemon.request("PUT", "/v1/agent/service/maintenance/web-1?enable=true&reason=disk");
+    wait_for("it is out", || daemon.transitions() == ["web-1 http critical maintenance operator"]);
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().0.code(), Some(0));
+
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    let services = daemon.json("/v1/rollcall/services").to_string();
+    assert!(services.contains("\"status\":\"maintenance\""), "maintenance lasts: {services}");
+}
+
+#[test]
+fn a_reload_takes_over_what_changed_and_a_bad_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (Web::start(), Web::start());
+    let config = write_config(folder.path(), &[("web-1", one.address)], "");
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    wait_for("web-1 is passing", || daemon.transitions() == ["web-1 http unknown passing ok"]);
+
+    write_config(folder.path(), &[("web-1", one.address), ("web-2", two.address)], "");
+    daemon.signal("HUP");
+    wait_for("web-2 is passing", || daemon.transitions().len() == 2);
+    assert_eq!(daemon.transitions()[1], "web-2 http unknown passing ok");
+
+    write_config(folder.path(), &[("web-2", two.address)], "colour: red\n");
+    let (status, problems) = daemon.request("POST", "/-/reload");
+    assert_eq!(status, 500);
+    assert!(problems.contains("unknown key `colour`"), "{problems}");
+    assert!(problems.contains("rollcall.yml:7:1"), "{problems}");
+    assert_eq!(daemon.metric("rollcall_config_last_reload_successful"), Some(0.0));
+    assert_eq!(daemon.json("/v1/agent/services").as_object().unwrap().len(), 2);
+
+    write_config(folder.path(), &[("web-2", two.address)], "grace_period: 1s\n");
+    let (status, report) = daemon.request("POST", "/-/reload");
+    assert_eq!(status, 200, "{report}");
+    assert!(report.contains("0 instances registered, 1 deregistered, 0 changed"), "{report}");
+    assert!(report.contains("grace_period; restart"), "{report}");
+    assert_eq!(daemon.metric("rollcall_config_last_reload_successful"), Some(1.0));
+    let (_, metrics) = daemon.get("/metrics");
+    assert!(!metrics.contains("web-1"), "series vanish with their instance");
+}
+
+#[test]
+fn a_signal_stops_it_in_order_with_readiness_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    web.takes(Duration::from_secs(2));
+    let config = write_config(folder.path(), &[("web-1", web.address)], "");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("150ms", "10s")).unwrap();
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    let flying = "rollcall_probes_in_flight{protocol=\"http\"}";
+    wait_for("a probe is under way", || daemon.metric(flying) == Some(1.0));
+    daemon.signal("TERM");
+    wait_for("readiness says no", || daemon.get("/-/ready").0 == 503);
+    assert_eq!(daemon.get("/-/healthy").0, 200);
+    let (status, log) = daemon.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("\"to\":\"passing\""), "the probe under way finished: {log}");
+    let state = fs::read_to_string(folder.path().join("rollcall-data/state.json")).unwrap();
+    assert!(state.contains("\"verdict\":\"passing\""), "{state}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    web.takes(Duration::from_secs(3600));
+    let config = write_config(folder.path(), &[("web-1", web.address)], "grace_period: 1h\n");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("150ms", "1h")).unwrap();
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    let flying = "rollcall_probes_in_flight{protocol=\"http\"}";
+    wait_for("a probe is under way", || daemon.metric(flying) == Some(1.0));
+    daemon.signal("INT");
+    wait_for("readiness says no", || daemon.get("/-/ready").0 == 503);
+    daemon.signal("INT");
+    assert_eq!(daemon.ended().0.code(), Some(130));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_told_with_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("bad.yml");
+    fs::write(&config, "services:\n  - name: web\n    checks: [{ htp: {} }]\nservices: []\n")
+        .unwrap();
+    for command in [["run", "--config"].as_slice(), &["validate"]] {
+        let output = program().args(command).arg(&config).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("htp") && said.contains("bad.yml:3:"), "{said}");
+        assert!(said.contains("bad.yml:4:1"), "all problems at once: {said}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = program()
+        .current_dir(folder.path())
+        .args(["run", "--http", &address, "--grpc", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&format!("cannot listen on {address} for the HTTP API")), "{said}");
+}
+
+/// Families that are only there when there is something to show.
+const WHEN_KNOWN: &[&str] =
+    &["rollcall_target_cert_expiry_timestamp_seconds", "rollcall_probe_grpc_responses_total"];
+
+#[test]
+fn what_is_exported_is_what_is_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::start();
+    let config = write_config(folder.path(), &[("web-1", web.address)], "");
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    wait_for("it is passing", || daemon.transitions().len() == 1);
+    let (_, text) = daemon.get("/metrics");
+    let shown: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let documented: BTreeSet<&str> = catalogue::ALL.iter().map(|family| family.name).collect();
+    let extra: Vec<_> = shown.difference(&documented).collect();
+    assert!(extra.is_empty(), "exported and not documented: {extra:?}");
+    let missing: Vec<_> =
+        documented.difference(&shown).filter(|name| !WHEN_KNOWN.contains(name)).collect();
+    assert!(missing.is_empty(), "documented and not exported: {missing:?}");
+}
