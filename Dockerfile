@@ -20,10 +20,13 @@ RUN target="$(uname -m)-unknown-linux-musl" \
         printf '[env]\nCC_%s = "gcc"\n' "$(echo "$target" | tr - _)" >>.cargo/config.toml; \
     fi
 
-# The dependencies first, below an empty crate: a layer that lasts until Cargo.lock changes.
+# The dependencies first, below an empty crate: a layer that lasts until Cargo.lock changes. Tests
+# and benches stay outside, so the manifest must not name them.
 ARG PROFILE=release
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src \
+RUN awk 'BEGIN { keep = 1 } /^\[/ { keep = !/^\[\[(bench|example|test)]]/ } keep' Cargo.toml >slim.toml \
+ && mv slim.toml Cargo.toml \
+ && mkdir src \
  && echo 'fn main() {}' >src/main.rs \
  && touch src/lib.rs \
  && cargo build --locked --profile "$PROFILE"

@@ -5,8 +5,9 @@
 #
 # Needs root, Rust with its musl target and a C compiler; installs buildah if apt-get has it. Asks
 # no registry of images: the builder image is a stand-in, an empty root under which this machine's
-# own compilers are mounted. The Dockerfile is the one that is shipped, with PROFILE=dev for speed.
-# What cargo made is kept in target/image, so a second run takes seconds.
+# own compilers are mounted. The Dockerfile is the one that is shipped, built with PROFILE=dev for
+# speed unless the environment names another.
+# What cargo made is kept in target/image, so a second run is quick.
 set -euo pipefail
 export LC_ALL=C
 
@@ -14,6 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly builder=docker.io/library/rust:1.95-alpine
 readonly image=localhost/rollcall:test
 readonly keep=$PWD/target/image
+readonly profile=${PROFILE:-dev}
 work=
 daemon=
 
@@ -96,7 +98,7 @@ tool bud --quiet --isolation chroot --tag "$builder" "$work/builder" >/dev/null
 say "building the image"
 SECONDS=0
 tool bud --isolation chroot --pull-never --tag "$image" \
-    --build-arg PROFILE=dev --build-arg REVISION=image-test \
+    --build-arg PROFILE="$profile" --build-arg REVISION=image-test \
     --volume /usr:/usr:ro \
     --volume /etc/alternatives:/etc/alternatives:ro \
     --volume "$sysroot:/opt/rust:ro" \
@@ -124,7 +126,7 @@ is "files, and so no shell" "$(cd "$mounted" && find . -mindepth 1 -printf '%p %
 is "dynamic loader" "$(readelf --program-headers "$mounted/rollcall" | grep -c INTERP)" 0
 is "shared libraries" "$(readelf --dynamic "$mounted/rollcall" | grep -c NEEDED)" 0
 ok "version, in the container: $(tool run --isolation chroot "$container" -- /rollcall --version)"
-say "size  $(du -h --apparent-size "$mounted/rollcall" | cut -f1), profile dev"
+say "size  $(du -h --apparent-size "$mounted/rollcall" | cut -f1), profile $profile"
 
 # --- How it runs ---------------------------------------------------------------------------------
 
@@ -138,13 +140,15 @@ chmod 0755 "$root"
 mkdir -m 0700 "$data"
 chown 65532:65532 "$data"
 
-# contained COMMAND...: runs it there, as the image's user, without any capability.
+# contained COMMAND...: runs it there, as the image's user, without any capability. 10.0.0.1 stands
+# for the address at which others see the container.
 contained() {
     unshare --mount --net --pid --fork --kill-child=KILL -- bash -c '
         set -e
         root=$1 data=$2
         shift 2
         ip link set lo up
+        ip address add 10.0.0.1/32 dev lo
         mount --bind "$root" "$root"
         mount -o remount,bind,ro "$root"
         mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
@@ -154,39 +158,54 @@ contained() {
     ' contained "$root" "$data" "$@"
 }
 
-# ask PATH: of the daemon's HTTP API, from inside.
-ask() { nsenter --target "$pid" --net curl --silent --show-error --fail --max-time 5 "http://127.0.0.1:8500$1"; }
+# ask URL: from inside.
+ask() {
+    nsenter --target "$pid" --net curl --silent --show-error --fail --max-time 5 --noproxy '*' "$1"
+}
+
+# start COMMAND...: in the background, until it is ready.
+start() {
+    local i
+    contained "$@" >"$work/daemon.log" 2>&1 &
+    daemon=$!
+    for ((i = 0; i < 300; i++)); do
+        pid=$(youngest "$daemon")
+        if ask http://127.0.0.1:8500/-/ready >/dev/null 2>&1; then return; fi
+        kill -0 "$daemon" 2>/dev/null || break
+        sleep 0.1
+    done
+    cat "$work/daemon.log"
+    die "FAIL  the daemon does not get ready: $*"
+}
+
+stop() {
+    local status=0
+    kill -TERM "$pid"
+    wait "$daemon" || status=$?
+    daemon=
+    [[ $status == 0 ]] || cat "$work/daemon.log"
+    is "exit code after TERM" "$status" 0
+}
 
 status_of() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
 
 # shellcheck disable=SC2046 # the command is a list of words
-contained $(inspect Entrypoint) $(inspect Cmd) >"$work/daemon.log" 2>&1 &
-daemon=$!
-for ((i = 0; i < 300; i++)); do
-    pid=$(youngest "$daemon")
-    if ask /-/ready >/dev/null 2>&1; then break; fi
-    kill -0 "$daemon" 2>/dev/null || { cat "$work/daemon.log"; die "FAIL  the daemon ended"; }
-    sleep 0.1
-done
-is "ready" "$(ask /-/ready)" "rollcall is ready"
+start $(inspect Entrypoint) $(inspect Cmd)
+is "ready" "$(ask http://127.0.0.1:8500/-/ready)" "rollcall is ready"
 is "user of the process" "$(status_of Uid):$(status_of Gid)" 65532:65532
 is "capabilities" "$(status_of CapPrm) $(status_of CapEff)" "0000000000000000 0000000000000000"
 is "no new privileges" "$(status_of NoNewPrivs)" 1
-is "revision" "$(ask /metrics | sed -n 's/^rollcall_build_info{.*revision="\([^"]*\)".*/\1/p')" image-test
+revision=$(ask http://127.0.0.1:8500/metrics | sed -n 's/^rollcall_build_info{.*revision="\([^"]*\)".*/\1/p')
+is "revision" "$revision" image-test
 
-# Root itself cannot write there, so that the daemon cannot for the mount, not for its rights.
+# Not even root can write there: it is the mount, not only the daemon's rights.
 inside() { nsenter --target "$pid" --mount -- "$@"; }
 if inside touch "$root/file" 2>/dev/null; then die "FAIL  the root is writable"; fi
 ok "the root is read-only"
 inside touch "$root/data/file" || die "FAIL  /data is not writable"
 inside rm "$root/data/file"
 
-kill -TERM "$pid"
-status=0
-wait "$daemon" || status=$?
-daemon=
-[[ $status == 0 ]] || cat "$work/daemon.log"
-is "exit code after TERM" "$status" 0
+stop
 saved=$(cd "$data" && find . -mindepth 1 -type f -user 65532 | sort | tr '\n' ' ')
 [[ -n $saved ]] || die "FAIL  nothing was written to /data"
 ok "written to /data: $saved"
@@ -195,5 +214,15 @@ status=0
 contained /rollcall run --data-dir /elsewhere >"$work/daemon.log" 2>&1 || status=$?
 is "exit code where it may not write" "$status" 1
 grep -q /elsewhere "$work/daemon.log" || { cat "$work/daemon.log"; die "FAIL  it does not say where"; }
+
+# As deploy/compose runs it, open to other containers, with its own binary as the health check.
+mkdir "$root/etc/rollcall"
+cp deploy/compose/rollcall.yml "$root/etc/rollcall"
+start /rollcall run --config /etc/rollcall/rollcall.yml --data-dir /data
+is "ready, from outside" "$(ask http://10.0.0.1:8500/-/ready)" "rollcall is ready"
+nsenter --target "$pid" --net "$root/rollcall" probe http://127.0.0.1:8500/-/ready >/dev/null ||
+    die "FAIL  the health check of deploy/compose"
+ok "the health check of deploy/compose"
+stop
 
 say "$passed passed"

@@ -35,19 +35,26 @@ esac
 # --- Stopping ------------------------------------------------------------------------------------
 
 declare -A process=() # of what was started, by name
-policy=
+started= policy=
 
 cleanup() {
-    local status=$? name pid
+    local status=$? name pid tries
     trap - EXIT
     trap '' INT TERM
     [[ -z $policy ]] || "${as_root[@]}" rm -f "$policy"
+    # Nothing of another demo's.
+    [[ -n $started ]] || exit "$status"
     for name in "${!process[@]}"; do kill -TERM "${process[$name]}" 2>/dev/null || true; done
     # These go to the background by themselves, and you may have started them again.
     for pid in "$state"/nginx/*.pid; do
         [[ ! -s $pid ]] || kill -TERM "$(cat "$pid")" 2>/dev/null || true
     done
     ((${#process[@]} == 0)) || wait "${process[@]}" 2>/dev/null || true
+    # Each removes its file as it ends.
+    for ((tries = 0; tries < 50; tries++)); do
+        compgen -G "$state/nginx/*.pid" >/dev/null || break
+        sleep 0.1
+    done
     exit "$status"
 }
 trap cleanup EXIT
@@ -177,7 +184,12 @@ NGINX
 # serve NAME: starts the web server of that name. Its first log is the one before its own is read.
 serve() { nginx -e "$state/nginx/$1.log" -c "$state/nginx/$1.conf"; }
 
+# Held by everything that is started from here on.
+mkdir -p "$(dirname "$state")"
+exec 9>"$state.lock"
+flock --nonblock 9 || die "a demo runs in $state already, or something of it still does"
 rm -rf "$state"
+started=yes
 mkdir -p "$state"/{nginx,prometheus,alertmanager}
 for i in 1 2 3; do
     nginx_configuration "web-$i" $((web + i - 1)) \
