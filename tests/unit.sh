@@ -25,8 +25,8 @@ ok() { say "ok    $*"; passed=$((passed + 1)); }
 cleanup() {
     local status=$?
     if [[ -n $work ]]; then
-        umount --quiet "$work/top/root" || true
-        umount --quiet "$work/top" || true
+        umount --quiet "$work/top/root" 2>/dev/null || true
+        umount --quiet "$work/top" 2>/dev/null || true
         rm -rf --one-file-system "$work"
     fi
     exit "$status"
