@@ -140,18 +140,6 @@ macro_rules! closed_set {
 pub(crate) use closed_set;
 
 closed_set! {
-    /// How a check asks.
-    Protocol {
-        /// HTTP/1.1, over TLS or not.
-        Http = "http",
-        /// A TCP connection, with TLS or a dialogue if asked for.
-        Tcp = "tcp",
-        /// `grpc.health.v1`.
-        Grpc = "grpc",
-    }
-}
-
-closed_set! {
     /// Why a probe did not succeed. The set is closed: it is a metric label.
     Reason {
         /// The name did not resolve, or not in time.
@@ -192,7 +180,8 @@ closed_set! {
 }
 
 closed_set! {
-    /// The parts of a probe's time. Which of them a protocol has is [`Protocol::phases`].
+    /// The parts of a probe's time. Which of them a probe has, and what it calls them, is the
+    /// business of its type.
     Phase {
         /// Turning the name into addresses.
         Resolve = "resolve",
@@ -205,33 +194,6 @@ closed_set! {
         Exchange = "processing",
         /// From the answer's first byte to its last.
         Transfer = "transfer",
-    }
-}
-
-impl Protocol {
-    /// The phases of this protocol with the names its metrics give them.
-    pub const fn phases(self) -> &'static [(Phase, &'static str)] {
-        match self {
-            Self::Http => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "processing"),
-                (Phase::Transfer, "transfer"),
-            ],
-            Self::Tcp => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "exchange"),
-            ],
-            Self::Grpc => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "check"),
-            ],
-        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! A probe cannot fail: whatever goes wrong is an [`Observation`] with a reason, within the
 //! timeout, in bounded memory. A probe type is one file below this one with a `Spec` (what the
 //! configuration says), a `Probe` (the same, made ready once and shared by all instances) and a
-//! `probe` function. To add a type: write the file, then add a variant to [`Spec`] and [`Probe`];
-//! the compiler lists the rest.
+//! `probe` function. To add a type: write the file, then add its variants to [`Protocol`], [`Spec`]
+//! and `Kind` here, and its key to a check's in `config`; the compiler lists the rest, and nothing
+//! else knows the types by name.
 //!
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
@@ -25,7 +26,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
@@ -33,13 +34,16 @@ pub use self::{
     endpoint::{Endpoint, Host, HostError},
     pattern::{Pattern, PatternError},
     resolve::Close,
-    url::{HttpUrl, UrlError, parse_url},
+    url::{HttpUrl, UrlError},
 };
 use self::{fault::Fault, trace::Trace};
 use crate::{
     clock,
-    model::{Observation, Outcome, Protocol},
+    model::{Answer, Observation, Outcome, Phase, closed_set},
 };
+
+/// The schemes [`parse_url`] knows, for people.
+const SCHEMES: &str = "http, https, tcp, tls, grpc or grpcs";
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -59,6 +63,18 @@ pub struct Target {
     probe: Arc<Probe>,
     endpoint: Endpoint,
     kept: grpc::Kept,
+}
+
+closed_set! {
+    /// How a check asks.
+    Protocol {
+        /// HTTP/1.1, over TLS or not.
+        Http = "http",
+        /// A TCP connection, with TLS or a dialogue if asked for.
+        Tcp = "tcp",
+        /// `grpc.health.v1`.
+        Grpc = "grpc",
+    }
 }
 
 /// What to ask, as the configuration says it.
@@ -151,7 +167,17 @@ impl Target {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
             Kind::Tcp(_) => self.endpoint.to_string(),
-            Kind::Grpc(probe) => grpc_url(probe.spec(), &self.endpoint),
+            Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
+        }
+    }
+
+    /// What a success reads like, for people: `HTTP GET http://10.0.0.1/: 200 OK`.
+    pub fn success(&self, answer: Answer) -> String {
+        let url = self.url();
+        match &self.probe.0 {
+            Kind::Http(probe) => probe.spec().success(&url, answer),
+            Kind::Tcp(probe) => probe.spec().success(&url),
+            Kind::Grpc(_) => format!("gRPC check {url}: success"),
         }
     }
 
@@ -190,6 +216,49 @@ impl Target {
     }
 }
 
+impl Protocol {
+    /// The phases of this protocol with the names its metrics give them.
+    pub const fn phases(self) -> &'static [(Phase, &'static str)] {
+        match self {
+            Self::Http => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "processing"),
+                (Phase::Transfer, "transfer"),
+            ],
+            Self::Tcp => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "exchange"),
+            ],
+            Self::Grpc => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "check"),
+            ],
+        }
+    }
+
+    /// Whether connections are kept from one probe to the next.
+    pub const fn keeps_connections(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp => false,
+            Self::Grpc => true,
+        }
+    }
+
+    /// Whether targets answer with a [`Serving`](crate::model::Serving) status.
+    pub const fn has_serving_status(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp => false,
+            Self::Grpc => true,
+        }
+    }
+}
+
 impl Spec {
     /// How this asks.
     pub fn protocol(&self) -> Protocol {
@@ -197,6 +266,20 @@ impl Spec {
             Self::Http(_) => Protocol::Http,
             Self::Tcp(_) => Protocol::Tcp,
             Self::Grpc(_) => Protocol::Grpc,
+        }
+    }
+
+    /// Whether it makes a TLS handshake.
+    pub fn uses_tls(&self) -> bool {
+        self.clone().tls_mut().is_some()
+    }
+
+    /// How certificates are checked, to be changed; nothing if it makes no TLS handshake.
+    pub fn tls_mut(&mut self) -> Option<&mut tls::Spec> {
+        match self {
+            Self::Http(spec) => spec.tls_mut(),
+            Self::Tcp(spec) => spec.tls.as_mut(),
+            Self::Grpc(spec) => spec.tls.as_mut(),
         }
     }
 }
@@ -230,10 +313,14 @@ impl Probe {
     }
 }
 
-fn grpc_url(spec: &grpc::Spec, endpoint: &Endpoint) -> String {
-    if spec.service.is_empty() {
-        endpoint.to_string()
-    } else {
-        format!("{endpoint}/{}", spec.service)
+/// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
+/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`.
+pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
+    let url = url::parse(text)?;
+    match url.scheme() {
+        "http" | "https" => http::Spec::of_url(&url).map(|(spec, at)| (Spec::Http(spec), at)),
+        "tcp" | "tls" => tcp::Spec::of_url(&url).map(|(spec, at)| (Spec::Tcp(spec), at)),
+        "grpc" | "grpcs" => grpc::Spec::of_url(&url).map(|(spec, at)| (Spec::Grpc(spec), at)),
+        scheme => Err(UrlError::Scheme(scheme.to_owned())),
     }
 }

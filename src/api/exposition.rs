@@ -17,7 +17,8 @@ use crate::{
         catalogue::{self, Family},
         text::{Writer, push_label},
     },
-    model::{Protocol, Reason, Serving, Status},
+    model::{Reason, Serving, Status},
+    probe::Protocol,
     registry::{Check, Class, Registry},
 };
 
@@ -381,7 +382,7 @@ fn http_responses(out: &mut Out, row: &Row) {
 }
 
 fn grpc_responses(out: &mut Out, row: &Row) {
-    if row.protocol == Protocol::Grpc {
+    if row.protocol.has_serving_status() {
         let totals = row.class.slot.read();
         for (serving, count) in Serving::ALL.iter().zip(totals.serving) {
             out.count(row, ("serving_status", serving.as_str()), count);

@@ -9,8 +9,8 @@ use crate::{
     api::native,
     clock,
     duration::Period,
-    model::{Observation, Outcome, Protocol, Reason},
-    probe::{self, Network, Probe, Prober as _, Spec, Target, http, tls},
+    model::{Observation, Outcome, Reason},
+    probe::{self, Network, Probe, Prober as _, Spec, Target, http},
 };
 
 use super::{Exit, ls::millis};
@@ -85,48 +85,29 @@ impl Args {
     }
 
     /// Brings the options into what the URL says.
-    fn refine(&self, spec: Spec) -> anyhow::Result<Spec> {
+    fn refine(&self, mut spec: Spec) -> anyhow::Result<Spec> {
         let http_only = [
             ("--header", !self.header.is_empty()),
             ("--expect", self.expect.is_some()),
             ("--body-contains", self.body_contains.is_some()),
         ];
-        let wrong = http_only.iter().find(|(_, given)| *given);
-        if let (Some((option, _)), Protocol::Tcp | Protocol::Grpc) = (wrong, spec.protocol()) {
+        let given = http_only.iter().find(|(_, given)| *given);
+        match spec.tls_mut() {
+            Some(tls) => {
+                tls.ca_file.clone_from(&self.ca);
+                tls.insecure_skip_verify = self.insecure;
+            }
+            None if self.insecure || self.ca.is_some() => {
+                bail!("--insecure and --ca need https://, tls:// or grpcs://")
+            }
+            None => {}
+        }
+        if let Spec::Http(spec) = &mut spec {
+            self.refine_http(spec)?;
+        } else if let Some((option, _)) = given {
             bail!("{option} is for http:// and https:// only");
         }
-        Ok(match spec {
-            Spec::Http(mut spec) => {
-                if spec.https {
-                    spec.tls = self.tls(Some(spec.tls.unwrap_or_default()))?;
-                } else {
-                    self.tls(None)?;
-                }
-                self.refine_http(&mut spec)?;
-                Spec::Http(spec)
-            }
-            Spec::Tcp(mut spec) => {
-                spec.tls = self.tls(spec.tls)?;
-                Spec::Tcp(spec)
-            }
-            Spec::Grpc(mut spec) => {
-                spec.tls = self.tls(spec.tls)?;
-                Spec::Grpc(spec)
-            }
-        })
-    }
-
-    fn tls(&self, spec: Option<tls::Spec>) -> anyhow::Result<Option<tls::Spec>> {
-        let asked = self.insecure || self.ca.is_some();
-        match spec {
-            None if asked => bail!("--insecure and --ca need https://, tls:// or grpcs://"),
-            None => Ok(None),
-            Some(spec) => Ok(Some(tls::Spec {
-                ca_file: self.ca.clone(),
-                insecure_skip_verify: self.insecure,
-                ..spec
-            })),
-        }
+        Ok(spec)
     }
 
     fn refine_http(&self, spec: &mut http::Spec) -> anyhow::Result<()> {

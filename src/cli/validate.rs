@@ -8,7 +8,6 @@ use super::{Exit, many, show};
 use crate::{
     config::{self, Config, Loaded, Overrides},
     duration::Period,
-    model::Protocol,
     registry::Definition,
 };
 
@@ -132,8 +131,7 @@ fn totals(config: &Config, rows: &[Row<'_>]) -> String {
             .fold(0.0, |sum, rate| sum + rate)
     };
     let probes = rate(&mut rows.iter());
-    // gRPC keeps its connections.
-    let connects = |row: &&Row<'_>| row.definition.probe.protocol() != Protocol::Grpc;
+    let connects = |row: &&Row<'_>| !row.definition.probe.protocol().keeps_connections();
     let connections = rate(&mut rows.iter().filter(connects));
     format!(
         "{}, {}, {}: {probes:.1} probes and {connections:.1} new connections a second\n",

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     duration::Period,
     judge::Thresholds,
-    model::{CheckId, Protocol, Schedule},
+    model::{CheckId, Schedule},
     probe::{self, Probe},
     registry::Definition,
 };
@@ -88,7 +88,7 @@ const OWN_KEYS: [&str; 6] = ["id", "name", "notes", "http", "tcp", "grpc"];
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
     let options: Vec<_> =
-        Protocol::ALL.iter().map(|p| json!({ "required": [p.as_str()] })).collect();
+        probe::Protocol::ALL.iter().map(|p| json!({ "required": [p.as_str()] })).collect();
     schema.insert("oneOf".to_owned(), options.into());
 }
 
@@ -181,7 +181,8 @@ fn prepare(reader: &mut Reader<'_>, node: &Node, spec: &probe::Spec) -> Option<P
     match Probe::prepare(spec) {
         Ok(probe) => Some(probe),
         Err(error) => {
-            let key = Protocol::ALL.iter().find_map(|protocol| node.entry(protocol.as_str()));
+            let key =
+                probe::Protocol::ALL.iter().find_map(|protocol| node.entry(protocol.as_str()));
             let span = key.map_or_else(|| head(node), |entry| entry.key_span.clone());
             let problem = Problem::error(chain(&error));
             reader.report(problem.at(reader.place(&span), "cannot be made ready"));

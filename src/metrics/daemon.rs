@@ -8,7 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use crate::model::{Protocol, Status};
+use crate::{model::Status, probe::Protocol};
 
 use super::{
     catalogue::{self, Family},

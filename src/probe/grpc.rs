@@ -24,6 +24,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use ::url::Url;
 use tonic::{Code, metadata};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -37,6 +38,7 @@ use super::{
     http::{Authority, HeaderValue},
     tls,
     trace::Trace,
+    url::{self, UrlError},
 };
 use crate::model::{Answer, Outcome, Phase, Reason, Serving};
 
@@ -88,6 +90,24 @@ pub(super) struct Probe {
 /// The kept connection of one target.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Mutex<Option<Box<Channel>>>);
+
+impl Spec {
+    /// What `grpc://host:port/service` and `grpcs://…` ask.
+    pub(super) fn of_url(url: &Url) -> Result<(Self, Endpoint), UrlError> {
+        let service = url.path().trim_start_matches('/').to_owned();
+        let tls = (url.scheme() == "grpcs").then(tls::Spec::default);
+        Ok((Self { service, tls, ..Self::default() }, url::endpoint(url)?))
+    }
+
+    /// What is asked: `10.0.0.1:50051/shop.v1.Cart`.
+    pub(super) fn url(&self, endpoint: &Endpoint) -> String {
+        if self.service.is_empty() {
+            endpoint.to_string()
+        } else {
+            format!("{endpoint}/{}", self.service)
+        }
+    }
+}
 
 impl MetadataName {
     /// The name as it is sent.

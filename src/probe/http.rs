@@ -21,6 +21,8 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+use ::url::Url;
+
 use self::request::{Headers, Request};
 pub use self::{
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
@@ -34,8 +36,9 @@ use super::{
     resolve::Close,
     tls,
     trace::Trace,
-    url::{HttpUrl, Scheme},
+    url::{HttpUrl, Scheme, UrlError},
 };
+use crate::model::Answer;
 
 /// An HTTP check.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -97,6 +100,26 @@ impl Spec {
     /// Which endpoint is asked.
     pub(super) fn endpoint<'a>(&'a self, instance: &'a Endpoint) -> &'a Endpoint {
         self.url.as_ref().map_or(instance, |url| &url.endpoint)
+    }
+
+    /// What `http://host:port/path` and `https://…` ask.
+    pub(super) fn of_url(url: &Url) -> Result<(Self, Endpoint), UrlError> {
+        let HttpUrl { scheme, endpoint, path } = HttpUrl::try_from(url)?;
+        Ok((Self { path, https: scheme == Scheme::Https, ..Self::default() }, endpoint))
+    }
+
+    /// How certificates are checked, to be changed; nothing without TLS.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut tls::Spec> {
+        (self.scheme() == Scheme::Https).then(|| self.tls.get_or_insert_default())
+    }
+
+    /// What a success reads like, in Consul's words.
+    pub(super) fn success(&self, url: &str, answer: Answer) -> String {
+        let status = match answer {
+            Answer::Http(code) => verdict::name(code),
+            Answer::None | Answer::Grpc(_) => "OK".to_owned(),
+        };
+        format!("HTTP {} {url}: {status}", self.method.as_str())
     }
 
     /// What is asked, as a URL.

@@ -11,6 +11,7 @@ mod bytes;
 #[cfg(test)]
 mod tests;
 
+use ::url::Url;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 pub use self::bytes::{Bytes, BytesError};
@@ -22,6 +23,7 @@ use super::{
     resolve::{self, Acknowledge, Close},
     tls,
     trace::Trace,
+    url::{self, UrlError},
 };
 use crate::model::{Phase, Reason};
 
@@ -59,6 +61,21 @@ pub(super) struct Probe {
 }
 
 impl Spec {
+    /// What `tcp://host:port` and `tls://host:port` ask.
+    pub(super) fn of_url(url: &Url) -> Result<(Self, Endpoint), UrlError> {
+        if !matches!(url.path(), "" | "/") {
+            return Err(UrlError::Path);
+        }
+        let tls = (url.scheme() == "tls").then(tls::Spec::default);
+        Ok((Self { tls, ..Self::default() }, url::endpoint(url)?))
+    }
+
+    /// What a success reads like, in Consul's words.
+    pub(super) fn success(&self, url: &str) -> String {
+        let with = if self.tls.is_some() { "TCP+TLS" } else { "TCP" };
+        format!("{with} connect {url}: Success")
+    }
+
     fn expects_answer(&self) -> bool {
         self.expect.is_some() || self.expect_matches.is_some()
     }

@@ -27,8 +27,7 @@ async fn a_plain_probe_in_flight_is_small() {
 async fn the_phases_of_a_probe_add_up_to_its_duration() {
     let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
     let observation = ask(&plain(&server)).await;
-    let sum: Duration =
-        crate::model::Phase::ALL.iter().map(|phase| observation.phases.get(*phase)).sum();
+    let sum: Duration = Phase::ALL.iter().map(|phase| observation.phases.get(*phase)).sum();
     assert_eq!(sum, observation.duration);
     assert_eq!(observation.peer, Some(server.address));
 }

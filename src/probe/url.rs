@@ -1,13 +1,12 @@
-//! URLs: of HTTP checks, of redirects, and as the short form of a whole check.
+//! URLs: of HTTP checks, of redirects, and what all short forms of a check have in common.
 
 use std::{fmt, str::FromStr};
 
 use url::Url;
 
 use super::{
-    Spec,
     endpoint::{Endpoint, Host, HostError},
-    grpc, http, tcp, tls,
+    http,
 };
 
 /// Whether HTTP goes over TLS.
@@ -41,7 +40,7 @@ pub enum UrlError {
     #[error("not a URL: {0}; write for example http://10.0.0.1:8080/healthz")]
     Syntax(String),
     /// A scheme no probe has.
-    #[error("`{0}:` cannot be probed; use http, https, tcp, tls, grpc or grpcs")]
+    #[error("`{0}:` cannot be probed; use {known}", known = super::SCHEMES)]
     Scheme(String),
     /// A scheme of another protocol.
     #[error("the URL must start with http:// or https://")]
@@ -69,28 +68,9 @@ pub enum UrlError {
     BadPath(#[from] http::FieldError),
 }
 
-/// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
-/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`.
-pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
-    let url = Url::parse(text).map_err(|error| UrlError::Syntax(error.to_string()))?;
-    let (tls, path) = (Some(tls::Spec::default()), url.path());
-    let spec = match url.scheme() {
-        "http" | "https" => {
-            let HttpUrl { scheme, endpoint, path } = HttpUrl::try_from(&url)?;
-            let https = scheme == Scheme::Https;
-            return Ok((Spec::Http(http::Spec { path, https, ..Default::default() }), endpoint));
-        }
-        "tcp" | "tls" if !matches!(path, "" | "/") => return Err(UrlError::Path),
-        "tcp" => Spec::Tcp(tcp::Spec::default()),
-        "tls" => Spec::Tcp(tcp::Spec { tls, ..Default::default() }),
-        scheme @ ("grpc" | "grpcs") => Spec::Grpc(grpc::Spec {
-            service: path.trim_start_matches('/').to_owned(),
-            tls: tls.filter(|_| scheme == "grpcs"),
-            ..Default::default()
-        }),
-        scheme => return Err(UrlError::Scheme(scheme.to_owned())),
-    };
-    Ok((spec, endpoint(&url)?))
+/// Reads a URL, whatever its scheme.
+pub(super) fn parse(text: &str) -> Result<Url, UrlError> {
+    Url::parse(text).map_err(|error| UrlError::Syntax(error.to_string()))
 }
 
 impl Scheme {
@@ -151,8 +131,7 @@ impl FromStr for HttpUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let url = Url::parse(text).map_err(|error| UrlError::Syntax(error.to_string()))?;
-        Self::try_from(&url)
+        Self::try_from(&parse(text)?)
     }
 }
 
@@ -164,7 +143,8 @@ impl TryFrom<String> for HttpUrl {
     }
 }
 
-fn endpoint(url: &Url) -> Result<Endpoint, UrlError> {
+/// The endpoint a URL names, if it names nothing it should not.
+pub(super) fn endpoint(url: &Url) -> Result<Endpoint, UrlError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(UrlError::Userinfo);
     }
@@ -181,8 +161,7 @@ fn endpoint(url: &Url) -> Result<Endpoint, UrlError> {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
-    use crate::probe::{Probe, Target};
+    use crate::probe::{Probe, Target, parse_url};
 
     #[track_caller]
     fn check(text: &str, expected: &str) {

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     judge::Machine,
     metrics::{ClassSlot, Slot, text},
-    model::{CheckId, CheckKey, InstanceId, Protocol, ServiceName},
-    probe::Target,
+    model::{CheckId, CheckKey, InstanceId, ServiceName},
+    probe::{Protocol, Target},
 };
 
 /// All that is registered.

@@ -235,7 +235,7 @@ async fn no_more_probes_are_under_way_than_allowed() {
     rig.registry.replace((1..=30).map(|port| registration(port, schedule(TEN))).collect()).await;
     for _ in 0..300 {
         sleep(Duration::from_millis(100)).await;
-        assert!(rig.metrics.in_flight(crate::model::Protocol::Tcp).get() <= 10);
+        assert!(rig.metrics.in_flight(crate::probe::Protocol::Tcp).get() <= 10);
     }
     assert!(rig.metrics.skipped(Skip::Saturated) > 20);
 }
@@ -252,7 +252,7 @@ async fn no_more_probes_are_under_way_to_a_host_than_allowed() {
     let crowd = (1..=30).map(|port| registration(port, schedule(TEN)));
     rig.registry.replace(crowd.chain([elsewhere(99)]).collect()).await;
     sleep(TEN * 3).await;
-    assert!(rig.metrics.in_flight(crate::model::Protocol::Tcp).get() <= 5);
+    assert!(rig.metrics.in_flight(crate::probe::Protocol::Tcp).get() <= 5);
     assert!(rig.metrics.skipped(Skip::Destination) > 20);
     assert_eq!(rig.starts(99).len(), 3, "another host is not held up");
 }
@@ -264,7 +264,7 @@ async fn a_panic_is_contained_counted_and_judged_as_nothing() {
     sleep(TEN * 6).await;
     assert_eq!(rig.metrics.panics.get(), 3);
     assert_eq!(rig.told(), ["web-1:up unknown to critical (status)"]);
-    assert_eq!(rig.metrics.in_flight(crate::model::Protocol::Tcp).get(), 0);
+    assert_eq!(rig.metrics.in_flight(crate::probe::Protocol::Tcp).get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,6 +153,23 @@ fn the_api_never_probes() {
     }
 }
 
+/// One more probe type touches its own file and these two: nobody else knows a type by name.
+#[test]
+fn probe_types_are_known_in_two_places() {
+    for path in files("src", "rs").iter().filter(|path| !is_test_file(path)) {
+        let below = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        if below.starts_with("src/probe/")
+            || ["src/probe.rs", "src/config/check.rs"].contains(&below)
+        {
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
+        for name in ["Spec::Grpc", "Spec::Tcp", "Protocol::Grpc", "Protocol::Tcp"] {
+            assert!(!without_tests(&text).contains(name), "{below} names {name}");
+        }
+    }
+}
+
 #[test]
 fn every_file_says_what_it_is_for_and_is_of_one_idea() {
     for path in ["src", "tests"].iter().flat_map(|directory| files(directory, "rs")) {

@@ -12,8 +12,8 @@ use crate::{
     api::{View, params::Params},
     judge::Verdict,
     metrics::Facts,
-    model::{Answer, Outcome},
-    probe::{Host, Spec, tcp},
+    model::Outcome,
+    probe::Host,
     registry::{Check, Listed},
 };
 
@@ -279,33 +279,11 @@ fn output(check: &Check, facts: &Facts) -> String {
         // The counters survive a restart, the last result does not.
         None if facts.probes > 0 => "No probe has finished since the daemon started.".to_owned(),
         None => "No probe has finished yet.".to_owned(),
-        Some(Outcome::Success) => success(check, facts.answer),
+        Some(Outcome::Success) => check.target.success(facts.answer),
         Some(Outcome::Warning(reason) | Outcome::Failure(reason)) => {
             facts.detail.as_deref().unwrap_or(reason.as_str()).to_owned()
         }
     }
-}
-
-fn success(check: &Check, answer: Answer) -> String {
-    let url = check.target.url();
-    match check.definition.probe.spec() {
-        Spec::Http(spec) => {
-            let status = match answer {
-                Answer::Http(code) => status_line(code),
-                Answer::None | Answer::Grpc(_) => "OK".to_owned(),
-            };
-            format!("HTTP {} {url}: {status}", spec.method.as_str())
-        }
-        Spec::Tcp(tcp::Spec { tls: None, .. }) => format!("TCP connect {url}: Success"),
-        Spec::Tcp(tcp::Spec { tls: Some(_), .. }) => format!("TCP+TLS connect {url}: Success"),
-        Spec::Grpc(_) => format!("gRPC check {url}: success"),
-    }
-}
-
-/// `200 OK`; the code alone if it has no name.
-fn status_line(code: u16) -> String {
-    let name = http::StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason());
-    name.map_or_else(|| code.to_string(), |name| format!("{code} {name}"))
 }
 
 /// A duration as Go writes it: `10s`, `1m30s`, `1h0m0s`, `500ms`, `1.5s`.
@@ -371,11 +349,5 @@ mod tests {
         assert_eq!(lengths, [8, 4, 4, 4, 12]);
         assert_eq!(id.as_bytes()[14], b'8');
         assert!(b"89ab".contains(&id.as_bytes()[19]), "{id}");
-    }
-
-    #[test]
-    fn an_answer_is_named_if_it_has_a_name() {
-        assert_eq!(status_line(200), "200 OK");
-        assert_eq!(status_line(299), "299");
     }
 }

@@ -46,7 +46,7 @@ impl Written<'_> {
                     .help("if it is meant, say `allow_fast_interval: true`"),
             );
         }
-        if timeout < SHORT_FOR_TLS && uses_tls(spec) {
+        if timeout < SHORT_FOR_TLS && spec.uses_tls() {
             let place = self.place(reader, "timeout");
             reader.report(
                 Problem::warning("a timeout below 100ms is short for TLS")
@@ -103,17 +103,5 @@ impl Written<'_> {
                     .help(format!("shorten `interval` or lower `{key}`")),
             );
         }
-    }
-}
-
-/// Whether the probe makes a TLS handshake.
-fn uses_tls(spec: &Spec) -> bool {
-    match spec {
-        Spec::Http(spec) => {
-            let url = spec.url.as_ref().map(ToString::to_string);
-            spec.https || spec.tls.is_some() || url.is_some_and(|url| url.starts_with("https:"))
-        }
-        Spec::Tcp(spec) => spec.tls.is_some(),
-        Spec::Grpc(spec) => spec.tls.is_some(),
     }
 }

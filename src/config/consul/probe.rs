@@ -21,10 +21,11 @@ pub(super) fn spec(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(Sp
         (None, None, None) => return None,
     };
     let (mut spec, endpoint) = noted(reader, written, key, parse_url(&url))?;
-    match &mut spec {
-        Spec::Http(spec) => complete(reader, written, spec)?,
-        Spec::Tcp(spec) => verify(reader, written, spec.tls.as_mut())?,
-        Spec::Grpc(spec) => verify(reader, written, spec.tls.as_mut())?,
+    if let Spec::Http(spec) = &mut spec {
+        complete(reader, written, spec)?;
+    }
+    if let Some(tls) = spec.tls_mut() {
+        verify(reader, written, tls)?;
     }
     Some((spec, endpoint))
 }
@@ -64,19 +65,11 @@ fn complete(reader: &mut Reader<'_>, written: &Written<'_>, spec: &mut http::Spe
         let values: Result<Vec<http::HeaderValue>, _> = values.iter().map(|v| v.parse()).collect();
         spec.headers.insert(name, noted(reader, written, "header", values)?.into());
     }
-    if spec.https {
-        verify(reader, written, Some(spec.tls.get_or_insert_default()))?;
-    }
     Some(())
 }
 
-/// How the certificate is checked, if there is one.
-fn verify(
-    reader: &mut Reader<'_>,
-    written: &Written<'_>,
-    tls: Option<&mut tls::Spec>,
-) -> Option<()> {
-    let Some(tls) = tls else { return Some(()) };
+/// How the certificate is checked.
+fn verify(reader: &mut Reader<'_>, written: &Written<'_>, tls: &mut tls::Spec) -> Option<()> {
     let check = written.check;
     tls.insecure_skip_verify = check.tls_skip_verify;
     if let Some(name) = check.tls_server_name.as_deref().filter(|name| !name.is_empty()) {

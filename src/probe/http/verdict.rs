@@ -66,11 +66,21 @@ fn append_body(detail: &mut String, body: &[u8]) {
     }
 }
 
-/// `500 Internal Server Error`.
-fn name(status: u16) -> String {
+/// `500 Internal Server Error`; the code alone if it has no name.
+pub(super) fn name(status: u16) -> String {
     let known = http::StatusCode::from_u16(status).ok();
     match known.and_then(|status| status.canonical_reason()) {
         Some(reason) => format!("{status} {reason}"),
         None => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_answer_is_named_if_it_has_a_name() {
+        assert_eq!(super::name(200), "200 OK");
+        assert_eq!(super::name(429), "429 Too Many Requests");
+        assert_eq!(super::name(799), "799");
     }
 }
