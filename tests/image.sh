@@ -71,8 +71,9 @@ for need in curl:curl readelf:binutils ip:iproute2 setpriv:util-linux; do
     command -v "${need%:*}" >/dev/null || install "${need#*:}" || die "needs ${need%:*}"
 done
 
-readonly target=$(uname -m)-unknown-linux-musl
-readonly sysroot=$(rustc --print sysroot)
+target=$(uname -m)-unknown-linux-musl
+command -v cargo >/dev/null || die "needs a Rust toolchain"
+sysroot=$(rustc --print sysroot)
 readonly cargo_home=${CARGO_HOME:-$HOME/.cargo}
 [[ -d $sysroot/lib/rustlib/$target ]] || rustup target add "$target" || die "needs the Rust target $target"
 cargo fetch --quiet --locked --target "$target"
@@ -143,6 +144,7 @@ chown 65532:65532 "$data"
 # contained COMMAND...: runs it there, as the image's user, without any capability. 10.0.0.1 stands
 # for the address at which others see the container.
 contained() {
+    # shellcheck disable=SC2016 # expanded inside
     unshare --mount --net --pid --fork --kill-child=KILL -- bash -c '
         set -e
         root=$1 data=$2

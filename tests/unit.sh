@@ -164,7 +164,7 @@ is "state, kept for the next start" "$(stat -c %a /var/lib/private/rollcall)" 70
 
 echo 'nonsense: 1' >>"$configuration"
 systemctl reset-failed
-if systemctl start rollcall; then fail "it starts with a bad configuration"; fi
+if systemctl start rollcall 2>/dev/null; then fail "it starts with a bad configuration"; fi
 sleep 3
 is "a bad configuration" "$(property ActiveState) $(property ExecMainStatus) $(property NRestarts)" "failed 2 0"
 echo done
@@ -179,7 +179,7 @@ if [[ ! -e $work/out/results ]]; then
     skip "the rest: systemd does not boot in a container here ($passed passed)"
 fi
 grep -v '^done$' "$work/out/results" || true
-if [[ $(tail -n 1 "$work/out/results") != done ]]; then
+if [[ $(tail -n 1 "$work/out/results") != 'done' ]]; then
     tail -n 30 "$work/out/journal" "$work/console" || true
     die "FAIL  the trial under systemd"
 fi

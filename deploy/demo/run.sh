@@ -35,7 +35,7 @@ esac
 # --- Stopping ------------------------------------------------------------------------------------
 
 declare -A process=() # of what was started, by name
-started= policy=
+started='' policy=''
 
 cleanup() {
     local status=$? name pid tries
@@ -239,7 +239,7 @@ title "rollcall ls"
 # --- Showing -----------------------------------------------------------------------------------------
 
 readonly stop_it="kill \$(cat $state/nginx/web-2.pid)"
-readonly start_it="$(command -v nginx) -e $state/nginx/web-2.log -c $state/nginx/web-2.conf"
+start_it="$(command -v nginx) -e $state/nginx/web-2.log -c $state/nginx/web-2.conf"
 
 if [[ -n $once ]]; then
     title "one of three web servers dies: $stop_it"
