@@ -85,7 +85,7 @@ families! {
     PROBES = "rollcall_probes_total" Counter Target ["check", "service_name", "protocol", "target"]
         "Probes finished.";
     PROBE_FAILURES = "rollcall_probe_failures_total" Counter Target ["check", "service_name", "protocol", "target"]
-        "Probes finished that did not find what was expected.";
+        "Probes that failed; an answer that says it is struggling (HTTP 429) is none.";
     PROBE_FAILURES_BY_REASON = "rollcall_probe_failures_by_reason_total" Counter Check ["check", "service_name", "protocol", "reason"]
         "Failed probes of a check over all its targets, by reason.";
     PROBE_DURATION = "rollcall_probe_duration_seconds" Histogram Check ["check", "service_name", "protocol"]

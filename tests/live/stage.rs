@@ -1,0 +1,80 @@
+//! The stage: everything that runs, started in order, ended with the test.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    daemon::{self, Daemon},
+    monitoring::Monitoring,
+    rig::missing,
+    targets::Targets,
+};
+
+/// The programs that the stage runs, all of them packages of Debian, or always there.
+const PROGRAMS: &[&str] = &[
+    "/usr/sbin/nginx",
+    "redis-server",
+    "etcd",
+    "prometheus",
+    "promtool",
+    "prometheus-alertmanager",
+    "prometheus-blackbox-exporter",
+    "setpriv",
+];
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) daemon: Daemon,
+    pub(crate) monitoring: Monitoring,
+    pub(crate) targets: Targets,
+    /// A Python that has gRPC.
+    pub(crate) python: PathBuf,
+    /// Configurations, data and logs, left behind for whoever wants to look.
+    pub(crate) folder: PathBuf,
+}
+
+impl Stage {
+    /// Starts everything.
+    pub(crate) fn start() -> Self {
+        let python = python();
+        let mut programs = PROGRAMS.to_vec();
+        programs.push(python.to_str().unwrap());
+        let missing = missing(&programs);
+        assert!(
+            missing.is_empty(),
+            "the live stage lacks {}; tests/run.sh installs what it needs and runs it",
+            missing.join(", ")
+        );
+        let folder = empty_folder();
+        let targets = Targets::start(&folder, &python);
+        let services = daemon::services(&targets);
+        let daemon = Daemon::start(&folder, "rollcall", &daemon::settings(), &services);
+        let ports = &targets.ports;
+        let pages = [
+            format!("http://127.0.0.1:{}/ok", ports.web),
+            format!("http://127.0.0.1:{}/fail", ports.web),
+            format!("https://127.0.0.1:{}/", ports.tls_good),
+        ];
+        let monitoring = Monitoring::start(&folder, daemon.http, &pages);
+        Self { daemon, monitoring, targets, python, folder }
+    }
+}
+
+/// Where `tests/run.sh` has put a Python with gRPC; `LIVE_PYTHON` names another.
+fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("live-venv/bin/python");
+    env::var_os("LIVE_PYTHON").map_or(own, PathBuf::from)
+}
+
+/// The folder of this run, in cargo's folder for tests; what the last run left is gone.
+fn empty_folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
