@@ -14,6 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly unit=deploy/systemd/rollcall.service configuration=deploy/systemd/rollcall.yml
 # In tenths, as systemd-analyze takes it.
 readonly most_exposure=15
+readonly machine=rollcall-trial-$$
 work=
 
 say() { printf '%s\n' "$*"; }
@@ -22,9 +23,21 @@ skip() { say "unit.sh: SKIPPED: $*"; exit 0; }
 passed=0
 ok() { say "ok    $*"; passed=$((passed + 1)); }
 
+# What systemd-nspawn leaves behind: control groups below our own, if they are empty, and a folder.
+sweep() {
+    local controllers own group
+    while IFS=: read -r _ controllers own; do
+        for group in /sys/fs/cgroup{,/unified,"/${controllers#name=}"}"${own%/}"/{payload,supervisor}; do
+            [[ ! -d $group ]] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        done
+    done </proc/self/cgroup
+    rmdir "/run/systemd/nspawn/propagate/$machine" 2>/dev/null || true
+}
+
 cleanup() {
     local status=$?
     if [[ -n $work ]]; then
+        sweep
         umount --quiet "$work/top/root" 2>/dev/null || true
         umount --quiet "$work/top" 2>/dev/null || true
         rm -rf --one-file-system "$work"
@@ -171,9 +184,13 @@ echo done
 TRIAL
 
 # Its own console is of no interest; what it says of the daemon is in the results and the journal.
-timeout --kill-after=5 180 systemd-nspawn --quiet --directory="$root" --machine=rollcall-trial \
-    --register=no --keep-unit --link-journal=no --private-network --bind="$work/out:/out" \
-    --console=pipe --boot systemd.unit=trial.target >"$work/console" 2>&1 </dev/null || true
+# In a process namespace that ends with this script, whatever becomes of it.
+boot=(--quiet --directory="$root" --machine="$machine" --link-journal=no --register=no
+    --private-network --bind="$work/out:/out" --console=pipe)
+# Without a systemd here there is nobody to ask for a control group.
+[[ -d /run/systemd/system ]] || boot+=(--keep-unit)
+timeout --kill-after=5 180 unshare --pid --fork --kill-child=KILL --mount-proc -- \
+    systemd-nspawn "${boot[@]}" --boot systemd.unit=trial.target >"$work/console" 2>&1 </dev/null || true
 if [[ ! -e $work/out/results ]]; then
     cat "$work/console"
     skip "the rest: systemd does not boot in a container here ($passed passed)"
