@@ -124,9 +124,15 @@ python3 dashboards/check.py
 heading "live stage (nginx, Redis, etcd, gRPC, Prometheus, Alertmanager, blackbox exporter)"
 RUST_BACKTRACE=0 cargo test "${features[@]}" --test live -- --nocapture
 
-if [[ -x tests/image.sh ]]; then
-    heading "container image"
-    tests/image.sh
-fi
+heading "demo"
+DEMO_BINARY=$PWD/target/debug/rollcall DEMO_HTTP_PORT=28500 DEMO_GRPC_PORT=28502 \
+    DEMO_WEB_PORT=28081 DEMO_CACHE_PORT=28379 DEMO_PROMETHEUS_PORT=28090 \
+    DEMO_ALERTMANAGER_PORT=28093 DEMO_PAGER_PORT=28094 deploy/demo/run.sh --once
+
+heading "systemd unit"
+tests/unit.sh "$PWD/target/debug/rollcall"
+
+heading "container image"
+tests/image.sh
 
 heading "all tests passed"
