@@ -21,6 +21,7 @@ use std::{
     fmt, fs,
     io::Read,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,16 +31,26 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
-    check::{Check, CheckDefaults},
+    check::{Check, CheckDefaults, Common},
     diagnostic::{Place, Problem, Report, Severity, Source},
     read::{Dialect, Reader},
     service::{Roll, Service},
     tree::{Node, Value},
 };
-use crate::{api, duration::Period, metrics, model, registry::Registration, scheduler, telemetry};
+use crate::{
+    api,
+    duration::Period,
+    metrics::{self, PerTarget},
+    model,
+    registry::Registration,
+    scheduler, telemetry,
+};
 
 /// Largest file that is read, in bytes: a hundred times what 10,000 services need.
 const MAX_FILE: u64 = 256 << 20;
+
+/// What a tick of the scheduler may be.
+const TICKS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
 
 /// What may be written in the configuration file. Every key has a default.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -239,11 +250,13 @@ fn assemble(
     let mut roll = Roll::default();
     let services = reader.take_list(&mut root, "services");
     let defaults = check::defaults(&mut reader, &mut root);
-    for node in services {
-        service::service(&mut reader, &mut roll, node, &defaults);
-    }
     let patterns = root.get("service_files").cloned();
     let file = reader.read::<File>(root.clone()).map(|reading| reading.value);
+    let tick = file.as_ref().map(|file| file.scheduler.tick.get()).filter(|t| TICKS.contains(t));
+    let common = Common { defaults: &[&defaults], tick };
+    for node in services {
+        service::service(&mut reader, &mut roll, node, common);
+    }
     if let Some(file) = &file {
         vet(&mut reader, &root, file, overrides);
         consul::read_all(&mut reader, &mut roll, &Globs { folder, patterns: patterns.as_ref() });
@@ -336,32 +349,54 @@ fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides)
             &format!("{filter:?} is given"),
         );
     }
-    let tick = file.scheduler.tick.get();
-    if !(Duration::from_millis(1)..=Duration::from_millis(100)).contains(&tick) {
-        let problem = Problem::error("`tick` must be between 1ms and 100ms");
-        let label = format!("{} is given", file.scheduler.tick);
-        setting("scheduler", "tick", false).blame(reader, problem, &label);
-    }
-    if file.scheduler.threads.get() > 256 {
-        let problem = Problem::error("`threads` must not be above 256");
-        let label = format!("{} are given", file.scheduler.threads);
-        setting("scheduler", "threads", false).blame(reader, problem, &label);
-    }
-    if file.grace_period.get() > Duration::from_secs(3600) {
-        let problem = Problem::error("`grace_period` must not be above 1h");
-        let label = format!("{} is given", file.grace_period);
-        setting("grace_period", "", false).blame(reader, problem, &label);
-    }
-    if file.event_history > 1_000_000 {
-        let problem = Problem::error("`event_history` must not be above 1,000,000");
-        let label = format!("{} are given", file.event_history);
-        setting("event_history", "", false).blame(reader, problem, &label);
-    }
     if !file.alertmanagers.is_empty() {
         let problem = Problem::error("alerts cannot be pushed to Alertmanagers yet")
             .help("leave the list empty; the Prometheus rules in `alerts/` raise the same alerts");
         setting("alertmanagers", "", false).blame(reader, problem, "names some");
     }
+    vet_bounds(reader, root, file);
+    vet_metrics(reader, root, &file.metrics);
+}
+
+/// Checks the numbers of the file that have bounds.
+fn vet_bounds(reader: &mut Reader<'_>, root: &Node, file: &File) {
+    let setting = |section, key| Setting { root, path: [section, key], flag: false };
+    if !TICKS.contains(&file.scheduler.tick.get()) {
+        let problem = Problem::error("`tick` must be between 1ms and 100ms");
+        let label = format!("{} is given", file.scheduler.tick);
+        setting("scheduler", "tick").blame(reader, problem, &label);
+    }
+    if file.scheduler.threads.get() > 256 {
+        let problem = Problem::error("`threads` must not be above 256");
+        let label = format!("{} are given", file.scheduler.threads);
+        setting("scheduler", "threads").blame(reader, problem, &label);
+    }
+    if file.grace_period.get() > Duration::from_secs(3600) {
+        let problem = Problem::error("`grace_period` must not be above 1h");
+        let label = format!("{} is given", file.grace_period);
+        setting("grace_period", "").blame(reader, problem, &label);
+    }
+    if file.event_history > 1_000_000 {
+        let problem = Problem::error("`event_history` must not be above 1,000,000");
+        let label = format!("{} are given", file.event_history);
+        setting("event_history", "").blame(reader, problem, &label);
+    }
+}
+
+/// Warns of series that the alerts in `alerts/` need and that are not shown.
+fn vet_metrics(reader: &mut Reader<'_>, root: &Node, metrics: &metrics::Config) {
+    let (label, more) = match metrics.per_target {
+        PerTarget::Full => return,
+        PerTarget::State => ("leaves out all but health and state changes", ""),
+        PerTarget::Off => ("leaves them all out", ", RollcallTargetDown, RollcallTargetFlapping"),
+    };
+    let problem = Problem::warning("without series for every target some alerts cannot fire")
+        .help(format!(
+            "silent are RollcallErrorBudgetBurn, RollcallCertificateExpiry, \
+             RollcallProbesStalled{more}"
+        ))
+        .help("leave it `full` unless Prometheus cannot bear it, or do without these alerts");
+    Setting { root, path: ["metrics", "per_target"], flag: false }.blame(reader, problem, label);
 }
 
 fn vet_listen(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides) {

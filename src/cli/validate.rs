@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Exit, many, show};
 use crate::{
-    config::{self, Config, Loaded, Overrides},
+    config::{self, Config, Loaded, Overrides, check::runs_per_hang},
     duration::Period,
     registry::Definition,
 };
@@ -107,8 +107,11 @@ fn rows(config: &Config) -> Vec<Row<'_>> {
 fn cells(row: &Row<'_>) -> [String; 8] {
     let Definition { id, probe, schedule, thresholds, .. } = &**row.definition;
     let failures = thresholds.failures_before_critical();
-    // The first failing probe starts up to one interval after the target has gone.
-    let noticed = schedule.interval.saturating_mul(failures).saturating_add(schedule.timeout);
+    // The first failing probe starts up to one interval after the target has gone, each further one
+    // after those that are skipped because the one before still waits.
+    let further = (failures - 1).saturating_mul(runs_per_hang(schedule));
+    let intervals = further.saturating_add(1);
+    let noticed = schedule.interval.saturating_mul(intervals).saturating_add(schedule.timeout);
     let shown = |duration: Duration| Period::from(duration).to_string();
     [
         row.service.to_owned(),

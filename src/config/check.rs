@@ -1,6 +1,6 @@
 //! A check as a configuration file describes it, and what that means.
 
-mod warn;
+pub(super) mod warn;
 
 use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -23,10 +23,12 @@ use crate::{
 };
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-const DEFAULT_JITTER: f64 = 0.05;
-const DEFAULT_OBJECTIVE: f64 = 0.99;
+pub(super) const DEFAULT_JITTER: f64 = 0.05;
+pub(super) const DEFAULT_OBJECTIVE: f64 = 0.99;
 const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
+
+/// The default timeout, unless the interval is so short that runs would be skipped.
+const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shortest interval and timeout: the shortest tick of the scheduler.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -55,10 +57,12 @@ pub struct Check {
     /// Ask by the gRPC health protocol. Default: none.
     pub grpc: Option<probe::grpc::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
-    /// costs the target more. 1ms to 7d. Default: 10s.
+    /// costs the target more. At least two ticks of the scheduler (`scheduler.tick`), at most 7d.
+    /// Default: 10s.
     pub interval: Option<Period>,
     /// The longest one probe may take, name resolution included; one that takes longer has failed.
-    /// 1ms to 7d. Default: 2s, or the interval if that is shorter.
+    /// While one is under way, runs that come due are skipped, so it should be shorter than the
+    /// interval. 1ms to 7d. Default: 2s, or four fifths of the interval if that is shorter.
     pub timeout: Option<Period>,
     /// How far a probe may move from its place, as a share of the interval, so that many checks
     /// do not fall into step; `5%` or 0.05, at most 50%. Default: 5%.
@@ -119,8 +123,14 @@ pub(super) struct Defined {
     pub place: Place,
 }
 
-/// What a check takes from its service and its file where it says nothing itself.
-pub(super) type Defaults<'a> = &'a [&'a Check];
+/// What the checks of a service have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Common<'a> {
+    /// What a check takes where it says nothing itself, the nearest first.
+    pub defaults: &'a [&'a Check],
+    /// The scheduler's tick, if it is one that can be.
+    pub tick: Option<Duration>,
+}
 
 /// Reads the settings that checks have in common.
 pub(super) fn defaults(reader: &mut Reader<'_>, parent: &mut Node) -> Check {
@@ -138,21 +148,19 @@ pub(super) fn defaults(reader: &mut Reader<'_>, parent: &mut Node) -> Check {
 }
 
 /// Reads one check.
-pub(super) fn check(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    defaults: Defaults<'_>,
-) -> Option<Defined> {
+pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) -> Option<Defined> {
     let Reading { value, fidelity } = reader.read::<Check>(node.clone())?;
-    let merged = value.over(defaults);
+    let merged = value.over(common.defaults);
     let written = Written { check: &merged, node };
     let spec = written.spec(reader, fidelity)?;
     if fidelity == Fidelity::Lossy {
         return None;
     }
     let schedule = written.schedule(reader)?;
+    written.can_be_kept(reader, schedule.interval, common.tick)?;
     let thresholds = written.thresholds(reader)?;
-    written.warn(reader, &spec, &schedule, &thresholds);
+    written.warn_of_load(reader, schedule.interval);
+    warn::settings(reader, node, &spec, &schedule, &thresholds);
     let probe = prepare(reader, node, &spec)?;
     let id = match &merged.id {
         Some(id) => id.get().clone(),
@@ -209,6 +217,16 @@ pub(super) fn in_bounds(
     None
 }
 
+/// How many runs one probe that hangs takes up, its own included, at worst: runs that come due while
+/// it is under way are skipped, and jitter brings two runs closer to each other by up to twice its
+/// share of the interval.
+pub fn runs_per_hang(schedule: &Schedule) -> u32 {
+    let interval = schedule.interval.as_nanos().max(1);
+    let closer = schedule.interval.mul_f64(2.0 * schedule.jitter);
+    let skipped = schedule.timeout.saturating_add(closer).as_nanos() / interval;
+    u32::try_from(skipped).unwrap_or(u32::MAX).saturating_add(1)
+}
+
 fn shown(duration: Duration) -> String {
     Period::from(duration).to_string()
 }
@@ -223,7 +241,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 impl Check {
     /// What this check says, and where it says nothing, what the nearest defaults say.
-    fn over(mut self, defaults: Defaults<'_>) -> Self {
+    fn over(mut self, defaults: &[&Self]) -> Self {
         for other in defaults {
             self.interval = self.interval.or(other.interval);
             self.timeout = self.timeout.or(other.timeout);
@@ -293,7 +311,7 @@ impl Written<'_> {
         // wrong as well.
         let values = [
             ("interval", interval),
-            ("timeout", timeout.unwrap_or(DEFAULT_TIMEOUT)),
+            ("timeout", timeout.unwrap_or(LONGEST_DEFAULT_TIMEOUT)),
             ("initial_delay", initial_delay.max(SHORTEST)),
         ];
         let faults = values.map(|(key, value)| {
@@ -302,10 +320,30 @@ impl Written<'_> {
         });
         faults.iter().all(Option::is_some).then(|| Schedule {
             interval,
-            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval)),
+            timeout: timeout.unwrap_or_else(|| LONGEST_DEFAULT_TIMEOUT.min(interval * 4 / 5)),
             jitter: self.check.jitter.map_or(DEFAULT_JITTER, Jitter::get),
             initial_delay,
         })
+    }
+
+    /// Refuses an interval that the scheduler cannot keep: a run starts up to one tick late.
+    fn can_be_kept(
+        &self,
+        reader: &mut Reader<'_>,
+        interval: Duration,
+        tick: Option<Duration>,
+    ) -> Option<()> {
+        let Some(tick) = tick.filter(|tick| interval < *tick * 2) else { return Some(()) };
+        let place = self.place(reader, "interval");
+        reader.report(
+            Problem::error("`interval` must be at least two ticks of the scheduler")
+                .at(
+                    place,
+                    format!("{} is given, two ticks are {}", shown(interval), shown(tick * 2)),
+                )
+                .help("raise `interval`, or shorten `scheduler.tick`, to 1ms at the least"),
+        );
+        None
     }
 
     fn thresholds(&self, reader: &mut Reader<'_>) -> Option<Thresholds> {

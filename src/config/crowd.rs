@@ -1,55 +1,101 @@
-//! Warns of hosts that so many checks ask that a hang of theirs would cost probes.
+//! Warns of hosts that very many checks ask, or so many that a hang of theirs would cost probes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     diagnostic::{Place, Problem},
     read::Reader,
     service::Roll,
 };
-use crate::{model::Schedule, probe::Host, scheduler};
+use crate::{
+    model::Schedule,
+    probe::{Host, Spec, parse_url},
+    registry::Definition,
+    scheduler,
+};
+
+/// More checks than this of one host are seldom meant: it is a proxy, or the name of many.
+const MANY: usize = 500;
 
 /// How much is asked of one host.
+#[derive(Debug, Default)]
 struct Load {
     first: usize,
     checks: usize,
+    /// Probes a second.
+    rate: f64,
     /// Probes under way at once when every one of them runs into its timeout.
     hung: f64,
 }
 
-/// Compares what would be under way to each host, if it hung, with what may be.
+/// Compares what is asked of each host, and what would be under way to it if it hung, with what may
+/// be.
 pub(super) fn warn(reader: &mut Reader<'_>, roll: &Roll, scheduler: &scheduler::Config) {
     let most = scheduler.max_in_flight_per_host.get();
-    let mut crowded: Vec<_> =
-        loads(roll).into_iter().filter(|(_, load)| load.hung > f64::from(most)).collect();
-    crowded.sort_by_key(|(_, load)| load.first);
-    for (host, load) in crowded {
+    let crowded = |load: &Load| load.hung > f64::from(most) || load.checks > MANY;
+    let mut loads: Vec<_> = loads(roll).into_iter().filter(|(_, load)| crowded(load)).collect();
+    loads.sort_by_key(|(_, load)| load.first);
+    for (host, load) in loads {
         let place: Place = roll.places[load.first].clone();
-        reader.report(
-            Problem::warning(format!("{} checks ask the host `{host}`", load.checks))
-                .at(place, "the first of its instances")
+        let problem = Problem::warning(format!("{} checks ask the host `{host}`", load.checks))
+            .at(place, "the first is a check of this instance");
+        reader.report(if load.hung > f64::from(most) {
+            problem
                 .help(format!(
                     "if it hangs, {:.0} probes at once would wait for it; \
                      `scheduler.max_in_flight_per_host` lets {most} and skips the rest",
                     load.hung.ceil()
                 ))
-                .help("raise the limit, lengthen intervals or shorten timeouts"),
-        );
+                .help("raise the limit, lengthen intervals or shorten timeouts")
+        } else {
+            problem
+                .help(format!(
+                    "more than {MANY} are seldom meant: it bears {:.1} probes a second, and if it \
+                     fails they fail together",
+                    load.rate
+                ))
+                .help("ask the instances themselves, or lengthen intervals, or leave checks out")
+        });
     }
 }
 
-fn loads(roll: &Roll) -> HashMap<&Host, Load> {
-    let mut loads: HashMap<&Host, Load> = HashMap::new();
+fn loads(roll: &Roll) -> HashMap<Host, Load> {
+    let mut loads: HashMap<Host, Load> = HashMap::new();
+    let mut own = OwnHosts::default();
     for (index, registration) in roll.registrations.iter().enumerate() {
         for check in &registration.checks {
             let endpoint = check.endpoint.as_ref().unwrap_or(&registration.instance.endpoint);
-            let load =
-                loads.entry(&endpoint.host).or_insert(Load { first: index, checks: 0, hung: 0.0 });
+            let host = own.of(&check.definition).unwrap_or(&endpoint.host);
+            let load = match loads.get_mut(host) {
+                Some(load) => load,
+                None => {
+                    loads.entry(host.clone()).or_insert(Load { first: index, ..Load::default() })
+                }
+            };
             let Schedule { interval, timeout, .. } = check.definition.schedule;
             load.checks += 1;
+            load.rate += 1.0 / interval.as_secs_f64();
             // A check whose timeout is longer than its interval still has one probe under way.
             load.hung += (timeout.as_secs_f64() / interval.as_secs_f64()).min(1.0);
         }
     }
     loads
+}
+
+/// The hosts that definitions name themselves, by `http.url`, each looked up once.
+#[derive(Debug, Default)]
+struct OwnHosts(HashMap<*const Definition, Option<Host>>);
+
+impl OwnHosts {
+    /// The host that the definition names; none if it asks the instance's.
+    fn of(&mut self, definition: &Arc<Definition>) -> Option<&Host> {
+        let entry = self.0.entry(Arc::as_ptr(definition));
+        entry.or_insert_with(|| own_host(definition)).as_ref()
+    }
+}
+
+fn own_host(definition: &Definition) -> Option<Host> {
+    let Spec::Http(spec) = definition.probe.spec() else { return None };
+    let (_, endpoint) = parse_url(&spec.url?.to_string()).ok()?;
+    Some(endpoint.host)
 }

@@ -42,7 +42,8 @@ known are passed over.
 Checks by `http`, `tcp` and `grpc` are run. Of the kinds `ttl`, `args`, `docker_container_id`,
 `udp`, `h2ping`, `os_service` and `alias_service` a warning says that the service is loaded without
 the check. `status` is read and not used: a check is `unknown` until its first answer.
-`deregister_critical_service_after` is read and not acted on, which a warning says.
+`deregister_critical_service_after` is read and not acted on, which a warning says. Settings that are
+seldom meant are warned of as in this file, if they are written there: Consul's defaults are not.
 ";
 
 /// The whole document.

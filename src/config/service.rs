@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    iter,
     num::NonZeroU16,
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    check::{self, Check, CheckDefaults, Defined, head},
+    check::{self, Check, CheckDefaults, Common, Defined, head},
     diagnostic::{Place, Problem},
     read::{Reader, Reading},
     scalar::{Address, InstanceIdText, ServiceNameText},
@@ -151,15 +152,21 @@ impl Roll {
 }
 
 /// Reads one service with its instances and checks.
-pub(super) fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node, defaults: &Check) {
+pub(super) fn service(
+    reader: &mut Reader<'_>,
+    roll: &mut Roll,
+    mut node: Node,
+    common: Common<'_>,
+) {
     let instances = reader.take_list(&mut node, "instances");
     let checks = reader.take_list(&mut node, "checks");
     let own = check::defaults(reader, &mut node);
-    let defaults = [&own, defaults];
+    let defaults: Vec<_> = iter::once(&own).chain(common.defaults.iter().copied()).collect();
+    let common = Common { defaults: &defaults, ..common };
     let name_place =
         reader.place(&node.get("name").map_or_else(|| head(&node), |n| n.span.clone()));
     let service = reader.read::<Service>(node);
-    let shared = define(reader, &Checks::default(), &checks, &defaults);
+    let shared = define(reader, &Checks::default(), &checks, common);
     let service = service.map(|reading| reading.value);
     let name = service.as_ref().map(|service| service.name.get().clone());
     if let Some(name) = &name {
@@ -170,7 +177,7 @@ pub(super) fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node, 
         tags: service.as_ref().map(|s| roll.interner.tags(&s.tags)).unwrap_or_default(),
         meta: service.as_ref().map(|s| roll.interner.meta(&s.meta)).unwrap_or_default(),
         checks: shared,
-        defaults: &defaults,
+        common,
     };
     for node in instances {
         template.instance(reader, roll, node);
@@ -196,15 +203,10 @@ impl Checks {
 }
 
 /// Reads a list of checks whose ids must differ from each other and from those of `known`.
-fn define(
-    reader: &mut Reader<'_>,
-    known: &Checks,
-    nodes: &[Node],
-    defaults: check::Defaults<'_>,
-) -> Checks {
+fn define(reader: &mut Reader<'_>, known: &Checks, nodes: &[Node], common: Common<'_>) -> Checks {
     let mut checks = Checks::default();
     for node in nodes {
-        let Some(defined) = check::check(reader, node, defaults) else { continue };
+        let Some(defined) = check::check(reader, node, common) else { continue };
         let id = &defined.definition.id;
         match known.get(id).or_else(|| checks.get(id)) {
             None => checks.push(defined),
@@ -227,13 +229,13 @@ struct Template<'a> {
     tags: Vec<Arc<str>>,
     meta: Meta,
     checks: Checks,
-    defaults: check::Defaults<'a>,
+    common: Common<'a>,
 }
 
 impl Template<'_> {
     fn instance(&self, reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
         let checks = reader.take_list(&mut node, "checks");
-        let own = define(reader, &self.checks, &checks, self.defaults);
+        let own = define(reader, &self.checks, &checks, self.common);
         let key = ["id", "address"].into_iter().find_map(|key| node.get(key));
         let span = key.map_or_else(|| head(&node), |node| node.span.clone());
         let Some(Reading { value, .. }) = reader.read::<Endpointed>(node) else { return };

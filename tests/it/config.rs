@@ -5,6 +5,7 @@
 mod bad;
 mod consul;
 mod good;
+mod schema;
 mod validate;
 mod warned;
 

@@ -1,10 +1,17 @@
 //! Warns of settings that work and are seldom meant.
+//!
+//! Checks in our own format and in Consul's are warned of alike, but of Consul's only for what they
+//! say themselves: where they say nothing, Consul's defaults hold, which nobody chose.
 
 use std::time::Duration;
 
-use super::{Written, shown};
+use super::{Written, head, runs_per_hang, shown};
 use crate::{
-    config::{diagnostic::Problem, read::Reader},
+    config::{
+        diagnostic::{Place, Problem},
+        read::{Dialect, Reader},
+        tree::Node,
+    },
     judge::Thresholds,
     model::Schedule,
     probe::Spec,
@@ -20,24 +27,8 @@ const SLOW: Duration = Duration::from_secs(300);
 const SHORT_FOR_TLS: Duration = Duration::from_millis(100);
 
 impl Written<'_> {
-    /// Warns of settings that work and are seldom meant.
-    pub(super) fn warn(
-        &self,
-        reader: &mut Reader<'_>,
-        spec: &Spec,
-        schedule: &Schedule,
-        thresholds: &Thresholds,
-    ) {
-        let Schedule { interval, timeout, .. } = *schedule;
-        if self.check.timeout.is_some() && timeout >= interval {
-            let label = format!("not less than the interval of {}", shown(interval));
-            let place = self.place(reader, "timeout");
-            reader.report(
-                Problem::warning("the timeout should be shorter than the interval")
-                    .at(place, label)
-                    .help("while a target hangs, every second probe is skipped"),
-            );
-        }
+    /// Warns of an interval that must be said to be meant.
+    pub(super) fn warn_of_load(&self, reader: &mut Reader<'_>, interval: Duration) {
         if interval < FAST && self.check.allow_fast_interval != Some(true) {
             let place = self.place(reader, "interval");
             reader.report(
@@ -46,62 +37,95 @@ impl Written<'_> {
                     .help("if it is meant, say `allow_fast_interval: true`"),
             );
         }
-        if timeout < SHORT_FOR_TLS && spec.uses_tls() {
-            let place = self.place(reader, "timeout");
-            reader.report(
-                Problem::warning("a timeout below 100ms is short for TLS")
-                    .at(
-                        place,
-                        format!("{} for name, connection, handshake and answer", shown(timeout)),
-                    )
-                    .help("a full handshake takes two to three round trips and a signature"),
-            );
-        }
-        self.warn_of_thresholds(reader, interval, thresholds);
     }
+}
 
-    fn warn_of_thresholds(
-        &self,
-        reader: &mut Reader<'_>,
-        interval: Duration,
-        thresholds: &Thresholds,
-    ) {
-        let key = "failures_before_critical";
-        if thresholds.failures_before_critical() == 1 {
-            let place = self.place(reader, key);
-            reader.report(
-                Problem::warning("one failure is enough to make the check critical")
-                    .at(place, "a single lost packet takes the instance out")
-                    .help("2 or 3 failures in a row tell trouble from chance"),
-            );
-        }
-        let noticed = interval.saturating_mul(thresholds.failures_before_critical());
-        if noticed > SLOW {
-            let place =
-                self.place(reader, if self.node.get(key).is_some() { key } else { "interval" });
-            reader.report(
-                Problem::warning("a failure is noticed only after more than 5 minutes")
-                    .at(
-                        place,
-                        format!(
-                            "{} × {} = {}",
-                            thresholds.failures_before_critical(),
-                            shown(interval),
-                            shown(noticed)
-                        ),
-                    )
-                    .help(format!("shorten `interval` or lower `{key}`")),
-            );
-        }
-        let key = "success_before_passing";
-        let recovered = interval.saturating_mul(thresholds.success_before_passing());
-        if recovered > SLOW && self.check.success_before_passing.is_some() {
-            let place = self.place(reader, key);
-            reader.report(
-                Problem::warning("a recovery is noticed only after more than 5 minutes")
-                    .at(place, format!("takes {}", shown(recovered)))
-                    .help(format!("shorten `interval` or lower `{key}`")),
-            );
-        }
+/// Warns of the settings of a check, in either dialect.
+pub(in crate::config) fn settings(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    spec: &Spec,
+    schedule: &Schedule,
+    thresholds: &Thresholds,
+) {
+    warn_of_timeout(reader, node, spec, schedule);
+    warn_of_failures(reader, node, schedule.interval, thresholds.failures_before_critical());
+    warn_of_successes(reader, node, schedule.interval, thresholds.success_before_passing());
+}
+
+/// Where the first of the keys that is written is. If none is: in our format the check's first key,
+/// since `check_defaults` may say it; in Consul's nowhere.
+fn place(reader: &Reader<'_>, node: &Node, keys: &[&str]) -> Option<Place> {
+    let found = keys.iter().find_map(|key| reader.find(node, key));
+    let span = match (found, reader.dialect) {
+        (Some(entry), _) => entry.value.span.clone(),
+        (None, Dialect::Strict) => head(node),
+        (None, Dialect::Consul) => return None,
+    };
+    Some(reader.place(&span))
+}
+
+fn warn_of_timeout(reader: &mut Reader<'_>, node: &Node, spec: &Spec, schedule: &Schedule) {
+    let Some(place) = place(reader, node, &["timeout"]) else { return };
+    let Schedule { interval, timeout, .. } = *schedule;
+    if timeout >= interval {
+        let label =
+            format!("{} is not less than the interval of {}", shown(timeout), shown(interval));
+        reader.report(
+            Problem::warning("the timeout should be shorter than the interval")
+                .at(place.clone(), label)
+                .help(format!(
+                    "while a target hangs, as few as one run in {} is made; the others are skipped",
+                    runs_per_hang(schedule)
+                )),
+        );
+    }
+    if timeout < SHORT_FOR_TLS && spec.uses_tls() {
+        let label = format!("{} for name, connection, handshake and answer", shown(timeout));
+        reader.report(
+            Problem::warning("a timeout below 100ms is short for TLS")
+                .at(place, label)
+                .help("a full handshake takes two to three round trips and a signature"),
+        );
+    }
+}
+
+fn warn_of_failures(reader: &mut Reader<'_>, node: &Node, interval: Duration, failures: u32) {
+    let key = "failures_before_critical";
+    if failures == 1
+        && let Some(place) = place(reader, node, &[key])
+    {
+        reader.report(
+            Problem::warning("one failure is enough to make the check critical")
+                .at(place, "a single lost packet takes the instance out")
+                .help("2 or 3 failures in a row tell trouble from chance"),
+        );
+    }
+    let noticed = interval.saturating_mul(failures);
+    if noticed > SLOW
+        && let Some(place) = place(reader, node, &[key, "interval"])
+    {
+        let label = format!("{failures} × {} = {}", shown(interval), shown(noticed));
+        reader.report(
+            Problem::warning("a failure is noticed only after more than 5 minutes")
+                .at(place, label)
+                .help(format!("shorten `interval` or lower `{key}`")),
+        );
+    }
+}
+
+fn warn_of_successes(reader: &mut Reader<'_>, node: &Node, interval: Duration, successes: u32) {
+    let key = "success_before_passing";
+    let recovered = interval.saturating_mul(successes);
+    // One success is the default, and the interval alone has been warned of with the failures.
+    if recovered > SLOW
+        && successes > 1
+        && let Some(place) = place(reader, node, &[key])
+    {
+        reader.report(
+            Problem::warning("a recovery is noticed only after more than 5 minutes")
+                .at(place, format!("takes {}", shown(recovered)))
+                .help(format!("shorten `interval` or lower `{key}`")),
+        );
     }
 }

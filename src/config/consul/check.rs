@@ -10,7 +10,7 @@ use serde::{
 use super::probe;
 use crate::{
     config::{
-        check::{chain, head, in_bounds},
+        check::{DEFAULT_JITTER, DEFAULT_OBJECTIVE, chain, head, in_bounds, warn},
         diagnostic::{Place, Problem},
         read::{Fidelity, Reader, Reading},
         scalar::{CheckIdText, InstanceIdText},
@@ -28,9 +28,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Consul raises shorter intervals to this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-
-const DEFAULT_JITTER: f64 = 0.05;
-const DEFAULT_OBJECTIVE: f64 = 0.99;
 
 /// Keys of the kinds of check that are not run, with the kind's name, in the order in which Consul
 /// prefers them. A check that has `http`, `tcp` or `grpc` besides is run as that, as in Consul.
@@ -138,6 +135,7 @@ pub(super) fn check(
     let thresholds = written.thresholds(reader)?;
     let (spec, endpoint) = probe::spec(reader, &written)?;
     written.warn(reader);
+    warn::settings(reader, node, &spec, &schedule, &thresholds);
     let probe = match Probe::prepare(&spec) {
         Ok(probe) => probe,
         Err(error) => {

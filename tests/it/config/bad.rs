@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use super::report;
+use super::{load, report};
 
 #[track_caller]
 fn check(text: &str, expected: &Expect) {
@@ -872,4 +872,47 @@ fn a_file_of_something_else_is_given_up_soon() {
     let said = report(&[("rollcall.yaml", &lines.concat())]);
     assert!(said.contains("too much is wrong with this part of the file"), "{said}");
     assert!(said.contains("given up after 100 problems"), "{said}");
+}
+
+#[test]
+fn an_interval_that_the_scheduler_cannot_keep() {
+    let text = |tick: &str, interval: &str| {
+        format!(
+            "scheduler: {{ tick: {tick} }}\nservices:\n- name: web\n  instances: [{{ address: ::1, port: 1 }}]\n  \
+             checks:\n  - {{ tcp: {{}}, interval: {interval}, allow_fast_interval: true }}\n"
+        )
+    };
+    check(
+        &text("5ms", "9ms"),
+        &expect![[r#"
+        error: `interval` must be at least two ticks of the scheduler
+         --> rollcall.yaml:6:26
+          |
+        6 |   - { tcp: {}, interval: 9ms, allow_fast_interval: true }
+          |                          ^^^ 9ms is given, two ticks are 10ms
+          |
+          = help: raise `interval`, or shorten `scheduler.tick`, to 1ms at the least
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+    for (tick, interval) in [("5ms", "10ms"), ("100ms", "200ms"), ("1ms", "2ms")] {
+        let loaded = load(&text(tick, interval)).unwrap();
+        assert_eq!(loaded.warnings.to_string(), "");
+    }
+    assert!(load(&text("100ms", "199ms")).is_err());
+    // A tick that cannot be is the only thing wrong.
+    check(
+        &text("500ms", "100ms"),
+        &expect![[r#"
+        error: `tick` must be between 1ms and 100ms
+         --> rollcall.yaml:1:20
+          |
+        1 | scheduler: { tick: 500ms }
+          |                    ^^^^^ 500ms is given
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+    assert!(load(&text("0s", "1ms")).is_err());
 }

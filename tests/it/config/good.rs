@@ -138,6 +138,19 @@ services:
 }
 
 #[test]
+fn the_default_timeout_leaves_room_before_the_next_run() {
+    for (interval, timeout) in [("1s", 800), ("2s", 1600), ("2500ms", 2000), ("10s", 2000)] {
+        let config = load(&format!(
+            "services:\n- name: a\n  instances: [{{ address: ::1, port: 1 }}]\n  \
+             checks: [{{ tcp: {{}}, interval: {interval} }}]\n"
+        ));
+        let config = config.unwrap().config;
+        let schedule = config.registrations[0].checks[0].definition.schedule;
+        assert_eq!(schedule.timeout, Duration::from_millis(timeout));
+    }
+}
+
+#[test]
 fn an_alias_stands_for_what_it_names() {
     let config = load(
         "\

@@ -61,3 +61,33 @@ fn warnings_fail_only_if_asked_to() {
     assert!(!out.is_empty());
     assert_eq!(validate(text, &["--strict"]).0, Some(2));
 }
+
+/// Runs that are skipped while a target hangs are counted, and the default timeout avoids them.
+#[test]
+fn runs_that_are_skipped_delay_the_notice() {
+    let text = "\
+services:
+- name: web
+  instances: [{ address: 10.0.0.1, port: 80 }]
+  checks:
+  - { id: default, tcp: {}, interval: 1s }
+  - { id: short, tcp: {}, interval: 10s, timeout: 8s }
+  - { id: jitter, tcp: {}, interval: 10s, timeout: 9s, jitter: 10% }
+  - { id: equal, tcp: {}, interval: 10s, timeout: 10s, jitter: 0 }
+  - { id: long, tcp: {}, interval: 10s, timeout: 25s }
+  - { id: once, tcp: {}, interval: 10s, timeout: 25s, failures_before_critical: 1 }
+";
+    let (code, out, _) = validate(text, &[]);
+    assert_eq!(code, Some(0));
+    expect![[r#"
+        SERVICE  CHECK    BY   INSTANCES  EVERY  WITHIN  FAILURES  NOTICED AFTER
+        web      default  tcp          1     1s   800ms         3      ≤ 3s800ms
+        web      short    tcp          1    10s      8s         3          ≤ 38s
+        web      jitter   tcp          1    10s      9s         3          ≤ 59s
+        web      equal    tcp          1    10s     10s         3           ≤ 1m
+        web      long     tcp          1    10s     25s         3        ≤ 1m35s
+        web      once     tcp          1    10s     25s         1          ≤ 35s
+        1 service, 1 instance, 6 checks: 1.5 probes and 1.5 new connections a second
+    "#]]
+    .assert_eq(&out);
+}
