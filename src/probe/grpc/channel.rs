@@ -1,12 +1,13 @@
 //! One HTTP/2 connection to one target, made in phases that are measured like any other probe's.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
+    time::Instant,
 };
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
@@ -28,6 +29,11 @@ const MAX_MESSAGE: usize = 4096;
 /// Most bytes of one set of headers.
 const MAX_HEADERS: u32 = 16 * 1024;
 
+/// How long a connection with TLS may serve. Its certificate was checked when it was made; one that
+/// has expired, been revoked or been replaced since shows only in the next handshake. An hour is
+/// short beside the days of warning an expiry needs, and makes handshakes a negligible cost.
+const MAX_TLS_AGE: Duration = Duration::from_secs(3600);
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -36,6 +42,8 @@ pub(super) struct Channel {
     origin: http::Uri,
     peer: SocketAddr,
     certificate_expiry: Option<Timestamp>,
+    /// When the target must show its certificate again; never without TLS.
+    fit_until: Option<Instant>,
 }
 
 /// The task that moves a connection's bytes; it ends with its channel.
@@ -73,7 +81,9 @@ impl Channel {
                 handshake(stream, trace).await?
             }
         };
-        Ok(Self { sender, driver, origin, peer, certificate_expiry: trace.certificate_expiry })
+        let certificate_expiry = trace.certificate_expiry;
+        let fit_until = probe.tls.as_ref().map(|_| Instant::now() + MAX_TLS_AGE);
+        Ok(Self { sender, driver, origin, peer, certificate_expiry, fit_until })
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -84,8 +94,9 @@ impl Channel {
         self.certificate_expiry
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// Whether another call may be made on it: it is open, and not too old.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.sender.is_closed() && self.fit_until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Makes the call. The outer error is the connection's, the inner one the server's answer.
