@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, sleep},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
 use super::Probe;
@@ -34,6 +35,10 @@ const MAX_HEADERS: u32 = 16 * 1024;
 /// short beside the days of warning an expiry needs, and makes handshakes a negligible cost.
 const MAX_TLS_AGE: Duration = Duration::from_secs(3600);
 
+/// How long a connection may take to end in order. A target that reads lets it end at once; one
+/// that never does would hold our descriptor for ever.
+const MAX_GOODBYE: Duration = Duration::from_secs(1);
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -46,13 +51,45 @@ pub(super) struct Channel {
     fit_until: Option<Instant>,
 }
 
-/// The task that moves a connection's bytes; it ends with its channel.
+/// The task that knows how a connection ended; it ends with its channel, and the connection's
+/// other tasks soon after.
 #[derive(Debug)]
-struct Driver(JoinHandle<hyper::Result<()>>);
+struct Driver {
+    task: JoinHandle<hyper::Result<()>>,
+    _others: DropGuard,
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+/// Runs a connection's other tasks, one of which moves its bytes. Once cancelled, they have
+/// [`MAX_GOODBYE`] left.
+#[derive(Debug, Clone)]
+struct Executor(CancellationToken);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task belongs to a channel, which ends it; nobody waits for its result"
+    )]
+    fn execute(&self, task: F) {
+        let cancelled = self.0.clone().cancelled_owned();
+        tokio::spawn(async move {
+            let overdue = async {
+                cancelled.await;
+                sleep(MAX_GOODBYE).await;
+            };
+            tokio::select! {
+                () = task => {}
+                () = overdue => {}
+            }
+        });
     }
 }
 
@@ -128,7 +165,7 @@ impl Channel {
     /// with it, knows why.
     async fn broken(&mut self, fault: Fault) -> Fault {
         let is_gone = fault.outcome == Outcome::Failure(Reason::ConnectionReset);
-        if is_gone && let Ok(Err(cause)) = (&mut self.driver.0).await {
+        if is_gone && let Ok(Err(cause)) = (&mut self.driver.task).await {
             return connection_fault(&cause);
         }
         fault
@@ -154,14 +191,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     trace.enter(Phase::Exchange);
-    let (sender, connection) = Builder::new(TokioExecutor::new())
+    let others = CancellationToken::new();
+    let guard = others.clone().drop_guard();
+    let (sender, connection) = Builder::new(Executor(others))
         .max_header_list_size(MAX_HEADERS)
         .initial_stream_window_size(u32::from(u16::MAX))
         .initial_connection_window_size(u32::from(u16::MAX))
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| connection_fault(&error))?;
-    Ok((sender, drive(connection)))
+    Ok((sender, Driver { task: drive(connection), _others: guard }))
 }
 
 #[expect(
@@ -169,16 +208,12 @@ where
     reason = "the task belongs to its channel, which aborts it; its end is a failed probe"
 )]
 fn drive<S>(
-    connection: hyper::client::conn::http2::Connection<
-        TokioIo<S>,
-        tonic::body::Body,
-        TokioExecutor,
-    >,
-) -> Driver
+    connection: hyper::client::conn::http2::Connection<TokioIo<S>, tonic::body::Body, Executor>,
+) -> JoinHandle<hyper::Result<()>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    Driver(tokio::spawn(connection))
+    tokio::spawn(connection)
 }
 
 fn origin(probe: &Probe, endpoint: &Endpoint) -> Result<http::Uri, Fault> {

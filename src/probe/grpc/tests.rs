@@ -377,6 +377,27 @@ async fn a_flood_ends_with_the_probe() {
     assert_eq!(verdict(&observation), "failure protocol");
 }
 
+#[tokio::test]
+async fn a_target_that_never_reads_does_not_hold_the_connection() {
+    let closed = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&closed);
+    let server = Server::start(move |mut stream| {
+        let notify = Arc::clone(&notify);
+        async move {
+            stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            // Pings ask for answers, which fill the connection until we cannot even say goodbye.
+            let pings = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0".repeat(4096);
+            while stream.write_all(&pings).await.is_ok() {}
+            notify.notify_one();
+        }
+    })
+    .await;
+    let second = Duration::from_secs(1);
+    let observation = ask_within(&grpc(json!({}), server.endpoint()), second).await;
+    assert!(verdict(&observation).starts_with("failure"), "{observation:?}");
+    tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the connection is closed");
+}
+
 #[test]
 fn metadata_names_are_checked() {
     let error = |text: &str| text.parse::<MetadataName>().unwrap_err();
