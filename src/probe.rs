@@ -53,9 +53,11 @@ pub trait Prober: Clone + Send + Sync + 'static {
     -> impl Future<Output = Observation> + Send;
 }
 
-/// The prober that uses the network.
-#[derive(Debug, Clone, Default)]
-pub struct Network {}
+/// The prober that uses the network. Clones share the bound on kept connections.
+#[derive(Debug, Clone)]
+pub struct Network {
+    places: grpc::Places,
+}
 
 /// One probe type made ready to ask one endpoint.
 #[derive(Debug)]
@@ -114,11 +116,32 @@ pub enum PrepareError {
     Tls(#[from] tls::PrepareError),
 }
 
+impl Network {
+    /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
+    /// target beyond that is asked over a new connection each time.
+    pub fn new(max_kept: usize) -> Self {
+        Self { places: grpc::Places::new(max_kept) }
+    }
+}
+
+/// Keeps connections for a quarter of the open-files limit at most: half of it is for the probes
+/// under way, the last quarter for the API and the daemon's own files.
+impl Default for Network {
+    fn default() -> Self {
+        /// Where nothing is limited.
+        const MOST: u64 = 100_000;
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let max_kept = files.map_or(MOST, |files| (files / 4).min(MOST));
+        Self::new(usize::try_from(max_kept).unwrap_or(usize::MAX))
+    }
+}
+
 impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
         let mut trace = Trace::new(timeout);
-        let result = match timeout_at(trace.deadline(), target.ask(&mut trace)).await {
+        let result = match timeout_at(trace.deadline(), target.ask(&self.places, &mut trace)).await
+        {
             Ok(result) => result,
             Err(_elapsed) => Err(target.expired(&trace)),
         };
@@ -181,7 +204,7 @@ impl Target {
         }
     }
 
-    async fn ask(&self, trace: &mut Trace) -> Result<(), Fault> {
+    async fn ask(&self, places: &grpc::Places, trace: &mut Trace) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
             Kind::Tcp(probe) => {
@@ -190,7 +213,7 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                Box::pin(grpc::probe(probe, &self.endpoint, &self.kept, trace)).await
+                Box::pin(grpc::probe(probe, &self.endpoint, (&self.kept, places), trace)).await
             }
         }
     }

@@ -199,8 +199,8 @@ mod tests {
     #[tokio::test]
     async fn a_lost_stream_is_taken_up_where_it_was() {
         let (address, mut heads, _tasks) = scripted([
-            "id: 7\n\n: alive\n\nid: 8\nevent: transition\ndata: {\"sequence\":8,\"at\":\"T\",\"service\":\"web\",\"instance\":\"web-1\",\"check\":\"http\",\"from\":\"passing\",\"to\":\"critical\",\"reason\":\"dns\"}\n\n",
-            "id: 8\n\nid: 9\nevent: transition\ndata: {\"sequence\":9,\"at\":\"T\",\"service\":\"db\",\"instance\":\"db-1\",\"check\":\"tcp\",\"from\":\"critical\",\"to\":\"passing\",\"reason\":\"ok\"}\n\n",
+            "id: 10-7\n\n: alive\n\nid: 10-8\nevent: transition\ndata: {\"sequence\":8,\"at\":\"T\",\"service\":\"web\",\"instance\":\"web-1\",\"check\":\"http\",\"from\":\"passing\",\"to\":\"critical\",\"reason\":\"dns\"}\n\n",
+            "id: 10-8\n\nid: 10-9\nevent: transition\ndata: {\"sequence\":9,\"at\":\"T\",\"service\":\"db\",\"instance\":\"db-1\",\"check\":\"tcp\",\"from\":\"critical\",\"to\":\"passing\",\"reason\":\"ok\"}\n\n",
         ])
         .await;
         let command = Command::parse_from(["watch", "--http-addr", &address]);
@@ -214,6 +214,6 @@ mod tests {
              T db/db-1 tcp: critical -> passing (ok)\n"
         );
         assert!(!heads.recv().await.unwrap().contains("last-event-id"));
-        assert!(heads.recv().await.unwrap().contains("last-event-id: 8\r\n"));
+        assert!(heads.recv().await.unwrap().contains("last-event-id: 10-8\r\n"));
     }
 }

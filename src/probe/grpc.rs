@@ -8,21 +8,18 @@
 //! | status `DEADLINE_EXCEEDED` | `timeout_response` |
 //! | any other status | `status` |
 //!
-//! The connection is kept between probes. A kept connection that turns out to be broken says
-//! nothing about the target (it may have restarted), so the call is then made once more on a new
-//! one, within the same deadline.
+//! The connection is kept between probes, as long as there is a place for it (`Places`). A kept
+//! connection that turns out to be broken says nothing about the target (it may have restarted), so
+//! the call is then made once more on a new one, within the same deadline. One with TLS is not kept
+//! for ever: the target's certificate is checked only when a connection is made.
 
 mod channel;
+mod kept;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    str::FromStr,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use ::url::Url;
 use tonic::{Code, metadata};
@@ -31,6 +28,7 @@ use tonic_health::pb::{
 };
 
 use self::channel::Channel;
+pub(super) use self::kept::{Kept, Places};
 use super::{
     PrepareError,
     endpoint::Endpoint,
@@ -86,10 +84,6 @@ pub(super) struct Probe {
     tls: Option<tls::Client>,
     metadata: metadata::MetadataMap,
 }
-
-/// The kept connection of one target.
-#[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<Option<Box<Channel>>>);
 
 impl Spec {
     /// What `grpc://host:port/service` and `grpcs://…` ask.
@@ -181,39 +175,32 @@ impl PartialEq for Probe {
     }
 }
 
-impl Kept {
-    fn take(&self) -> Option<Box<Channel>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put(&self, channel: Box<Channel>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
-    }
-}
-
-/// Calls on the kept connection, else on a new one, and keeps it if it still works afterwards.
+/// Calls on the kept connection, else on a new one, and keeps it if it still works afterwards and
+/// one of `places` is free.
 pub(super) async fn probe(
     probe: &Probe,
     endpoint: &Endpoint,
-    kept: &Kept,
+    (kept, places): (&Kept, &Places),
     trace: &mut Trace,
 ) -> Result<(), Fault> {
-    if let Some(mut channel) = kept.take()
-        && !channel.is_closed()
+    if let Some((mut channel, place)) = kept.take()
+        && channel.is_fit()
     {
         trace.peer = Some(channel.peer());
         trace.certificate_expiry = channel.certificate_expiry();
         trace.enter(Phase::Exchange);
         // The connection's own failure is not the target's.
         if let Ok(answer) = channel.check(probe.request()).await {
-            kept.put(channel);
+            kept.put(channel, place);
             return judge(answer, trace);
         }
     }
     let mut channel = Box::new(Channel::open(probe, endpoint, trace).await?);
     trace.enter(Phase::Exchange);
     let answer = channel.check(probe.request()).await?;
-    kept.put(channel);
+    if let Some(place) = places.take() {
+        kept.put(channel, place);
+    }
     judge(answer, trace)
 }
 

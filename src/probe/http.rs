@@ -60,7 +60,8 @@ pub struct Spec {
     /// redirect. Default: none beyond `User-Agent` and `Accept`, which can be replaced here.
     #[schemars(with = "std::collections::BTreeMap<String, HeaderValues>")]
     pub headers: Headers,
-    /// The request's body. Default: empty.
+    /// The request's body; a redirect (307, 308) that would have it sent to another origin is not
+    /// followed. Default: empty.
     pub body: String,
     /// The statuses that mean success: a status, a range, or a list of these. A 429 that is not
     /// among them is a warning, any other status a failure. Default: `200-299`.

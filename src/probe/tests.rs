@@ -43,6 +43,13 @@ async fn a_timeout_of_any_length_is_accepted() {
     assert!(observation.duration < SLACK, "{observation:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_a_week_is_kept() {
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let trace = Trace::new(week);
+    assert_eq!(trace.deadline() - tokio::time::Instant::now(), week);
+}
+
 #[test]
 fn a_target_tells_what_it_asks() {
     let endpoint = endpoint("[2001:db8::1]:443".parse().unwrap());

@@ -16,8 +16,9 @@ use crate::{
     model::{Answer, Phase, Phases, Reason},
 };
 
-/// No probe may take longer; keeps a deadline within what a clock can represent.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// No probe may take longer; keeps a deadline within what a clock can represent. As long as the
+/// longest timeout that the configuration accepts.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a probe knows so far, and its one buffer.
 #[derive(Debug)]

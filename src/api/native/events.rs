@@ -1,10 +1,14 @@
 //! The events: those remembered as a list, those to come as a stream.
 //!
-//! The stream is `text/event-stream`. Every event carries its sequence number as its id, so a
-//! client that reconnects with `Last-Event-ID` goes on where it was. A client that fell behind is
-//! told with an event `missed` how many it did not get, and goes on with the oldest still there.
+//! The stream is `text/event-stream`. Every event carries its [`Place`] as its id, so a client that
+//! reconnects with `Last-Event-ID` goes on where it was. Sequence numbers begin anew with every
+//! process, so a place names its process too; a client that comes with the place of another one is
+//! told all that this one remembers. A client that fell behind is told with an event `missed` how
+//! many it did not get, and goes on with the oldest still there.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, fmt, str::FromStr, sync::Arc, time::Duration,
+};
 
 use axum::{
     Json,
@@ -15,12 +19,13 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
 use super::Params;
 use crate::{
     api::router::{App, Refusal},
+    clock::Timestamp,
     event::{self, Subscription},
     model::Cause,
 };
@@ -85,21 +90,17 @@ pub struct Missed {
     pub missed: u64,
 }
 
-/// Lists the events, or streams them to a client that accepts nothing but a stream.
+/// Lists the events, or streams them to a client that asks for a stream.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let params = Params::parse(query.as_deref());
-    let wants_stream = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"));
     let after = params.has("after").then(|| params.number("after")).transpose()?;
-    if wants_stream {
+    if wants_stream(&headers) {
         // The header is of the newer connection; a query stays the same over reconnects.
-        let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+        let seen = headers.get("last-event-id").map(|id| Place::seen(id, app.view.started));
         return Ok(stream_from(&app, seen.or(after)));
     }
     let limit = match params.number("limit")? {
@@ -117,29 +118,102 @@ pub(super) async fn list(
     Ok(Json(events).into_response())
 }
 
+/// Whether a client asks for a stream: it lists `text/event-stream`, and likes JSON no better. One
+/// that takes anything (`*/*`) gets the list, which ends.
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted: Vec<_> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|accept| accept.to_str().ok())
+        .flat_map(|accept| accept.split(','))
+        .map(range)
+        .collect();
+    let quality = |media: &str| {
+        accepted.iter().find(|(range, _)| range.eq_ignore_ascii_case(media)).map(|(_, q)| *q)
+    };
+    let stream = quality("text/event-stream").unwrap_or(0.0);
+    // The most specific range decides (RFC 9110, 12.5.1).
+    let list = ["application/json", "application/*", "*/*"].into_iter().find_map(quality);
+    stream > 0.0 && stream >= list.unwrap_or(0.0)
+}
+
+/// A media range and how much it is liked: `text/html;q=0.5`. A weight that is none counts as 1.
+fn range(text: &str) -> (&str, f32) {
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.eq_ignore_ascii_case("q").then(|| value.parse().ok())?
+    });
+    (media, weight.unwrap_or(1.0))
+}
+
 /// A place in the history of this process; one beyond its end is of a process before this one,
 /// whose successor has told nothing yet.
 fn since_restart(log: &event::Log, after: u64) -> u64 {
     if after > log.last() { 0 } else { after }
 }
 
+/// A place in the history of one process, as `1795183200000-4`: the moment that process started,
+/// in milliseconds, and the sequence number of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    boot: Timestamp,
+    sequence: u64,
+}
+
+impl Place {
+    /// The sequence number to go on from for a client that has seen the event with this id. What
+    /// was seen of another process, or is no id of ours, says nothing of this process: from zero.
+    fn seen(id: &HeaderValue, boot: Timestamp) -> u64 {
+        let place = id.to_str().ok().and_then(|id| id.parse::<Self>().ok());
+        place.filter(|place| place.boot == boot).map_or(0, |place| place.sequence)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.boot.millis(), self.sequence)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (boot, sequence) = text.split_once('-').ok_or(())?;
+        let boot = Timestamp::from_millis(boot.parse().map_err(drop)?);
+        Ok(Self { boot, sequence: sequence.parse().map_err(drop)? })
+    }
+}
+
 /// What a stream is going to say.
 struct Reader {
-    missed: Option<u64>,
+    boot: Timestamp,
+    /// The sequence number up to which all is told, be it as missed.
+    told: u64,
+    /// That of the last event when the stream began; a log that remembers none may be ahead.
+    last: u64,
     past: VecDeque<Arc<event::Event>>,
     coming: Subscription,
 }
 
+/// What a stream says.
+enum Told {
+    Event(Arc<event::Event>),
+    Missed(u64),
+}
+
 fn stream_from(app: &App, after: Option<u64>) -> Response {
     let log = &app.view.events;
-    let after = after.map_or_else(|| log.last(), |after| since_restart(log, after));
+    let last = log.last();
+    let after = after.map_or(last, |after| since_restart(log, after));
     let (past, coming) = log.follow(after);
-    let missed = past.first().map(|first| first.sequence - after - 1);
-    let reader = Reader { missed: missed.filter(|n| *n > 0), past: past.into(), coming };
+    let reader = Reader { boot: app.view.started, told: after, last, past: past.into(), coming };
     let stop = app.stop.clone().cancelled_owned();
     // An id alone is no event for a client, but the place to go on from if the connection is lost
     // before the first one.
-    let place = stream::iter([Ok(sse::Event::default().id(after.to_string()))]);
+    let place = stream::iter([Ok(sse::Event::default().id(reader.place().to_string()))]);
     Sse::new(place.chain(told(reader)).take_until(stop))
         .keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive"))
         .into_response()
@@ -148,12 +222,12 @@ fn stream_from(app: &App, after: Option<u64>) -> Response {
 fn told(reader: Reader) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     stream::unfold(reader, async |mut reader| {
         let event = match reader.next().await? {
-            Ok(event) => sse::Event::default()
-                .id(event.sequence.to_string())
+            Told::Event(event) => sse::Event::default()
+                .id(reader.place().to_string())
                 .event("transition")
                 .data(json(&Event::of(&event))),
-            Err(missed) => {
-                sse::Event::default().event("missed").data(json(&Missed { missed: missed.0 }))
+            Told::Missed(missed) => {
+                sse::Event::default().event("missed").data(json(&Missed { missed }))
             }
         };
         Some((Ok(event), reader))
@@ -165,13 +239,38 @@ fn json(value: &impl Serialize) -> String {
 }
 
 impl Reader {
-    async fn next(&mut self) -> Option<Result<Arc<event::Event>, event::Missed>> {
-        if let Some(missed) = self.missed.take() {
-            return Some(Err(event::Missed(missed)));
+    fn place(&self) -> Place {
+        Place { boot: self.boot, sequence: self.told }
+    }
+
+    /// The next event; before it, once, how many between it and the one before are lost.
+    async fn next(&mut self) -> Option<Told> {
+        let event = match self.past.pop_front() {
+            Some(event) => event,
+            None if self.told < self.last => return Some(self.skip_to(self.last)),
+            None => self.coming().await?,
+        };
+        let before = event.sequence - 1;
+        if self.told < before {
+            self.past.push_front(event);
+            return Some(self.skip_to(before));
         }
-        match self.past.pop_front() {
-            Some(event) => Some(Ok(event)),
-            None => self.coming.next().await,
+        self.told = event.sequence;
+        Some(Told::Event(event))
+    }
+
+    fn skip_to(&mut self, sequence: u64) -> Told {
+        let missed = sequence - self.told;
+        self.told = sequence;
+        Told::Missed(missed)
+    }
+
+    async fn coming(&mut self) -> Option<Arc<event::Event>> {
+        loop {
+            // What was missed shows in the sequence number of the next one.
+            if let Ok(event) = self.coming.next().await? {
+                return Some(event);
+            }
         }
     }
 }

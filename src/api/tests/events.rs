@@ -9,6 +9,11 @@ fn sequences(answer: &Answered) -> Vec<u64> {
     events.iter().map(|event| event.sequence).collect()
 }
 
+/// The place behind an event of a rig's process.
+fn place(sequence: u64) -> String {
+    format!("1795183200000-{sequence}")
+}
+
 /// A stream that is read as far as the test wants.
 struct Streamed(axum::body::BodyDataStream);
 
@@ -73,40 +78,89 @@ async fn a_stream_starts_with_what_is_new_and_says_where_it_is() {
     let rig = Rig::new(&["web web-1 http http://10.0.0.1/"]).await;
     flip(&rig, 2);
     let mut stream = Streamed::open(&rig, "/v1/rollcall/events", None).await;
-    assert_eq!(stream.next().await.unwrap(), "id: 2");
+    assert_eq!(stream.next().await.unwrap(), "id: 1795183200000-2");
     rig.pass("web-1");
     let told = stream.next().await.unwrap();
-    assert_eq!(told, "id: 3|event: transition|data: {\"sequence\":3");
+    assert_eq!(told, "id: 1795183200000-3|event: transition|data: {\"sequence\":3");
 }
 
 #[tokio::test]
 async fn a_stream_goes_on_where_the_client_was() {
     let rig = Rig::new(&["web web-1 http http://10.0.0.1/"]).await;
     flip(&rig, 3);
-    let mut stream = Streamed::open(&rig, "/v1/rollcall/events?after=0", Some("1")).await;
+    let mut stream = Streamed::open(&rig, "/v1/rollcall/events?after=0", Some(&place(1))).await;
     stream.next().await.unwrap();
     for id in [2, 3] {
-        assert!(stream.next().await.unwrap().starts_with(&format!("id: {id}|")));
+        assert!(stream.next().await.unwrap().starts_with(&format!("id: {}|", place(id))));
     }
-    let mut stream = Streamed::open(&rig, "/v1/rollcall/events", Some("77")).await;
-    stream.next().await.unwrap();
-    assert!(stream.next().await.unwrap().starts_with("id: 1|"), "the daemon was started anew");
+}
+
+#[tokio::test]
+async fn a_client_of_another_process_is_told_all_that_this_one_remembers() {
+    let rig = Rig::new(&["web web-1 http http://10.0.0.1/"]).await;
+    flip(&rig, 4);
+    let foreign = ["1795183199999-2", "1795183199999-77", "2", "-", "1795183200000-", "x-1", ""];
+    for seen in foreign {
+        let mut stream = Streamed::open(&rig, "/v1/rollcall/events", Some(seen)).await;
+        assert_eq!(stream.next().await.unwrap(), format!("id: {}", place(0)), "{seen}");
+        assert!(stream.next().await.unwrap().starts_with(&format!("id: {}|", place(1))));
+    }
 }
 
 #[tokio::test]
 async fn a_client_is_told_how_many_it_missed() {
     let rig = Rig::new(&["web web-1 http http://10.0.0.1/"]).await;
     flip(&rig, 105);
-    let mut stream = Streamed::open(&rig, "/v1/rollcall/events", Some("2")).await;
-    stream.next().await.unwrap();
-    assert_eq!(stream.next().await.unwrap(), "event: missed|data: {\"missed\":3}");
-    assert!(stream.next().await.unwrap().starts_with("id: 6|"));
-
+    for (seen, missed) in [(place(2), 3), ("1795183199999-104".to_owned(), 5)] {
+        let mut stream = Streamed::open(&rig, "/v1/rollcall/events", Some(&seen)).await;
+        stream.next().await.unwrap();
+        let told = stream.next().await.unwrap();
+        assert_eq!(told, format!("event: missed|data: {{\"missed\":{missed}}}"));
+        assert!(stream.next().await.unwrap().starts_with(&format!("id: {}|", place(6))));
+    }
     let mut stream = Streamed::open(&rig, "/v1/rollcall/events", None).await;
     stream.next().await.unwrap();
-    flip(&rig, 1030);
-    let missed = stream.next().await.unwrap();
-    assert!(missed.starts_with("event: missed|data: {\"missed\":"), "{missed}");
+    // The first changes nothing; a subscriber may be 1024 behind.
+    flip(&rig, 1 + 1024 + 5);
+    assert_eq!(stream.next().await.unwrap(), "event: missed|data: {\"missed\":5}");
+    assert!(stream.next().await.unwrap().starts_with(&format!("id: {}|", place(111))));
+}
+
+#[tokio::test]
+async fn a_client_is_told_what_it_missed_by_a_log_that_remembers_nothing() {
+    let mut rig = Rig::new(&["web web-1 http http://10.0.0.1/"]).await;
+    rig.view.events = event::Log::new(0);
+    let (registry, metrics) = (Arc::clone(&rig.view.registry), rig.view.metrics.clone());
+    rig.monitor = Monitor::new(registry, rig.view.events.clone(), metrics);
+    flip(&rig, 4);
+    let mut stream = Streamed::open(&rig, "/v1/rollcall/events", Some(&place(1))).await;
+    stream.next().await.unwrap();
+    assert_eq!(stream.next().await.unwrap(), "event: missed|data: {\"missed\":3}");
+    flip(&rig, 1);
+    assert!(stream.next().await.unwrap().starts_with(&format!("id: {}|", place(5))));
+}
+
+#[tokio::test]
+async fn a_client_gets_the_stream_if_it_likes_it_as_much_as_the_list() {
+    let rig = Rig::new(&[]).await;
+    for (accept, expected) in [
+        ("text/event-stream", "text/event-stream"),
+        ("Text/Event-Stream;q=0.1", "text/event-stream"),
+        ("application/json, text/event-stream", "text/event-stream"),
+        ("text/event-stream, */*;q=0.5", "text/event-stream"),
+        ("application/json;q=0.9, text/event-stream; charset=utf-8; q=0.8", "application/json"),
+        ("text/event-stream;q=0.5, */*", "application/json"),
+        ("application/json;q=0.1, text/event-stream;q=0.2, */*", "text/event-stream"),
+        ("text/event-stream;q=0", "application/json"),
+        ("text/event-streams, x/text/event-stream", "application/json"),
+        ("text/*", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ] {
+        let request = Request::get("/v1/rollcall/events").header("accept", accept);
+        let response = rig.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["content-type"], expected, "{accept}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,13 +32,16 @@ impl Served {
         answer.map(|answer| answer.get_ref().status()).map_err(|refused| refused.code())
     }
 
-    async fn watch(
-        &mut self,
-        service: &str,
-    ) -> tonic::Streaming<tonic_health::pb::HealthCheckResponse> {
+    async fn watch(&mut self, service: &str) -> Watched {
         let request = HealthCheckRequest { service: service.to_owned() };
         self.client.watch(request).await.unwrap().into_inner()
     }
+}
+
+type Watched = tonic::Streaming<tonic_health::pb::HealthCheckResponse>;
+
+async fn next(watched: &mut Watched) -> ServingStatus {
+    watched.message().await.unwrap().unwrap().status()
 }
 
 const WEB: &[&str] = &["web web-1 http http://10.0.0.1/", "web a/b http http://10.0.0.2/"];
@@ -72,23 +75,42 @@ async fn the_empty_name_is_the_daemon_itself() {
 async fn a_watch_of_what_is_not_there_waits_for_it() {
     let mut served = served(Rig::new(&[]).await).await;
     let mut told = served.watch("web").await;
-    let mut next = async || told.message().await.unwrap().unwrap().status();
-    assert_eq!(next().await, ServingStatus::ServiceUnknown);
+    assert_eq!(next(&mut told).await, ServingStatus::ServiceUnknown);
     served.rig.register(WEB).await;
-    assert_eq!(next().await, ServingStatus::Unknown);
+    assert_eq!(next(&mut told).await, ServingStatus::Unknown);
     served.rig.pass("web-1");
-    assert_eq!(next().await, ServingStatus::Serving);
+    assert_eq!(next(&mut told).await, ServingStatus::Serving);
     // No news of the service: not told.
     served.rig.fail("a/b");
     served.rig.register(&[]).await;
-    assert_eq!(next().await, ServingStatus::ServiceUnknown);
+    assert_eq!(next(&mut told).await, ServingStatus::ServiceUnknown);
+}
+
+#[tokio::test]
+async fn a_watch_tells_each_change_of_what_it_watches() {
+    let mut served = served(Rig::new(WEB).await).await;
+    let mut daemon = served.watch("").await;
+    let mut service = served.watch("web").await;
+    let mut instance = served.watch("web/web-1").await;
+    assert_eq!(next(&mut daemon).await, ServingStatus::Serving);
+    assert_eq!(next(&mut service).await, ServingStatus::Unknown);
+    assert_eq!(next(&mut instance).await, ServingStatus::Unknown);
+    served.rig.fail("web-1");
+    assert_eq!(next(&mut service).await, ServingStatus::NotServing);
+    assert_eq!(next(&mut instance).await, ServingStatus::NotServing);
+    served.rig.pass("a/b");
+    assert_eq!(next(&mut service).await, ServingStatus::Serving);
+    served.rig.pass("web-1");
+    assert_eq!(next(&mut instance).await, ServingStatus::Serving);
+    served.rig.readiness.send_replace(Readiness::Stopping);
+    assert_eq!(next(&mut daemon).await, ServingStatus::NotServing);
 }
 
 #[tokio::test]
 async fn a_watch_ends_when_the_daemon_stops() {
     let mut served = served(Rig::new(&[]).await).await;
     let mut told = served.watch("").await;
-    assert_eq!(told.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert_eq!(next(&mut told).await, ServingStatus::Serving);
     served.rig.stop.cancel();
     assert_eq!(told.message().await.unwrap_err().code(), Code::Unavailable);
     drop((told, served.client));

@@ -59,7 +59,7 @@ async fn idle_connections_and_streams_end_at_once_on_stop() {
     let mut events = "GET /v1/rollcall/events HTTP/1.1\r\nhost: x\r\n".to_owned();
     events.push_str("accept: text/event-stream\r\n\r\n");
     let mut events = served.connect(&events).await;
-    until(&mut events, "id: 0").await;
+    until(&mut events, "id: 1795183200000-0").await;
     let _silent = served.connect("").await;
     served.rig.stop.cancel();
     served.ends().await;

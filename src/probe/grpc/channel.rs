@@ -1,13 +1,15 @@
 //! One HTTP/2 connection to one target, made in phases that are measured like any other probe's.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
+    time::{Instant, sleep},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
 use super::Probe;
@@ -28,6 +30,15 @@ const MAX_MESSAGE: usize = 4096;
 /// Most bytes of one set of headers.
 const MAX_HEADERS: u32 = 16 * 1024;
 
+/// How long a connection with TLS may serve. Its certificate was checked when it was made; one that
+/// has expired, been revoked or been replaced since shows only in the next handshake. An hour is
+/// short beside the days of warning an expiry needs, and makes handshakes a negligible cost.
+const MAX_TLS_AGE: Duration = Duration::from_secs(3600);
+
+/// How long a connection may take to end in order. A target that reads lets it end at once; one
+/// that never does would hold our descriptor for ever.
+const MAX_GOODBYE: Duration = Duration::from_secs(1);
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -36,15 +47,49 @@ pub(super) struct Channel {
     origin: http::Uri,
     peer: SocketAddr,
     certificate_expiry: Option<Timestamp>,
+    /// When the target must show its certificate again; never without TLS.
+    fit_until: Option<Instant>,
 }
 
-/// The task that moves a connection's bytes; it ends with its channel.
+/// The task that knows how a connection ended; it ends with its channel, and the connection's
+/// other tasks soon after.
 #[derive(Debug)]
-struct Driver(JoinHandle<hyper::Result<()>>);
+struct Driver {
+    task: JoinHandle<hyper::Result<()>>,
+    _others: DropGuard,
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+/// Runs a connection's other tasks, one of which moves its bytes. Once cancelled, they have
+/// [`MAX_GOODBYE`] left.
+#[derive(Debug, Clone)]
+struct Executor(CancellationToken);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task belongs to a channel, which ends it; nobody waits for its result"
+    )]
+    fn execute(&self, task: F) {
+        let cancelled = self.0.clone().cancelled_owned();
+        tokio::spawn(async move {
+            let overdue = async {
+                cancelled.await;
+                sleep(MAX_GOODBYE).await;
+            };
+            tokio::select! {
+                () = task => {}
+                () = overdue => {}
+            }
+        });
     }
 }
 
@@ -73,7 +118,9 @@ impl Channel {
                 handshake(stream, trace).await?
             }
         };
-        Ok(Self { sender, driver, origin, peer, certificate_expiry: trace.certificate_expiry })
+        let certificate_expiry = trace.certificate_expiry;
+        let fit_until = probe.tls.as_ref().map(|_| Instant::now() + MAX_TLS_AGE);
+        Ok(Self { sender, driver, origin, peer, certificate_expiry, fit_until })
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -84,8 +131,9 @@ impl Channel {
         self.certificate_expiry
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// Whether another call may be made on it: it is open, and not too old.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.sender.is_closed() && self.fit_until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Makes the call. The outer error is the connection's, the inner one the server's answer.
@@ -117,7 +165,7 @@ impl Channel {
     /// with it, knows why.
     async fn broken(&mut self, fault: Fault) -> Fault {
         let is_gone = fault.outcome == Outcome::Failure(Reason::ConnectionReset);
-        if is_gone && let Ok(Err(cause)) = (&mut self.driver.0).await {
+        if is_gone && let Ok(Err(cause)) = (&mut self.driver.task).await {
             return connection_fault(&cause);
         }
         fault
@@ -143,14 +191,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     trace.enter(Phase::Exchange);
-    let (sender, connection) = Builder::new(TokioExecutor::new())
+    let others = CancellationToken::new();
+    let guard = others.clone().drop_guard();
+    let (sender, connection) = Builder::new(Executor(others))
         .max_header_list_size(MAX_HEADERS)
         .initial_stream_window_size(u32::from(u16::MAX))
         .initial_connection_window_size(u32::from(u16::MAX))
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| connection_fault(&error))?;
-    Ok((sender, drive(connection)))
+    Ok((sender, Driver { task: drive(connection), _others: guard }))
 }
 
 #[expect(
@@ -158,16 +208,12 @@ where
     reason = "the task belongs to its channel, which aborts it; its end is a failed probe"
 )]
 fn drive<S>(
-    connection: hyper::client::conn::http2::Connection<
-        TokioIo<S>,
-        tonic::body::Body,
-        TokioExecutor,
-    >,
-) -> Driver
+    connection: hyper::client::conn::http2::Connection<TokioIo<S>, tonic::body::Body, Executor>,
+) -> JoinHandle<hyper::Result<()>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    Driver(tokio::spawn(connection))
+    tokio::spawn(connection)
 }
 
 fn origin(probe: &Probe, endpoint: &Endpoint) -> Result<http::Uri, Fault> {

@@ -13,8 +13,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, sync::watch};
+use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
@@ -22,9 +25,10 @@ use super::*;
 use crate::{
     model::Observation,
     probe::{
-        Spec as AnySpec, Target,
+        Network, Prober, Spec as AnySpec, Target,
         testing::{
-            self, Deaf, Server, ask, ask_within, closed_port, hold, say_and_close, target, verdict,
+            self, Deaf, PATIENCE, Server, ask, ask_within, closed_port, hold, say_and_close,
+            target, verdict,
         },
     },
 };
@@ -207,6 +211,91 @@ async fn a_target_that_is_gone_is_noticed_on_a_kept_connection() {
 }
 
 #[tokio::test]
+async fn no_more_connections_are_kept_than_there_are_places() {
+    let running = start().await;
+    let (first, second) = (running.server.endpoint(), running.server.endpoint());
+    let (first, second) = (grpc(json!({}), first), grpc(json!({}), second));
+    let network = Network::new(1);
+    let ask_twice = async |target: &Target| {
+        let before = running.server.connections();
+        for _ in 0..2 {
+            let observation = network.clone().probe(target, PATIENCE).await;
+            assert_eq!(verdict(&observation), "success SERVING");
+        }
+        running.server.connections() - before
+    };
+    assert_eq!((ask_twice(&first).await, ask_twice(&second).await), (1, 2));
+    // A broken connection leaves its place; here the same target takes it again.
+    running.cut.send(()).unwrap();
+    assert_eq!((ask_twice(&first).await, ask_twice(&second).await), (1, 2));
+    drop(first);
+    assert_eq!((ask_twice(&second).await, ask_twice(&second).await), (1, 0));
+}
+
+/// A health server whose first connection has a good certificate and whose others have one that
+/// has expired; and the file of their authorities.
+async fn rotating() -> (Server, tempfile::NamedTempFile) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut acceptor = |expiry| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = expiry;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::io::Write::write_all(&mut file, certificate.pem().as_bytes()).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    };
+    let (good, old) = (acceptor(date_time_ymd(2040, 1, 1)), acceptor(date_time_ymd(2001, 9, 9)));
+    let connections = AtomicUsize::new(0);
+    let server = Server::start(move |stream| {
+        let is_first = connections.fetch_add(1, Ordering::Relaxed) == 0;
+        let acceptor = if is_first { good.clone() } else { old.clone() };
+        async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = TowerToHyperService::new(HealthServer::new(Fake::default()));
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            serving.await.unwrap_or_default();
+        }
+    })
+    .await;
+    (server, file)
+}
+
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_replaced_certificate_is_seen_within_the_hour() {
+    let (server, file) = rotating().await;
+    let target = grpc(json!({ "tls": { "ca_file": file.path() } }), server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    pass(Duration::from_secs(3500)).await;
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    assert_eq!(server.connections(), 1);
+    pass(Duration::from_secs(100)).await;
+    assert_eq!(verdict(&ask(&target).await), "failure tls_expired");
+}
+
+#[tokio::test]
+async fn a_plain_connection_has_no_age() {
+    let running = start().await;
+    let target = grpc(json!({}), running.server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    pass(Duration::from_secs(100_000)).await;
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    assert_eq!(running.server.connections(), 1);
+}
+
+#[tokio::test]
 async fn the_connection_ends_with_the_target() {
     let ended = Arc::new(tokio::sync::Notify::new());
     let notify = Arc::clone(&ended);
@@ -225,7 +314,7 @@ async fn the_connection_ends_with_the_target() {
     let target = grpc(json!({}), server.endpoint());
     assert_eq!(verdict(&ask(&target).await), "success SERVING");
     drop(target);
-    tokio::time::timeout(testing::PATIENCE, ended.notified()).await.unwrap();
+    tokio::time::timeout(PATIENCE, ended.notified()).await.unwrap();
 }
 
 #[tokio::test]
@@ -286,6 +375,27 @@ async fn a_flood_ends_with_the_probe() {
     let server = frames(b"\0\0\0\x09\0\0\0\0\x01").await;
     let observation = ask_within(&grpc(json!({}), server.endpoint()), SHORT).await;
     assert_eq!(verdict(&observation), "failure protocol");
+}
+
+#[tokio::test]
+async fn a_target_that_never_reads_does_not_hold_the_connection() {
+    let closed = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&closed);
+    let server = Server::start(move |mut stream| {
+        let notify = Arc::clone(&notify);
+        async move {
+            stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            // Pings ask for answers, which fill the connection until we cannot even say goodbye.
+            let pings = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0".repeat(4096);
+            while stream.write_all(&pings).await.is_ok() {}
+            notify.notify_one();
+        }
+    })
+    .await;
+    let second = Duration::from_secs(1);
+    let observation = ask_within(&grpc(json!({}), server.endpoint()), second).await;
+    assert!(verdict(&observation).starts_with("failure"), "{observation:?}");
+    tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the connection is closed");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Follows redirects, with care: what the configuration told us to send to one origin is not sent
-//! to another, and https is never left for http.
+//! to another, and https is never left for http. Headers are left out on the way to another origin;
+//! a redirect (307, 308) that would have a body sent there is not followed, because the request
+//! would not be the same without it.
 
 use url::Url;
 
@@ -65,6 +67,7 @@ impl Walk<'_> {
         if self.at.scheme == Scheme::Https && next.scheme == Scheme::Http {
             return Err(format!("{next} leaves https"));
         }
+        let is_foreign = (next.scheme, &next.endpoint) != (self.at.scheme, &self.at.endpoint);
         // 303 asks for GET; for 301 and 302 after POST everybody does the same (RFC 9110, 15.4.2).
         let becomes_get = match status {
             303 => self.method != "HEAD",
@@ -74,7 +77,10 @@ impl Walk<'_> {
         if becomes_get {
             (self.method, self.body) = ("GET", "");
         }
-        if (next.scheme, &next.endpoint) != (self.at.scheme, &self.at.endpoint) {
+        if is_foreign && !self.body.is_empty() {
+            return Err(format!("the request's body is not for {next}"));
+        }
+        if is_foreign {
             self.origin = Origin::Foreign;
         }
         self.at = next;

@@ -319,6 +319,22 @@ async fn a_redirect_to_another_origin_loses_what_was_meant_for_the_first() {
 }
 
 #[tokio::test]
+async fn a_body_is_not_sent_to_another_origin() {
+    let (goal, requests) = Server::recording("HTTP/1.1 200 OK\r\n\r\n").await;
+    let spec = json!({ "method": "POST", "body": "secret", "follow_redirects": 2 });
+    let location = format!("http://{}/", goal.address);
+    for status in [307, 308] {
+        let text = detail(spec.clone(), redirect(status, &location)).await;
+        let expected = format!("; not followed: the request's body is not for {location}");
+        assert!(text.contains("Redirect; expected 200-299") && text.ends_with(&expected), "{text}");
+    }
+    assert_eq!(goal.connections(), 0);
+    assert_eq!(answer(spec, redirect(302, &location)).await, "success 200");
+    let request = requests.lock().unwrap()[0].clone();
+    assert!(request.starts_with("GET / ") && !request.contains("secret"), "{request}");
+}
+
+#[tokio::test]
 async fn a_redirect_within_the_origin_keeps_headers_and_ends_at_its_bound() {
     let (server, requests) = Server::recording(redirect(301, "next")).await;
     let spec = json!({ "follow_redirects": 2, "path": "/a/b", "headers": { "X-Key": "k" } });

@@ -1,0 +1,57 @@
+//! Connections between two probes: which are kept, how many, and for how long.
+//!
+//! A kept connection holds a file descriptor for as long as its target exists, so their number has
+//! a bound of its own. Whoever finds no place closes its connection and makes a new one for each
+//! probe, which costs more and says the same.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::channel::Channel;
+
+/// How many connections may be kept at once; clones share the bound.
+#[derive(Debug, Clone)]
+pub(in crate::probe) struct Places {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One of the [`Places`]; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+/// The kept connection of one target.
+#[derive(Debug, Default)]
+pub(in crate::probe) struct Kept(Mutex<Option<(Box<Channel>, Place)>>);
+
+impl Places {
+    pub(in crate::probe) fn new(most: usize) -> Self {
+        Self { taken: Arc::default(), most }
+    }
+
+    /// A place, unless all are taken.
+    pub(super) fn take(&self) -> Option<Place> {
+        let one_more = |taken| (taken < self.most).then_some(taken + 1);
+        // A count and nothing else: no other memory depends on its order.
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| Place(Arc::clone(&self.taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Kept {
+    pub(super) fn take(&self) -> Option<(Box<Channel>, Place)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put(&self, channel: Box<Channel>, place: Place) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((channel, place));
+    }
+}
