@@ -174,6 +174,11 @@ impl Target {
         &self.endpoint
     }
 
+    /// Where the probe goes: to the endpoint, unless a URL of its own leads elsewhere.
+    pub fn destination(&self) -> &Endpoint {
+        self.probe.destination(&self.endpoint)
+    }
+
     /// How it is asked.
     pub fn protocol(&self) -> Protocol {
         self.probe.protocol()
@@ -315,6 +320,14 @@ impl Probe {
             Spec::Tcp(spec) => Kind::Tcp(tcp::Probe::prepare(spec)?),
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
         }))
+    }
+
+    /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere.
+    pub fn destination<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Endpoint {
+        match &self.0 {
+            Kind::Http(probe) => probe.spec().endpoint(endpoint),
+            Kind::Tcp(_) | Kind::Grpc(_) => endpoint,
+        }
     }
 
     /// What it was made from.

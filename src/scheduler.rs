@@ -102,7 +102,10 @@ impl<P: Prober> Scheduler<P> {
         let settings = Settings {
             tick: config.tick.get(),
             max_in_flight: limit.div_ceil(threads),
-            max_per_host: config.max_in_flight_per_host.get(),
+            max_per_host: config
+                .max_in_flight_per_host
+                .get()
+                .div_ceil(u32::try_from(threads).unwrap_or(u32::MAX)),
         };
         let anchor = Anchor::read();
         let mut shards = Vec::new();

@@ -1,18 +1,13 @@
 //! Warns of hosts that very many checks ask, or so many that a hang of theirs would cost probes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use super::{
     diagnostic::{Place, Problem},
     read::Reader,
     service::Roll,
 };
-use crate::{
-    model::Schedule,
-    probe::{Host, Spec, parse_url},
-    registry::Definition,
-    scheduler,
-};
+use crate::{model::Schedule, probe::Host, scheduler};
 
 /// More checks than this of one host are seldom meant: it is a proxy, or the name of many.
 const MANY: usize = 500;
@@ -61,11 +56,10 @@ pub(super) fn warn(reader: &mut Reader<'_>, roll: &Roll, scheduler: &scheduler::
 
 fn loads(roll: &Roll) -> HashMap<Host, Load> {
     let mut loads: HashMap<Host, Load> = HashMap::new();
-    let mut own = OwnHosts::default();
     for (index, registration) in roll.registrations.iter().enumerate() {
         for check in &registration.checks {
             let endpoint = check.endpoint.as_ref().unwrap_or(&registration.instance.endpoint);
-            let host = own.of(&check.definition).unwrap_or(&endpoint.host);
+            let host = &check.definition.probe.destination(endpoint).host;
             let load = match loads.get_mut(host) {
                 Some(load) => load,
                 None => {
@@ -80,22 +74,4 @@ fn loads(roll: &Roll) -> HashMap<Host, Load> {
         }
     }
     loads
-}
-
-/// The hosts that definitions name themselves, by `http.url`, each looked up once.
-#[derive(Debug, Default)]
-struct OwnHosts(HashMap<*const Definition, Option<Host>>);
-
-impl OwnHosts {
-    /// The host that the definition names; none if it asks the instance's.
-    fn of(&mut self, definition: &Arc<Definition>) -> Option<&Host> {
-        let entry = self.0.entry(Arc::as_ptr(definition));
-        entry.or_insert_with(|| own_host(definition)).as_ref()
-    }
-}
-
-fn own_host(definition: &Definition) -> Option<Host> {
-    let Spec::Http(spec) = definition.probe.spec() else { return None };
-    let (_, endpoint) = parse_url(&spec.url?.to_string()).ok()?;
-    Some(endpoint.host)
 }

@@ -304,7 +304,7 @@ impl<P: Prober> Shard<P> {
             debug!(check = %check.key, reason = skip.as_str(), "Run skipped");
             return;
         }
-        *self.hosts.entry(check.target.endpoint().host.clone()).or_default() += 1;
+        *self.hosts.entry(check.target.destination().host.clone()).or_default() += 1;
         self.last_flight = self.last_flight.saturating_add(1);
         let id = self.last_flight;
         self.rows[index as usize].flight = Some(id);
@@ -322,7 +322,7 @@ impl<P: Prober> Shard<P> {
 
     /// Why a run cannot start now.
     fn obstacle(&self, index: u32, check: &Check, lateness: Micros) -> Option<Skip> {
-        let host = &check.target.endpoint().host;
+        let host = &check.target.destination().host;
         let row = &self.rows[index as usize];
         if row.flight.is_some() {
             Some(Skip::Overrun)
@@ -341,7 +341,7 @@ impl<P: Prober> Shard<P> {
         // Panics are caught within the task, and tasks are cut only with the whole shard.
         let Ok(Landing { row, id, check, observation }) = landed else { return };
         self.partners.metrics.in_flight(check.target.protocol()).dec();
-        let host = &check.target.endpoint().host;
+        let host = &check.target.destination().host;
         if let Some(count) = self.hosts.get_mut(host) {
             *count -= 1;
             if *count == 0 {

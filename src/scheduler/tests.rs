@@ -257,6 +257,38 @@ async fn no_more_probes_are_under_way_to_a_host_than_allowed() {
     assert_eq!(rig.starts(99).len(), 3, "another host is not held up");
 }
 
+/// What counts is the host that is asked, not the one that is registered.
+#[tokio::test(start_paused = true)]
+async fn checks_of_one_url_ask_one_host() {
+    let settings = Settings { max_per_host: 4, ..SETTINGS };
+    let rig = Rig::new(settings, |_, _| Act::Finds(TEN * 9 / 10, Outcome::Success));
+    let url = crate::probe::http::Spec {
+        url: Some("http://proxy:8080/".parse().unwrap()),
+        ..Default::default()
+    };
+    let probe = Arc::new(Probe::prepare(&Spec::Http(url)).unwrap());
+    let crowd = (1..=30_u16).map(|port| {
+        let mut registration = registration(port, schedule(TEN));
+        let old = &registration.checks[0].definition;
+        let definition = Definition {
+            id: old.id.clone(),
+            name: None,
+            notes: None,
+            probe: Arc::clone(&probe),
+            schedule: old.schedule,
+            thresholds: old.thresholds,
+            slo_objective: old.slo_objective,
+        };
+        registration.checks[0].definition = Arc::new(definition);
+        registration.instance.endpoint.host = format!("10.0.0.{port}").parse().unwrap();
+        registration
+    });
+    rig.registry.replace(crowd.collect()).await;
+    sleep(TEN * 3).await;
+    assert!(rig.metrics.in_flight(crate::probe::Protocol::Http).get() <= 4);
+    assert!(rig.metrics.skipped(Skip::Destination) > 20);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_contained_counted_and_judged_as_nothing() {
     let rig = Rig::new(SETTINGS, |_, n| if n.is_multiple_of(2) { Act::Panics } else { FAILS });
