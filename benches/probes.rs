@@ -283,9 +283,12 @@ async fn serve(listeners: Vec<TcpListener>, counters: (Arc<AtomicU64>, Arc<Atomi
                 let (requests, malformed) = counters.clone();
                 open.spawn(async move {
                     match answer(stream).await {
-                        Ok(true) => requests.fetch_add(1, Relaxed),
-                        Ok(false) | Err(_) => malformed.fetch_add(1, Relaxed),
-                    }
+                        Ok(Request::AsAsked) => requests.fetch_add(1, Relaxed),
+                        Ok(Request::Other) => malformed.fetch_add(1, Relaxed),
+                        // An arm that is killed leaves connections without a request behind; they
+                        // are not counted.
+                        Ok(Request::None) | Err(_) => 0,
+                    };
                 });
                 while open.try_join_next().is_some() {}
             }
@@ -294,13 +297,26 @@ async fn serve(listeners: Vec<TcpListener>, counters: (Arc<AtomicU64>, Arc<Atomi
     while accepting.join_next().await.is_some() {}
 }
 
+/// What came over a connection.
+enum Request {
+    AsAsked,
+    Other,
+    None,
+}
+
 /// Answers one request; says whether it was the one asked for.
-async fn answer(mut stream: TcpStream) -> std::io::Result<bool> {
+async fn answer(mut stream: TcpStream) -> std::io::Result<Request> {
     let mut request = [0; 512];
     let read = stream.read(&mut request).await?;
     stream.write_all(ANSWER).await?;
     let request = &request[..read];
-    Ok(request.starts_with(b"GET /health HTTP/1.1\r\n") && request.ends_with(b"\r\n\r\n"))
+    Ok(if request.is_empty() {
+        Request::None
+    } else if request.starts_with(b"GET /health HTTP/1.1\r\n") && request.ends_with(b"\r\n\r\n") {
+        Request::AsAsked
+    } else {
+        Request::Other
+    })
 }
 
 /// Makes `rate` exchanges a second for ever, and does nothing else.
