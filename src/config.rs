@@ -261,6 +261,10 @@ fn assemble(
         vet(&mut reader, &root, file, overrides);
         consul::read_all(&mut reader, &mut roll, &Globs { folder, patterns: patterns.as_ref() });
         crowd::warn(&mut reader, &roll, &file.scheduler);
+        // What could not be read is not missing.
+        if reader.problems.iter().all(|problem| problem.severity == Severity::Warning) {
+            crowd::warn_unasked(&mut reader, &roll);
+        }
     }
     file.map(|file| mean(file, overrides, roll.registrations))
 }

@@ -75,6 +75,16 @@ async fn missing_state() -> Refusal {
 const DEFAULT_POLICY: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
 
+/// The parameters of a read. A filter is refused rather than passed over: whoever filters must not
+/// be given what was filtered out.
+fn asked(query: Option<&str>) -> Result<Params, Refusal> {
+    let params = Params::parse(query);
+    match params.get("filter") {
+        None | Some("") => Ok(params),
+        Some(_) => Err(Refusal::bad("filter is not supported by this version of rollcall")),
+    }
+}
+
 /// JSON as Consul writes it: compact, or indented by four if `?pretty`.
 fn json(params: &Params, value: &impl Serialize) -> Response {
     let mut body = Vec::new();
@@ -150,7 +160,7 @@ async fn health_state(
     Path(state): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let params = Params::parse(query.as_deref());
+    let params = asked(query.as_deref())?;
     read(&app, &params, |shape| {
         if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
@@ -170,7 +180,7 @@ async fn health_checks(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let params = Params::parse(query.as_deref());
+    let params = asked(query.as_deref())?;
     read(&app, &params, |shape| {
         if !shape::is_our_node_asked_for(&params) {
             return Ok(Vec::new());
@@ -191,7 +201,7 @@ async fn health_service(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let params = Params::parse(query.as_deref());
+    let params = asked(query.as_deref())?;
     let passing = params.flag("passing")?;
     read(&app, &params, |shape| {
         if !shape::is_our_node_asked_for(&params) {

@@ -110,19 +110,27 @@ async fn unknown() -> Refusal {
 }
 
 async fn index(State(app): State<Arc<App>>) -> String {
-    const PATHS: [(&str, &str); 7] = [
+    const PATHS: &[(&str, &str)] = &[
         ("/metrics", "metrics for Prometheus"),
         ("/-/healthy", "200 while the daemon lives"),
         ("/-/ready", "200 while the daemon is ready, else 503"),
+        ("/-/reload", "PUT or POST: read the configuration again"),
         (native::SERVICES, "all services, instances and checks"),
         (native::EVENTS, "the last changes of status; live as text/event-stream"),
-        ("/v1/health/service/NAME", "the instances of a service, in Consul's form"),
-        ("/v1/agent/checks", "all checks, in Consul's form"),
+        ("/v1/health/service/NAME", "the instances of a service; ?passing: those to use"),
+        ("/v1/health/checks/NAME", "the checks of a service"),
+        ("/v1/health/state/STATE", "the checks in a state: any, passing, warning, critical"),
+        ("/v1/agent/checks", "all checks"),
+        ("/v1/agent/services", "all instances"),
+        ("/v1/agent/self", "this node"),
+        ("/v1/agent/maintenance", "PUT ?enable=true|false&reason=: the whole node out, or back"),
+        ("/v1/agent/service/maintenance/ID", "the same for one instance"),
+        ("/v1/status/leader", "this node's address"),
     ];
     let View { node_name, started, .. } = &app.view;
     let head = format!("rollcall {} on {node_name}, up since {started}\n\n", build::VERSION);
-    let paths = PATHS.map(|(path, meaning)| format!("{path:<24} {meaning}\n"));
-    head + &paths.concat()
+    let lines = PATHS.iter().map(|(path, meaning)| format!("{path:<32} {meaning}\n"));
+    head + &lines.collect::<String>()
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

@@ -74,8 +74,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let (log, flush) = telemetry::init(&config.log)?;
     if io::stderr().is_terminal() {
         show(&warnings)?;
-    } else if !warnings.is_empty() {
-        warn!(%warnings, "Configuration has warnings");
+    } else {
+        warnings.log();
     }
     raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,5 @@
-//! Warns of hosts that very many checks ask, or so many that a hang of theirs would cost probes.
+//! Warns of how checks are spread: hosts that very many ask, or so many that a hang of theirs would
+//! cost probes; and instances that none asks.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,11 @@ use super::{
     read::Reader,
     service::Roll,
 };
-use crate::{model::Schedule, probe::Host, scheduler};
+use crate::{
+    model::{Schedule, ServiceName},
+    probe::Host,
+    scheduler,
+};
 
 /// More checks than this of one host are seldom meant: it is a proxy, or the name of many.
 const MANY: usize = 500;
@@ -51,6 +56,34 @@ pub(super) fn warn(reader: &mut Reader<'_>, roll: &Roll, scheduler: &scheduler::
                 ))
                 .help("ask the instances themselves, or lengthen intervals, or leave checks out")
         });
+    }
+}
+
+/// Warns of services without instances, and of those with instances that no check asks: these pass,
+/// whatever they are like.
+pub(super) fn warn_unasked(reader: &mut Reader<'_>, roll: &Roll) {
+    for (service, place) in &roll.empty {
+        reader.report(
+            Problem::warning(format!("the service `{service}` has no instance"))
+                .at(place.clone(), "nothing is asked of it")
+                .help("list its `instances`, or leave it out"),
+        );
+    }
+    let mut unasked: HashMap<&ServiceName, (usize, usize)> = HashMap::new();
+    for (index, registration) in roll.registrations.iter().enumerate() {
+        if registration.checks.is_empty() {
+            unasked.entry(&registration.instance.service).or_insert((index, 0)).1 += 1;
+        }
+    }
+    let mut unasked: Vec<_> = unasked.into_iter().collect();
+    unasked.sort_unstable_by_key(|(_, (first, _))| *first);
+    for (service, (first, count)) in unasked {
+        let instances = if count == 1 { "an instance" } else { "instances" };
+        reader.report(
+            Problem::warning(format!("no check asks {instances} of the service `{service}`"))
+                .at(roll.places[first].clone(), "always passes")
+                .help("give the service `checks`, or leave the instance out"),
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use tracing::{error, warn};
 
 /// Most problems that are written out; the rest is counted. Nobody reads more.
 const MAX_SHOWN: usize = 100;
@@ -249,6 +250,21 @@ impl Report {
     /// How many there are of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.problems.iter().filter(|problem| problem.severity == severity).count()
+    }
+
+    /// Writes every problem to the log, one event each.
+    pub fn log(&self) {
+        for Problem { severity, message, place, label, help, .. } in &self.problems {
+            let at = place.as_ref().map(|place| {
+                let (line, column) = place.position();
+                format!("{}:{line}:{column}", place.source().name())
+            });
+            let help = (!help.is_empty()).then(|| help.join("; "));
+            match severity {
+                Severity::Error => error!(at, problem = message, label, help, "Configuration"),
+                Severity::Warning => warn!(at, problem = message, label, help, "Configuration"),
+            }
+        }
     }
 
     /// The report for people, as rustc would write it; empty if there is no problem.

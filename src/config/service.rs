@@ -102,6 +102,8 @@ pub(super) struct Roll {
     pub interner: Interner,
     /// Where each instance is, beside [`Roll::registrations`].
     pub places: Vec<Place>,
+    /// Services without an instance.
+    pub empty: Vec<(ServiceName, Place)>,
     instances: HashMap<InstanceId, usize>,
     services: HashMap<ServiceName, Place>,
 }
@@ -170,6 +172,9 @@ pub(super) fn service(
     let service = service.map(|reading| reading.value);
     let name = service.as_ref().map(|service| service.name.get().clone());
     if let Some(name) = &name {
+        if instances.is_empty() {
+            roll.empty.push((name.clone(), name_place.clone()));
+        }
         roll.claim(reader, name, name_place);
     }
     let template = Template {

@@ -117,9 +117,7 @@ impl Reloader {
         metrics: &metrics::Daemon,
         Loaded { mut config, warnings }: Loaded,
     ) -> String {
-        if !warnings.is_empty() {
-            warn!(warnings = %warnings, "Configuration has warnings");
-        }
+        warnings.log();
         let registrations = std::mem::take(&mut config.registrations);
         let difference = registry.replace(registrations).await;
         if let Some(log) = &self.log
@@ -139,8 +137,8 @@ impl Reloader {
             format!("changed, but only read at the start: {names}; restart rollcall for these\n")
         };
         format!(
-            "reloaded: {registered} instances registered, {deregistered} deregistered, \
-             {changed} changed\n{restart}"
+            "reloaded; instances registered: {registered}, deregistered: {deregistered}, \
+             changed: {changed}\n{restart}"
         )
     }
 }

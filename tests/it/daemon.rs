@@ -94,7 +94,7 @@ fn a_reload_takes_over_what_changed_and_a_bad_file_changes_nothing() {
     write_config(folder.path(), &[("web-2", two.address)], "grace_period: 1s\n");
     let (status, report) = daemon.request("POST", "/-/reload");
     assert_eq!(status, 200, "{report}");
-    assert!(report.contains("0 instances registered, 1 deregistered, 0 changed"), "{report}");
+    assert!(report.contains("instances registered: 0, deregistered: 1, changed: 0"), "{report}");
     assert!(report.contains("grace_period; restart"), "{report}");
     assert_eq!(daemon.metric("rollcall_config_last_reload_successful"), Some(1.0));
     let (_, metrics) = daemon.get("/metrics");

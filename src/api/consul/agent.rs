@@ -21,7 +21,11 @@ use crate::{
 /// Longest reason for maintenance that is kept, in characters: it stands in every view.
 const MAX_REASON: usize = 512;
 
-pub(super) async fn checks(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn checks(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let params = super::asked(query.as_deref())?;
     let shape = Shape::new(&app.view);
     let listed = app.view.registry.list();
     let checks = listed.iter().flat_map(|listed| shape.checks(listed));
@@ -32,17 +36,21 @@ pub(super) async fn checks(State(app): State<Arc<App>>, RawQuery(query): RawQuer
             (check.check_id.clone(), check)
         })
         .collect();
-    super::json(&Params::parse(query.as_deref()), &checks)
+    Ok(super::json(&params, &checks))
 }
 
-pub(super) async fn services(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn services(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let params = super::asked(query.as_deref())?;
     let listed = app.view.registry.list();
     let services: BTreeMap<_, _> = listed
         .iter()
         .map(Shape::agent_service)
         .map(|service| (service.id.clone(), service))
         .collect();
-    super::json(&Params::parse(query.as_deref()), &services)
+    Ok(super::json(&params, &services))
 }
 
 pub(super) async fn leader(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {

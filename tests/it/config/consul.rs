@@ -117,6 +117,14 @@ fn kinds_of_check_that_are_not_run_are_named() {
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
         &expect![[r#"
             a a 127.0.0.1:1 [] {}
+            warning: no check asks an instance of the service `a`
+             --> services.d/a.json:1:22
+              |
+            1 | {"service": {"name": "a", "port": 1, "checks": [
+              |                      ^^^ always passes
+              |
+              = help: give the service `checks`, or leave the instance out
+
             warning: checks of the kind TTL are not run in this version
              --> services.d/a.json:2:4
               |
@@ -173,7 +181,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
               |
               = help: put it into the service it tells of, or name that with `service_id`
 
-            warning: 0 errors, 9 warnings
+            warning: 0 errors, 10 warnings
         "#]],
     );
 }

@@ -349,3 +349,28 @@ fn a_pattern_that_matches_no_file() {
     "#]]
     .assert_eq(&folder.clean(&loaded.warnings.to_string()));
 }
+
+#[test]
+fn what_nothing_is_asked_of() {
+    let text = "services:\n- { name: api, instances: [{ address: 10.0.0.1, port: 80 }] }\n- { name: web, checks: [{ tcp: {} }] }\n";
+    let expected = expect![[r#"
+        warning: no check asks an instance of the service `api`
+         --> rollcall.yaml:2:39
+          |
+        2 | - { name: api, instances: [{ address: 10.0.0.1, port: 80 }] }
+          |                                       ^^^^^^^^ always passes
+          |
+          = help: give the service `checks`, or leave the instance out
+
+        warning: the service `web` has no instance
+         --> rollcall.yaml:3:11
+          |
+        3 | - { name: web, checks: [{ tcp: {} }] }
+          |           ^^^ nothing is asked of it
+          |
+          = help: list its `instances`, or leave it out
+
+        warning: 0 errors, 2 warnings
+    "#]];
+    expected.assert_eq(&report(&[("rollcall.yaml", text)]));
+}
