@@ -38,6 +38,8 @@ enum Command {
     /// Print the JSON Schema of the configuration file.
     Schema,
     /// Probe one target once and show every phase.
+    ///
+    /// Goes wherever it is sent: the `egress` settings of a daemon's configuration do not apply.
     Probe(probe::Args),
     /// List services, instances and checks with their status.
     Ls(ls::Args),

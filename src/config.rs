@@ -14,6 +14,7 @@ pub mod tree;
 pub mod check;
 mod consul;
 mod crowd;
+mod destination;
 mod read;
 pub mod service;
 
@@ -42,6 +43,7 @@ use crate::{
     duration::Period,
     metrics::{self, PerTarget},
     model,
+    probe::egress::{self, Policy},
     registry::Registration,
     scheduler, telemetry,
 };
@@ -72,6 +74,8 @@ pub struct File {
     pub log: telemetry::Config,
     /// How probes are scheduled.
     pub scheduler: scheduler::Config,
+    /// Where probes may go.
+    pub egress: egress::Config,
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop after it was told to: to answer what it was asked and
@@ -103,6 +107,7 @@ impl Default for File {
             limits: api::Limits::default(),
             log: telemetry::Config::default(),
             scheduler: scheduler::Config::default(),
+            egress: egress::Config::default(),
             metrics: metrics::Config::default(),
             grace_period: Period::from_secs(10),
             event_history: 1000,
@@ -131,6 +136,8 @@ pub struct Config {
     pub log: telemetry::Config,
     /// How probes are scheduled.
     pub scheduler: scheduler::Config,
+    /// Where probes may go.
+    pub egress: egress::Config,
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop.
@@ -246,12 +253,16 @@ fn assemble(
     let (root, faults) = tree::parse(source);
     problems.extend(faults);
     let mut root = root?;
-    let mut reader = Reader { source, dialect: Dialect::Strict, problems };
+    // Nothing is judged before it is known by what.
+    let open = Policy::unrestricted();
+    let mut reader = Reader { source, dialect: Dialect::Strict, egress: &open, problems };
     let mut roll = Roll::default();
     let services = reader.take_list(&mut root, "services");
     let defaults = check::defaults(&mut reader, &mut root);
     let patterns = root.get("service_files").cloned();
     let file = reader.read::<File>(root.clone()).map(|reading| reading.value);
+    let egress = file.as_ref().map_or(open.clone(), |file| Policy::new(&file.egress));
+    reader.egress = &egress;
     let tick = file.as_ref().map(|file| file.scheduler.tick.get()).filter(|t| TICKS.contains(t));
     let common = Common { defaults: &[&defaults], tick };
     for node in services {
@@ -265,6 +276,7 @@ fn assemble(
         if reader.problems.iter().all(|problem| problem.severity == Severity::Warning) {
             crowd::warn_unasked(&mut reader, &roll);
         }
+        destination::warn(&mut reader, &root);
     }
     file.map(|file| mean(file, overrides, roll.registrations))
 }
@@ -292,6 +304,7 @@ fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> 
             filter: over.log_filter.unwrap_or(file.log.filter),
         },
         scheduler: file.scheduler,
+        egress: file.egress,
         metrics: file.metrics,
         grace_period: file.grace_period.get(),
         event_history: file.event_history,

@@ -27,7 +27,7 @@ use crate::{
     config::Config,
     event, metrics,
     monitor::Monitor,
-    probe::Network,
+    probe::{Network, egress::Policy},
     registry::{
         Order, Registry,
         snapshot::{self, Snapshot},
@@ -244,7 +244,7 @@ impl Core {
     ) -> Result<(), Fault> {
         let (events, metrics) = (self.events.clone(), self.metrics.clone());
         let monitor = Monitor::new(Arc::clone(&self.registry), events, metrics.clone());
-        Scheduler { prober: Network::default(), monitor, metrics }
+        Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)
     }

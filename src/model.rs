@@ -174,6 +174,8 @@ closed_set! {
         Header = "header",
         /// A gRPC server says that it does not serve.
         NotServing = "not_serving",
+        /// Our egress policy forbids the address; nothing was sent there.
+        Denied = "denied",
         /// Our own fault, never the target's.
         Internal = "internal",
     }

@@ -10,6 +10,7 @@
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
+pub mod egress;
 mod endpoint;
 mod fault;
 pub mod grpc;
@@ -53,10 +54,12 @@ pub trait Prober: Clone + Send + Sync + 'static {
     -> impl Future<Output = Observation> + Send;
 }
 
-/// The prober that uses the network. Clones share the bound on kept connections.
+/// The prober that uses the network, as far as its policy lets it. Clones share the bound on kept
+/// connections.
 #[derive(Debug, Clone)]
 pub struct Network {
     places: grpc::Places,
+    egress: Arc<egress::Policy>,
 }
 
 /// One probe type made ready to ask one endpoint.
@@ -117,29 +120,35 @@ pub enum PrepareError {
 }
 
 impl Network {
-    /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
-    /// target beyond that is asked over a new connection each time.
-    pub fn new(max_kept: usize) -> Self {
-        Self { places: grpc::Places::new(max_kept) }
-    }
-}
-
-/// Keeps connections for a quarter of the open-files limit at most: half of it is for the probes
-/// under way, the last quarter for the API and the daemon's own files.
-impl Default for Network {
-    fn default() -> Self {
+    /// A prober that goes where `egress` lets it. It keeps connections for a quarter of the
+    /// open-files limit at most: half of it is for the probes under way, the last quarter for the
+    /// API and the daemon's own files.
+    pub fn new(egress: egress::Policy) -> Self {
         /// Where nothing is limited.
         const MOST: u64 = 100_000;
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let max_kept = files.map_or(MOST, |files| (files / 4).min(MOST));
-        Self::new(usize::try_from(max_kept).unwrap_or(usize::MAX))
+        Self::keeping(usize::try_from(max_kept).unwrap_or(usize::MAX), egress)
+    }
+
+    /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
+    /// target beyond that is asked over a new connection each time.
+    fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
+        Self { places: grpc::Places::new(max_kept), egress: Arc::new(egress) }
+    }
+}
+
+/// With the policy that stands when nothing is configured.
+impl Default for Network {
+    fn default() -> Self {
+        Self::new(egress::Policy::default())
     }
 }
 
 impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
-        let mut trace = Trace::new(timeout);
+        let mut trace = Trace::new(timeout, Arc::clone(&self.egress));
         let result = match timeout_at(trace.deadline(), target.ask(&self.places, &mut trace)).await
         {
             Ok(result) => result,
@@ -324,9 +333,14 @@ impl Probe {
 
     /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere.
     pub fn destination<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Endpoint {
+        self.url_endpoint().unwrap_or(endpoint)
+    }
+
+    /// Where a URL of its own leads, if it has one.
+    pub fn url_endpoint(&self) -> Option<&Endpoint> {
         match &self.0 {
-            Kind::Http(probe) => probe.spec().endpoint(endpoint),
-            Kind::Tcp(_) | Kind::Grpc(_) => endpoint,
+            Kind::Http(probe) => probe.spec().url_endpoint(),
+            Kind::Tcp(_) | Kind::Grpc(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    destination,
     diagnostic::{Place, Problem},
     read::{Fidelity, Reader, Reading},
     scalar::{Id, Jitter, Objective},
@@ -162,6 +163,11 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) ->
     written.warn_of_load(reader, schedule.interval);
     warn::settings(reader, node, &spec, &schedule, &thresholds);
     let probe = prepare(reader, node, &spec)?;
+    if let Some(elsewhere) = probe.url_endpoint() {
+        let url = node.get(probe.protocol().as_str()).and_then(|node| node.get("url"));
+        let place = reader.place(&url.map_or_else(|| head(node), |node| node.span.clone()));
+        destination::vet(reader, &elsewhere.host, place);
+    }
     let id = match &merged.id {
         Some(id) => id.get().clone(),
         None => probe.protocol().as_str().parse().ok()?,

@@ -84,7 +84,7 @@ pub(super) fn read_all(reader: &mut Reader<'_>, roll: &mut Roll, globs: &Globs<'
         for path in paths {
             match path {
                 Ok(path) if path.is_dir() => continue,
-                Ok(path) => read_file(&path, reader.problems, roll, &mut loose),
+                Ok(path) => read_file(&path, reader, roll, &mut loose),
                 Err(error) => reader.report(Problem::error(error.to_string())),
             }
             found += 1;
@@ -100,7 +100,8 @@ pub(super) fn read_all(reader: &mut Reader<'_>, roll: &mut Roll, globs: &Globs<'
     attach(reader, roll, loose);
 }
 
-fn read_file(path: &Path, problems: &mut Vec<Problem>, roll: &mut Roll, loose: &mut Vec<Loose>) {
+fn read_file(path: &Path, outer: &mut Reader<'_>, roll: &mut Roll, loose: &mut Vec<Loose>) {
+    let (egress, problems) = (outer.egress, &mut *outer.problems);
     if path.extension().is_some_and(|extension| extension == "hcl") {
         problems.push(
             Problem::error(format!("`{}` is HCL, which is not read", path.display()))
@@ -112,7 +113,7 @@ fn read_file(path: &Path, problems: &mut Vec<Problem>, roll: &mut Roll, loose: &
     let (root, faults) = tree::parse(&source);
     problems.extend(faults);
     let Some(mut root) = root else { return };
-    let mut reader = Reader { source: &source, dialect: Dialect::Consul, problems };
+    let mut reader = Reader { source: &source, dialect: Dialect::Consul, egress, problems };
     if !super::is_mapping(&root) {
         let place = reader.place(&root.span);
         reader.report(Problem::error("a service file is a mapping").at(place, "is something else"));

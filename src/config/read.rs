@@ -24,6 +24,7 @@ use super::{
     diagnostic::{Place, Problem, Source},
     tree::{Entry, Node, Span, Value},
 };
+use crate::probe::egress::Policy;
 
 /// Most problems of one value that are looked for: each costs one more reading of the value.
 const MAX_FAULTS: usize = 100;
@@ -64,6 +65,8 @@ pub(super) struct Reader<'a> {
     pub source: &'a Arc<Source>,
     /// How it spells things.
     pub dialect: Dialect,
+    /// Where probes may go.
+    pub egress: &'a Policy,
     /// What is wrong so far, over all files.
     pub problems: &'a mut Vec<Problem>,
 }

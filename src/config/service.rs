@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::{
     check::{self, Check, CheckDefaults, Common, Defined, head},
+    destination,
     diagnostic::{Place, Problem},
     read::{Reader, Reading},
     scalar::{Address, InstanceIdText, ServiceNameText},
@@ -241,6 +242,7 @@ impl Template<'_> {
     fn instance(&self, reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
         let checks = reader.take_list(&mut node, "checks");
         let own = define(reader, &self.checks, &checks, self.common);
+        let address = reader.place(&node.get("address").unwrap_or(&node).span);
         let key = ["id", "address"].into_iter().find_map(|key| node.get(key));
         let span = key.map_or_else(|| head(&node), |node| node.span.clone());
         let Some(Reading { value, .. }) = reader.read::<Endpointed>(node) else { return };
@@ -257,7 +259,12 @@ impl Template<'_> {
         meta.extend(roll.interner.meta(&value.meta));
         let endpoint = Endpoint { host: value.address.get().clone(), port: value.port.get() };
         let instance = Instance { id, service: service.clone(), endpoint, tags, meta };
-        let checks = self.checks.all.iter().chain(&own.all).map(assigned).collect();
+        let checks: Vec<_> = self.checks.all.iter().chain(&own.all).map(assigned).collect();
+        let asked = |check: &Assigned| check.definition.probe.url_endpoint().is_none();
+        // One that nothing asks, or only elsewhere, may be anywhere.
+        if checks.iter().any(asked) {
+            destination::vet(reader, &instance.endpoint.host, address);
+        }
         roll.add(reader, Registration { instance, checks }, place);
     }
 }

@@ -3,7 +3,7 @@
 //! A configuration that cannot be used changes nothing: the one before stays, the problems are
 //! logged and answered, and a gauge says so. Of one that can be used, instances, checks and the
 //! log filter are taken over at once; a check that is the same goes on undisturbed. What is only
-//! read at the start (listeners, data directory, node name, threads, limits) is named with the
+//! read at the start (listeners, data directory, node name, threads, limits, where probes may go) is named with the
 //! advice to restart.
 
 use std::{path::PathBuf, sync::Arc};
@@ -152,6 +152,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("limits", old.limits != new.limits),
         ("log.format", old.log.format != new.log.format),
         ("scheduler", old.scheduler != new.scheduler),
+        ("egress", old.egress != new.egress),
         ("metrics", old.metrics != new.metrics),
         ("grace_period", old.grace_period != new.grace_period),
         ("event_history", old.event_history != new.event_history),
@@ -178,4 +179,18 @@ fn refused(metrics: &metrics::Daemon, rejected: &Rejected) -> String {
     let problems = rejected.problems.to_string();
     error!(%problems, "Configuration not reloaded; the one before stays in force");
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_probes_may_go_is_read_at_the_start_only() {
+        let old = config::load(None, &Overrides::default()).unwrap().config;
+        let mut new = old.clone();
+        new.egress.deny.push("10.0.0.0/8".parse().unwrap());
+        assert_eq!(fixed_settings(&old, &new), ["egress"]);
+        assert_eq!(fixed_settings(&old, &old), [""; 0]);
+    }
 }

@@ -100,7 +100,12 @@ impl Spec {
 
     /// Which endpoint is asked.
     pub(super) fn endpoint<'a>(&'a self, instance: &'a Endpoint) -> &'a Endpoint {
-        self.url.as_ref().map_or(instance, |url| &url.endpoint)
+        self.url_endpoint().unwrap_or(instance)
+    }
+
+    /// Which endpoint is asked, whatever the instance.
+    pub(super) fn url_endpoint(&self) -> Option<&Endpoint> {
+        self.url.as_ref().map(|url| &url.endpoint)
     }
 
     /// What `http://host:port/path` and `https://…` ask.

@@ -5,6 +5,9 @@
 //! that a dead first address does not eat the probe. `localhost` is never looked up: it is
 //! 127.0.0.1, then `::1` (RFC 6761), also where there is no `/etc/hosts`.
 //!
+//! Every connection of every probe is made by `connect_address`, which asks the egress policy
+//! first, and connects to the very address that was judged: there is no second look-up between.
+//!
 //! The deadline of the whole probe is enforced by the caller.
 
 use std::{
@@ -67,9 +70,7 @@ pub(super) async fn connect(
     match &endpoint.host {
         Host::Ip(ip) => {
             trace.enter(Phase::Connect);
-            let address = SocketAddr::new(*ip, endpoint.port);
-            trace.peer = Some(address);
-            connect_address(address, options).await.map_err(|error| Fault::connect(&error))
+            connect_address(SocketAddr::new(*ip, endpoint.port), options, trace).await
         }
         // Boxed: rare, and far larger than the rest.
         Host::Name(name) => Box::pin(connect_name(name, endpoint.port, options, trace)).await,
@@ -108,22 +109,26 @@ async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
     }
 }
 
-/// Tries addresses in order; the error is that of the last one.
+/// Tries addresses in order, without those that are denied; the error is that of the last one.
 async fn connect_any(
     addresses: &[SocketAddr],
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
+    let allowed = |address: &&SocketAddr| trace.egress.vet(address.ip()).is_ok();
+    let open: Vec<_> = addresses.iter().filter(allowed).copied().collect();
+    // If all are denied, trying them says why, and does no more.
+    let addresses = if open.is_empty() { addresses } else { &open };
     let mut last = None;
     for (index, address) in addresses.iter().enumerate() {
-        trace.peer = Some(*address);
         let now = Instant::now();
         let left = trace.deadline().saturating_duration_since(now);
         let tries = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let attempt = timeout_at(now + left / tries, connect_address(*address, options)).await;
+        let attempt =
+            timeout_at(now + left / tries, connect_address(*address, options, trace)).await;
         match attempt {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = Some(Fault::connect(&error)),
+            Ok(Err(fault)) => last = Some(fault),
             Err(_elapsed) => {
                 let detail = format!("no connection within {:?}", left / tries);
                 last = Some(Fault::new(Reason::TimeoutConnect, detail));
@@ -131,14 +136,29 @@ async fn connect_any(
         }
     }
     let mut fault = last.unwrap_or_else(|| Fault::new(Reason::Dns, "no address"));
-    if let ([_, _, ..], Some(peer)) = (addresses, trace.peer) {
-        fault.detail =
-            format!("none of {} addresses answered; {peer}: {}", addresses.len(), fault.detail);
+    if let [_, .., peer] = addresses {
+        fault.detail = match open.len() {
+            0 => format!("all {} addresses are denied; {}", addresses.len(), fault.detail),
+            tried => format!("none of {tried} addresses answered; {peer}: {}", fault.detail),
+        };
     }
     Err(fault)
 }
 
-async fn connect_address(address: SocketAddr, options: Options) -> io::Result<TcpStream> {
+/// Connects to an address if the policy lets it.
+async fn connect_address(
+    address: SocketAddr,
+    options: Options,
+    trace: &mut Trace,
+) -> Result<TcpStream, Fault> {
+    if let Err(denied) = trace.egress.vet(address.ip()) {
+        return Err(Fault::new(Reason::Denied, format!("{denied}; {}", denied.remedy())));
+    }
+    trace.peer = Some(address);
+    open(address, options).await.map_err(|error| Fault::connect(&error))
+}
+
+async fn open(address: SocketAddr, options: Options) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -166,7 +186,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{model::Outcome, probe::testing::Deaf};
+    use crate::{
+        model::Outcome,
+        probe::{
+            egress::{self, Policy},
+            testing::{Deaf, closed_port},
+        },
+    };
 
     const OPTIONS: Options = Options { close: Close::Reset, acknowledge: Acknowledge::AtOnce };
 
@@ -176,7 +202,7 @@ mod tests {
             let listener = TcpListener::bind((ip, 0)).await.unwrap();
             let port = listener.local_addr().unwrap().port();
             let endpoint = Endpoint::new("localhost".parse().unwrap(), port);
-            let mut trace = Trace::new(Duration::from_secs(5));
+            let mut trace = Trace::new(Duration::from_secs(5), Arc::default());
             connect(&endpoint, OPTIONS, &mut trace).await.unwrap();
             assert_eq!(trace.peer.map(|peer| peer.ip().to_string()).as_deref(), Some(ip));
         }
@@ -187,16 +213,43 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let deaf = Deaf::new();
         let addresses = [deaf.address, listener.local_addr().unwrap()];
-        let mut trace = Trace::new(Duration::from_millis(600));
+        let mut trace = Trace::new(Duration::from_millis(600), Arc::default());
         let stream = connect_any(&addresses, OPTIONS, &mut trace).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_denied_are_left_out() {
+        let tripwire = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let denied = tripwire.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let deny = egress::Config { deny: vec!["127.0.0.2".parse().unwrap()], allow: Vec::new() };
+        let policy = Arc::new(Policy::new(&deny));
+        let new_trace = || Trace::new(Duration::from_secs(5), Arc::clone(&policy));
+        let mut trace = new_trace();
+        let addresses = [denied, listener.local_addr().unwrap()];
+        let stream = connect_any(&addresses, OPTIONS, &mut trace).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        assert_eq!(trace.peer, Some(addresses[1]));
+
+        // What is left is judged by itself; only if nothing is left the name is denied.
+        for addresses in [[denied, closed_port()], [closed_port(), denied]] {
+            let fault = connect_any(&addresses, OPTIONS, &mut new_trace()).await.unwrap_err();
+            assert_eq!(fault.outcome, Outcome::Failure(Reason::ConnectionRefused));
+        }
+        let fault = connect_any(&[denied, denied], OPTIONS, &mut new_trace()).await.unwrap_err();
+        assert_eq!(fault.outcome, Outcome::Failure(Reason::Denied));
+        let accepted = timeout_at(Instant::now(), tripwire.accept()).await;
+        assert!(accepted.is_err(), "the denied address was contacted");
     }
 
     #[tokio::test]
     async fn a_name_that_does_not_exist_is_a_dns_failure() {
         let endpoint = Endpoint::new("does-not-exist.invalid".parse().unwrap(), 80);
         let fault =
-            connect(&endpoint, OPTIONS, &mut Trace::new(Duration::from_secs(5))).await.unwrap_err();
+            connect(&endpoint, OPTIONS, &mut Trace::new(Duration::from_secs(5), Arc::default()))
+                .await
+                .unwrap_err();
         assert_eq!(fault.outcome, Outcome::Failure(Reason::Dns));
         assert!(fault.detail.contains("does-not-exist.invalid"), "{}", fault.detail);
     }

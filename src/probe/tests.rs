@@ -46,7 +46,7 @@ async fn a_timeout_of_any_length_is_accepted() {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_week_is_kept() {
     let week = Duration::from_secs(7 * 24 * 3600);
-    let trace = Trace::new(week);
+    let trace = Trace::new(week, Arc::default());
     assert_eq!(trace.deadline() - tokio::time::Instant::now(), week);
 }
 

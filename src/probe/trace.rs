@@ -3,14 +3,14 @@
 //! It lives outside the future that works on it, so that a probe cut off by its deadline still
 //! tells how far it came: the phase it was in gives the reason.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::Instant,
 };
 
-use super::fault::Fault;
+use super::{egress::Policy, fault::Fault};
 use crate::{
     clock::Timestamp,
     model::{Answer, Phase, Phases, Reason},
@@ -20,7 +20,7 @@ use crate::{
 /// longest timeout that the configuration accepts.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What a probe knows so far, and its one buffer.
+/// What a probe knows so far, where it may go, and its one buffer.
 #[derive(Debug)]
 pub(super) struct Trace {
     started: Instant,
@@ -28,6 +28,7 @@ pub(super) struct Trace {
     phase: Phase,
     phase_started: Instant,
     phases: Phases,
+    pub(super) egress: Arc<Policy>,
     pub(super) answer: Answer,
     pub(super) peer: Option<SocketAddr>,
     pub(super) certificate_expiry: Option<Timestamp>,
@@ -37,7 +38,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(super) fn new(timeout: Duration, egress: Arc<Policy>) -> Self {
         let started = Instant::now();
         Self {
             started,
@@ -45,6 +46,7 @@ impl Trace {
             phase: Phase::Resolve,
             phase_started: started,
             phases: Phases::default(),
+            egress,
             answer: Answer::None,
             peer: None,
             certificate_expiry: None,

@@ -4,6 +4,7 @@
 
 mod bad;
 mod consul;
+mod egress;
 mod good;
 mod schema;
 mod validate;

@@ -38,6 +38,29 @@ fn a_target_is_critical_after_exactly_the_threshold_and_passing_again() {
 }
 
 #[test]
+fn a_target_that_probes_may_not_go_to_is_critical_and_never_contacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let tripwire = TcpListener::bind("127.0.0.1:0").unwrap();
+    tripwire.set_nonblocking(true).unwrap();
+    let deny = "egress: { deny: [127.0.0.0/8, \"::1\"] }\n";
+    let config = write_config(folder.path(), &[("web-1", tripwire.local_addr().unwrap())], deny);
+    // The address itself would be refused with the file; what a name leads to shows only later.
+    let text = fs::read_to_string(&config).unwrap().replace("127.0.0.1,", "localhost,");
+    fs::write(&config, text).unwrap();
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    wait_for("it is critical", || daemon.transitions() == ["web-1 http unknown critical denied"]);
+    let accepted = tripwire.accept().map_err(|error| error.kind());
+    assert_eq!(accepted.unwrap_err(), std::io::ErrorKind::WouldBlock);
+    let output = daemon.json("/v1/agent/checks")["web-1:http"]["Output"].to_string();
+    assert!(output.contains("`egress.deny` has"), "{output}");
+
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace(deny, "")).unwrap();
+    let (status, report) = daemon.request("POST", "/-/reload");
+    assert_eq!(status, 200, "{report}");
+    assert!(report.contains("only read at the start: egress; restart"), "{report}");
+}
+
+#[test]
 fn a_kill_loses_no_status_and_a_restart_tells_no_change() {
     let folder = tempfile::tempdir().unwrap();
     let web = Web::start();

@@ -3,7 +3,10 @@
 use std::{fmt::Display, str::FromStr};
 
 use super::{Problem, Reader, check::Written};
-use crate::probe::{Endpoint, Spec, http, parse_url, tls};
+use crate::{
+    config::destination,
+    probe::{Endpoint, Spec, http, parse_url, tls},
+};
 
 /// As many as Consul follows.
 const REDIRECTS: u8 = 10;
@@ -21,6 +24,8 @@ pub(super) fn spec(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(Sp
         (None, None, None) => return None,
     };
     let (mut spec, endpoint) = noted(reader, written, key, parse_url(&url))?;
+    let place = written.place(reader, key);
+    destination::vet(reader, &endpoint.host, place);
     if let Spec::Http(spec) = &mut spec {
         complete(reader, written, spec)?;
     }

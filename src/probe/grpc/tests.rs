@@ -25,7 +25,7 @@ use super::*;
 use crate::{
     model::Observation,
     probe::{
-        Network, Prober, Spec as AnySpec, Target,
+        Network, Prober, Spec as AnySpec, Target, egress,
         testing::{
             self, Deaf, PATIENCE, Server, ask, ask_within, closed_port, hold, say_and_close,
             target, verdict,
@@ -215,7 +215,7 @@ async fn no_more_connections_are_kept_than_there_are_places() {
     let running = start().await;
     let (first, second) = (running.server.endpoint(), running.server.endpoint());
     let (first, second) = (grpc(json!({}), first), grpc(json!({}), second));
-    let network = Network::new(1);
+    let network = Network::keeping(1, egress::Policy::default());
     let ask_twice = async |target: &Target| {
         let before = running.server.connections();
         for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! HTTP probes against scripted servers, kind and hostile.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -407,7 +407,7 @@ fn exchange_of(bytes: Vec<u8>) -> Result<exchange::Received, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let mut stream = tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink());
-        let mut trace = Trace::new(testing::PATIENCE);
+        let mut trace = Trace::new(testing::PATIENCE, Arc::default());
         let received = exchange::exchange(&mut stream, head::Body::Allowed, &mut trace).await;
         assert!(trace.buffer.len() <= 2 * body::MAX_BODY);
         received

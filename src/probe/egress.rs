@@ -1,0 +1,306 @@
+//! Where probes may go: a pure judgement of addresses, made before every connection.
+//!
+//! Whoever may say what is probed could make the daemon ask what only the daemon's host may: the
+//! service that hands out a cloud's credentials, above all. So addresses are judged, never names or
+//! spellings: what a name resolves to and what a redirect leads to is judged like a literal. An
+//! address that stands for another one (an IPv6 address that carries an IPv4 address; `0.0.0.0`,
+//! which the kernel takes for loopback) must be allowed as either.
+
+use std::{
+    fmt, iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+/// Where probes may go. What nobody probes on purpose is denied from the start: link-local
+/// addresses, the metadata services of clouds, `0.0.0.0/8` and `::`, multicast, broadcast and
+/// reserved addresses. Everything else is allowed, loopback and private networks too. What an
+/// address carries or stands for (IPv4 in IPv6) is judged as well.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Exceptions from what is denied from the start: networks as `169.254.7.0/24`, or addresses.
+    /// One counts only within what is denied: `169.254.0.0/16` opens link-local addresses, but not
+    /// the metadata service, which must be named as `169.254.169.254/32`, and `0.0.0.0/0` opens
+    /// nothing.
+    pub allow: Vec<Cidr>,
+    /// Networks and addresses that no probe may go to, whatever `allow` says. `127.0.0.0/8` and
+    /// `::1/128` are this host.
+    pub deny: Vec<Cidr>,
+}
+
+/// Where probes may go, ready to judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    lists: Config,
+    standing: &'static [Range],
+}
+
+/// Addresses that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u8,
+}
+
+/// A text that is not a [`Cidr`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CidrError {
+    /// Not an address before the slash.
+    #[error("`{0}` is not a network: write for example 10.0.0.0/8, fd00::/8 or 10.0.0.1")]
+    Address(String),
+    /// Not a length after the slash.
+    #[error("the number after the slash must be from 0 to {0}")]
+    Prefix(u8),
+    /// An address within the network instead of the network's own.
+    #[error("bits are set beyond the prefix; write {0}, or the address without a slash")]
+    HostBits(Cidr),
+}
+
+/// Addresses that are denied from the start.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    what: &'static str,
+    cidr: Cidr,
+}
+
+/// What denies an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// An entry of `egress.deny`.
+    Configured(Cidr),
+    /// One of [`STANDING`].
+    Standing(&'static Range),
+}
+
+/// Why a probe may not go to an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Denied {
+    address: IpAddr,
+    judged: IpAddr,
+    rule: Rule,
+}
+
+const fn v4(what: &'static str, octets: [u8; 4], prefix: u8) -> Range {
+    let [a, b, c, d] = octets;
+    Range { what, cidr: Cidr { network: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix } }
+}
+
+const fn v6(what: &'static str, bits: u128, prefix: u8) -> Range {
+    Range { what, cidr: Cidr { network: IpAddr::V6(Ipv6Addr::from_bits(bits)), prefix } }
+}
+
+/// What is denied from the start; the narrow before the wide, so that the nearest is named.
+const STANDING: &[Range] = &[
+    // AWS, Google, Azure, OpenStack and most others; then containers and pods on AWS.
+    v4("cloud metadata", [169, 254, 169, 254], 32),
+    v4("cloud credentials", [169, 254, 170, 2], 32),
+    v4("cloud credentials", [169, 254, 170, 23], 32),
+    v6("cloud metadata", 0xfd00_0ec2_0000_0000_0000_0000_0000_0254, 128),
+    v6("cloud credentials", 0xfd00_0ec2_0000_0000_0000_0000_0000_0023, 128),
+    // Google.
+    v6("cloud metadata", 0xfd20_00ce_0000_0000_0000_0000_0000_0254, 128),
+    // Alibaba, Azure, Oracle.
+    v4("cloud metadata", [100, 100, 100, 200], 32),
+    v4("cloud metadata", [168, 63, 129, 16], 32),
+    v4("cloud metadata", [192, 0, 0, 192], 32),
+    v4("link-local", [169, 254, 0, 0], 16),
+    v6("link-local", 0xfe80 << 112, 10),
+    v4("this network", [0, 0, 0, 0], 8),
+    v6("unspecified", 0, 128),
+    v4("broadcast", [255, 255, 255, 255], 32),
+    v4("multicast", [224, 0, 0, 0], 4),
+    v6("multicast", 0xff << 120, 8),
+    v4("reserved", [240, 0, 0, 0], 4),
+];
+
+impl Policy {
+    /// What the configuration says, over what is denied from the start.
+    pub fn new(config: &Config) -> Self {
+        Self { lists: config.clone(), standing: STANDING }
+    }
+
+    /// Lets probes go anywhere.
+    pub fn unrestricted() -> Self {
+        Self { lists: Config::default(), standing: &[] }
+    }
+
+    /// Whether a probe may go to an address.
+    pub fn vet(&self, address: IpAddr) -> Result<(), Denied> {
+        for judged in iter::once(address).chain(stands_for(address)) {
+            if let Some(rule) = self.judge(judged) {
+                return Err(Denied { address, judged, rule });
+            }
+        }
+        Ok(())
+    }
+
+    /// What denies an address taken as it is.
+    fn judge(&self, ip: IpAddr) -> Option<Rule> {
+        let Config { allow, deny } = &self.lists;
+        let excepted = |range: &Range| allow.iter().any(|a| range.cidr.covers(a) && a.contains(ip));
+        let configured = deny.iter().find(|cidr| cidr.contains(ip)).copied();
+        configured.map(Rule::Configured).or_else(|| {
+            let mut standing = self.standing.iter();
+            standing.find(|range| range.cidr.contains(ip) && !excepted(range)).map(Rule::Standing)
+        })
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new(&Config::default())
+    }
+}
+
+impl Cidr {
+    /// Whether an address, taken as it is, belongs to it.
+    fn contains(&self, ip: IpAddr) -> bool {
+        let apart = match (self.network, ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(a.to_bits() ^ b.to_bits()),
+            (IpAddr::V6(a), IpAddr::V6(b)) => a.to_bits() ^ b.to_bits(),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        apart.checked_shr(u32::from(width(ip) - self.prefix)).unwrap_or(0) == 0
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.network)
+    }
+
+    /// Whether it makes an exception when it is named in `allow`: whether all of it is denied from
+    /// the start.
+    pub fn is_exception(&self) -> bool {
+        STANDING.iter().any(|range| range.cidr.covers(self))
+    }
+
+    /// The network of this length that an address belongs to; IPv4 written as IPv6 is IPv4.
+    fn of(ip: IpAddr, prefix: u8) -> Self {
+        /// Bits before the IPv4 address in `::ffff:0:0/96`.
+        const MAPPED: u8 = 96;
+        let network = match ip {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(u32::from(32 - prefix)).unwrap_or(0);
+                Ipv4Addr::from_bits(ip.to_bits() & mask).into()
+            }
+            IpAddr::V6(ip) => {
+                if let (Some(mapped), MAPPED..) = (ip.to_ipv4_mapped(), prefix) {
+                    return Self::of(mapped.into(), prefix - MAPPED);
+                }
+                let mask = u128::MAX.checked_shl(u32::from(128 - prefix)).unwrap_or(0);
+                Ipv6Addr::from_bits(ip.to_bits() & mask).into()
+            }
+        };
+        Self { network, prefix }
+    }
+}
+
+fn width(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The addresses that a connection to `ip` may end at instead.
+fn stands_for(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let (carried, host) = match ip {
+        IpAddr::V4(ip) => ([None, None], loopback_of(ip)),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => ([None, None], Some(Ipv6Addr::LOCALHOST.into())),
+        IpAddr::V6(ip) => (carried_by(ip), None),
+    };
+    let carried = carried.into_iter().flatten();
+    carried.flat_map(|ip| [Some(ip.into()), loopback_of(ip)]).flatten().chain(host)
+}
+
+/// Linux connects to itself when told to connect to no address in particular.
+fn loopback_of(ip: Ipv4Addr) -> Option<IpAddr> {
+    ip.is_unspecified().then_some(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The IPv4 addresses that an IPv6 address carries.
+fn carried_by(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
+    let v4 =
+        |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match ip.segments() {
+        // Loopback, and not 0.0.0.1.
+        [0, 0, 0, 0, 0, 0, 0, 1] => [None, None],
+        // Mapped and compatible (RFC 4291, 2.5.5), translated (RFC 2765), NAT64 (RFC 6052), 6to4
+        // (RFC 3056).
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => [v4(high, low), None],
+        // Teredo (RFC 4380): its server, and the client with all bits turned over.
+        [0x2001, 0, a, b, _, _, c, d] => [v4(a, b), v4(!c, !d)],
+        _ => [None, None],
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let (address, prefix) =
+            text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let ip: IpAddr =
+            address.parse().map_err(|_| CidrError::Address(text.chars().take(64).collect()))?;
+        let prefix = match prefix {
+            None => width(ip),
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
+                .parse()
+                .ok()
+                .filter(|prefix| *prefix <= width(ip))
+                .ok_or(CidrError::Prefix(width(ip)))?,
+            Some(_) => return Err(CidrError::Prefix(width(ip))),
+        };
+        let (cidr, exact) = (Self::of(ip, prefix), Self::of(ip, width(ip)));
+        if cidr.network == exact.network { Ok(cidr) } else { Err(CidrError::HostBits(cidr)) }
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = CidrError;
+
+    fn try_from(text: String) -> Result<Self, CidrError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+impl Denied {
+    /// What to do if the address is to be probed all the same.
+    pub fn remedy(&self) -> String {
+        match self.rule {
+            Rule::Configured(cidr) => format!("change {cidr} in `egress.deny` if it is meant"),
+            Rule::Standing(_) => {
+                let whole = Cidr::of(self.judged, width(self.judged));
+                format!("add {whole} to `egress.allow` if it is meant")
+            }
+        }
+    }
+}
+
+/// Which address, and which rule.
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "probes may not go to `{}`", self.address)?;
+        if self.judged != self.address {
+            write!(f, ", which stands for `{}`", self.judged)?;
+        }
+        match self.rule {
+            Rule::Configured(cidr) => write!(f, ": `egress.deny` has {cidr}"),
+            Rule::Standing(Range { what, cidr }) => write!(f, ": {what} ({cidr})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
