@@ -31,4 +31,4 @@ deny:
 
 # The benchmarks; see docs/performance.md.
 bench:
-    cargo bench --bench probes
+    cargo bench --profile fast --bench probes

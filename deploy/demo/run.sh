@@ -8,7 +8,16 @@
 # Needs a Rust toolchain. What else is missing (nginx, Redis, Prometheus, Alertmanager) is installed
 # with apt-get, and Debian's own services of these are not started.
 #
-# Environment: ports (see below), and DEMO_BINARY, a rollcall that is built already.
+# Environment:
+#
+#   DEMO_BINARY             a rollcall that is built already
+#   DEMO_HTTP_PORT          8500    rollcall: HTTP
+#   DEMO_GRPC_PORT          8502    rollcall: gRPC
+#   DEMO_WEB_PORT           18081   the first of the three web servers; takes the two after it too
+#   DEMO_CACHE_PORT         18084   Redis
+#   DEMO_PROMETHEUS_PORT    9090    Prometheus
+#   DEMO_ALERTMANAGER_PORT  9093    Alertmanager
+#   DEMO_PAGER_PORT         9099    where Alertmanager sends its notifications
 set -euo pipefail
 
 readonly http=${DEMO_HTTP_PORT:-8500} grpc=${DEMO_GRPC_PORT:-8502}
