@@ -196,12 +196,18 @@ pub struct Listed {
     pub instance: Arc<Instance>,
     /// Its checks, by id.
     pub checks: Vec<Arc<Check>>,
+    /// Why it is out of service, on its own account or with the node, if it is.
+    pub maintenance: Option<Arc<str>>,
 }
 
 impl Listed {
-    /// The worst status of its checks; passing if it has none, as Consul has it.
+    /// Maintenance if it is out of service; else the worst status of its checks; passing if it has
+    /// none, as Consul has it.
     pub fn status(&self) -> Status {
-        judge::worst(self.checks.iter().map(|check| check.slot.status()))
+        match self.maintenance {
+            Some(_) => Status::Maintenance,
+            None => judge::worst(self.checks.iter().map(|check| check.slot.status())),
+        }
     }
 }
 
@@ -286,7 +292,7 @@ impl Registry {
     pub fn list(&self) -> Vec<Listed> {
         let state = self.read();
         let ids = state.services.values().flatten();
-        ids.filter_map(|id| state.instances.get(id)).cloned().collect()
+        ids.filter_map(|id| state.listed(id)).collect()
     }
 
     /// The names of all services.
@@ -299,12 +305,12 @@ impl Registry {
         let Ok(name) = name.parse::<ServiceName>() else { return Vec::new() };
         let state = self.read();
         let ids = state.services.get(&name).into_iter().flatten();
-        ids.filter_map(|id| state.instances.get(id)).cloned().collect()
+        ids.filter_map(|id| state.listed(id)).collect()
     }
 
     /// One instance.
     pub fn instance(&self, id: &str) -> Option<Listed> {
-        self.read().instances.get(&id.parse().ok()?).cloned()
+        self.read().listed(&id.parse().ok()?)
     }
 
     /// A number that grows with every change of the set of checks or of a status; to wait on.

@@ -159,9 +159,9 @@ fn answer(view: &View, name: &str) -> ServingStatus {
     let instances = view.registry.service(name);
     if instances.is_empty() {
         return instance(view, name)
-            .map_or(ServingStatus::ServiceUnknown, |listed| serving([status(view, &listed)]));
+            .map_or(ServingStatus::ServiceUnknown, |listed| serving([listed.status()]));
     }
-    serving(instances.iter().map(|listed| status(view, listed)))
+    serving(instances.iter().map(Listed::status))
 }
 
 /// The instance that `service/id` names. Both parts may hold slashes.
@@ -170,16 +170,6 @@ fn instance(view: &View, name: &str) -> Option<Listed> {
         let (service, id) = (&name[..at], &name[at + 1..]);
         view.registry.instance(id).filter(|listed| listed.instance.service.as_str() == service)
     })
-}
-
-fn status(view: &View, listed: &Listed) -> Status {
-    let registry = &view.registry;
-    if registry.node_maintenance().is_some() || registry.maintenance(&listed.instance.id).is_some()
-    {
-        Status::Maintenance
-    } else {
-        listed.status()
-    }
 }
 
 /// What instances of these statuses amount to.

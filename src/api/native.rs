@@ -13,7 +13,6 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    View,
     params::Params,
     router::{App, get},
 };
@@ -113,25 +112,18 @@ async fn services(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Res
         Some(name) => app.view.registry.service(name),
         None => app.view.registry.list(),
     };
-    Json(group(&app.view, &listed)).into_response()
+    Json(group(&listed)).into_response()
 }
 
 /// Brings instances, which are in the order of services, under their services.
-fn group(view: &View, listed: &[Listed]) -> Vec<Service> {
-    let node = view.registry.node_maintenance();
+fn group(listed: &[Listed]) -> Vec<Service> {
     let same = |a: &Listed, b: &Listed| a.instance.service == b.instance.service;
     listed
         .chunk_by(same)
         .map(|group| Service {
             name: group[0].instance.service.to_string(),
             status: best(group).to_string(),
-            instances: group
-                .iter()
-                .map(|listed| {
-                    let own = view.registry.maintenance(&listed.instance.id);
-                    Instance::of(listed, own.or_else(|| node.clone()))
-                })
-                .collect(),
+            instances: group.iter().map(Instance::of).collect(),
         })
         .collect()
 }
@@ -147,17 +139,13 @@ fn best(group: &[Listed]) -> Status {
 }
 
 impl Instance {
-    fn of(listed: &Listed, maintenance: Option<Arc<str>>) -> Self {
+    fn of(listed: &Listed) -> Self {
         let instance = &listed.instance;
-        let status = match maintenance {
-            Some(_) => Status::Maintenance,
-            None => listed.status(),
-        };
         Self {
             id: instance.id.to_string(),
             address: instance.endpoint.to_string(),
-            status: status.to_string(),
-            maintenance: maintenance.map(|reason| reason.to_string()),
+            status: listed.status().to_string(),
+            maintenance: listed.maintenance.as_ref().map(ToString::to_string),
             tags: instance.tags.iter().map(ToString::to_string).collect(),
             meta: instance.meta.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             checks: listed.checks.iter().map(|check| Check::of(check)).collect(),

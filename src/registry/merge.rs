@@ -39,6 +39,13 @@ impl State {
         Self { maintenance, ..Self::default() }
     }
 
+    /// An instance as it is now.
+    pub(super) fn listed(&self, id: &InstanceId) -> Option<Listed> {
+        let listed = self.instances.get(id)?.clone();
+        let maintenance = self.maintenance.get(id).or_else(|| self.maintenance.node.clone());
+        Some(Listed { maintenance, ..listed })
+    }
+
     /// Becomes exactly this list. Says what is to be done, and how much that is.
     pub(super) fn replace(
         &mut self,
@@ -97,7 +104,7 @@ impl State {
         }
         merge.orders.extend(before.into_iter().map(|gone| Order::Stop(gone.key.clone())));
         checks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Listed { instance, checks }
+        Listed { instance, checks, maintenance: None }
     }
 
     /// Makes a check, from what is held or remembered of it, and orders it to run.

@@ -228,3 +228,18 @@ fn a_damaged_state_is_set_aside_and_told() {
     }
     assert!(Snapshot::load(directory.path()).is_ok(), "none at all is a fresh start");
 }
+
+#[tokio::test]
+async fn an_instance_out_of_service_is_so_whatever_its_checks_say() {
+    let rig = Rig::new(Snapshot::default());
+    rig.registry.replace(vec![registration("web", "a", &[])]).await;
+    let status = || rig.registry.service("web")[0].status();
+    assert_eq!(status(), Status::Passing, "no check, no complaint");
+    rig.registry.maintain("a", Some("disk".into())).await.unwrap();
+    assert_eq!(status(), Status::Maintenance);
+    rig.registry.maintain("a", None).await.unwrap();
+    rig.registry.maintain_node(Some("kernel".into())).await;
+    assert_eq!(rig.registry.instance("a").unwrap().maintenance.as_deref(), Some("kernel"));
+    rig.registry.maintain_node(None).await;
+    assert_eq!(status(), Status::Passing);
+}
