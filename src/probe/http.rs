@@ -1,5 +1,5 @@
-//! The HTTP probe: one request on a fresh connection; success is a status that is expected and a
-//! body as expected.
+//! The HTTP probe: one request on a fresh connection; success is a status that is expected, and
+//! headers and a body as expected.
 //!
 //! HTTP/1.1 is written and read here rather than by a client library: a plain probe is one write,
 //! a few reads into one buffer and no other allocation, which is a third of the work (and a tenth
@@ -11,6 +11,7 @@
 
 mod body;
 mod exchange;
+mod expected;
 mod field;
 mod head;
 mod redirect;
@@ -23,8 +24,12 @@ mod tests;
 
 use ::url::Url;
 
-use self::request::{Headers, Request};
+use self::{
+    expected::ExpectedHeaders,
+    request::{Headers, Request},
+};
 pub use self::{
+    expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
     status::{StatusSet, StatusSetError},
 };
@@ -66,6 +71,10 @@ pub struct Spec {
     /// The statuses that mean success: a status, a range, or a list of these. A 429 that is not
     /// among them is a warning, any other status a failure. Default: `200-299`.
     pub expected_status: StatusSet,
+    /// What headers of the answer must be, by their names in any case: a text, which is the whole
+    /// value, or a mapping with one of `equals`, `contains`, `matches` and `absent`. Default: none.
+    #[schemars(with = "std::collections::BTreeMap<String, HeaderExpectation>")]
+    pub expected_headers: ExpectedHeaders,
     /// Text that the first 64 KiB of the body must contain. Default: none.
     pub body_contains: Option<String>,
     /// Regular expression that the first 64 KiB of the body must match somewhere. Default: none.

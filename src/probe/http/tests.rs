@@ -94,6 +94,71 @@ async fn a_body_decides_when_something_is_expected_of_it() {
 }
 
 #[tokio::test]
+async fn a_header_decides_when_something_is_expected_of_it() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Role: replica\r\n\
+                      x-role: primary\r\nX-Empty:\r\nContent-Length: 2\r\n\r\nok";
+    let expecting = async |headers: Value| answer(json!({ "expected_headers": headers }), OK).await;
+    for met in [
+        json!({ "content-type": "application/json" }),
+        json!({ "content-type": { "equals": "application/json" } }),
+        json!({ "Content-Type": { "contains": "json" }, "content-length": "2" }),
+        json!({ "Content-Type": { "matches": "^application/(.*[+])?json$" } }),
+        json!({ "X-Debug": { "absent": true } }),
+        json!({ "X-Role": "primary", "X-Empty": "" }),
+    ] {
+        assert_eq!(expecting(met.clone()).await, "success 200", "{met}");
+    }
+    for unmet in [
+        json!({ "content-type": "Application/JSON" }),
+        json!({ "content-type": { "contains": "xml" } }),
+        json!({ "content-type": { "matches": "^json" } }),
+        json!({ "content-type": "application/json", "x-none": { "matches": "" } }),
+        json!({ "X-Role": { "absent": true } }),
+    ] {
+        assert_eq!(expecting(unmet.clone()).await, "failure header 200", "{unmet}");
+    }
+    let twice = json!({ "expected_headers": { "X-Role": "x" }, "expected_status": 204 });
+    assert_eq!(answer(twice, OK).await, "failure status 200");
+}
+
+#[tokio::test]
+async fn a_detail_says_which_header_was_seen_and_what_was_expected() {
+    let detail = async |expected: Value, lines: &str| {
+        let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
+        let detail = detail(json!({ "expected_headers": { "X-Role": expected } }), answer).await;
+        detail.replace("GET http://127.0.0.1:PORT/: 200 OK; the header X-Role ", "")
+    };
+    let long = format!("X-Role: {}\r\n", "y".repeat(9000));
+    assert_eq!(detail(json!("a"), "").await, "is missing; expected \"a\"");
+    assert_eq!(
+        detail(json!({ "contains": "a" }), "X-Role: b\u{fc}\u{202e}\r\nX-Role: c\r\n").await,
+        "is \"b??\" (2 values); expected one with \"a\""
+    );
+    assert_eq!(
+        detail(json!({ "matches": "^a" }), &long).await,
+        format!("is \"{}...\"; expected /^a/", "y".repeat(57))
+    );
+    assert_eq!(detail(json!({ "absent": true }), "x-role: b\r\n").await, "is \"b\"; expected none");
+}
+
+#[test]
+fn an_expectation_of_a_header_is_one_of_four() {
+    let read = |expected: Value| {
+        serde_json::from_value::<Spec>(json!({ "expected_headers": { "X-Role": expected } }))
+    };
+    for wrong in [json!({}), json!({ "equals": "a", "contains": "b" }), json!({ "absent": false })]
+    {
+        let error = read(wrong).unwrap_err().to_string();
+        assert!(error.starts_with("exactly one of `equals`"), "{error}");
+    }
+    assert!(read(json!({ "starts": "a" })).is_err());
+    assert!(read(json!({ "matches": "(" })).is_err());
+    let name = json!({ "expected_headers": { "X Role": "a" } });
+    let error = serde_json::from_value::<Spec>(name).unwrap_err().to_string();
+    assert!(error.starts_with("`X Role` is not a header name"), "{error}");
+}
+
+#[tokio::test]
 async fn an_answer_cut_short_is_a_reset() {
     for cut in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"] {
         assert_eq!(answer(json!({}), cut).await, "failure connection_reset", "{cut:?}");
@@ -408,7 +473,9 @@ fn exchange_of(bytes: Vec<u8>) -> Result<exchange::Received, Fault> {
     runtime.block_on(async {
         let mut stream = tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink());
         let mut trace = Trace::new(testing::PATIENCE);
-        let received = exchange::exchange(&mut stream, head::Body::Allowed, &mut trace).await;
+        let expected = ExpectedHeaders::default();
+        let terms = head::Terms { body: head::Body::Allowed, expected: &expected };
+        let received = exchange::exchange(&mut stream, terms, &mut trace).await;
         assert!(trace.buffer.len() <= 2 * body::MAX_BODY);
         received
     })

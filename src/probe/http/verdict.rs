@@ -28,6 +28,9 @@ pub(super) fn judge(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), F
             _ => Fault::new(Reason::Status, detail),
         });
     }
+    if let Some(unmet) = &answer.head.unmet {
+        return Err(Fault::new(Reason::Header, format!("{}; {unmet}", name(status))));
+    }
     if spec.body_contains.is_none() && spec.body_matches.is_none() {
         return Ok(());
     }
