@@ -81,6 +81,7 @@ closed_set! {
 
 /// What to ask, as the configuration says it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and only while a file is read")]
 pub enum Spec {
     /// An HTTP request.
     Http(http::Spec),

@@ -14,6 +14,7 @@ mod exchange;
 mod expected;
 mod field;
 mod head;
+mod json;
 mod redirect;
 mod request;
 mod status;
@@ -31,6 +32,7 @@ use self::{
 pub use self::{
     expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
+    json::{JsonExpectation, JsonPath, JsonPathError},
     status::{StatusSet, StatusSetError},
 };
 use super::{
@@ -44,6 +46,9 @@ use super::{
     url::{HttpUrl, Scheme, UrlError},
 };
 use crate::model::Answer;
+
+/// Most expectations of a JSON body: they hold up other probes while they are looked into.
+const MAX_JSON: usize = 16;
 
 /// An HTTP check.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -79,6 +84,10 @@ pub struct Spec {
     pub body_contains: Option<String>,
     /// Regular expression that the first 64 KiB of the body must match somewhere. Default: none.
     pub body_matches: Option<Pattern>,
+    /// What the body must be as JSON, at the places that paths lead to; at most 16 expectations. A
+    /// body of more than 64 KiB is not read as JSON, which is a failure. Default: none.
+    #[schemars(with = "Vec<json::Written>")]
+    pub body_json: Vec<JsonExpectation>,
     /// How many redirects to follow, within the same timeout; never from https to http. A redirect
     /// that is not followed is judged by its own status. Default: 0.
     pub follow_redirects: u8,
@@ -145,6 +154,10 @@ impl Spec {
         self.url.as_ref().map_or(&self.path, |url| &url.path)
     }
 
+    fn expects_body(&self) -> bool {
+        self.body_contains.is_some() || self.body_matches.is_some() || !self.body_json.is_empty()
+    }
+
     fn vet(&self) -> Result<(), PrepareError> {
         let conflict = |text| Err(PrepareError::Conflict(text));
         match &self.url {
@@ -164,8 +177,11 @@ impl Spec {
             }
             Some(_) | None => {}
         }
-        if self.method.is_head() && (self.body_contains.is_some() || self.body_matches.is_some()) {
+        if self.method.is_head() && self.expects_body() {
             return conflict("the answer to HEAD has no body to match; use GET");
+        }
+        if self.body_json.len() > MAX_JSON {
+            return conflict("`body_json` has more than 16 expectations; make two checks of it");
         }
         Ok(())
     }

@@ -122,6 +122,36 @@ async fn a_header_decides_when_something_is_expected_of_it() {
 }
 
 #[tokio::test]
+async fn a_json_body_decides_by_its_paths() {
+    let expecting = async |expected: Value, body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let server = Server::answering(head + body).await;
+        let observation = ask(&http(json!({ "body_json": expected }), server.endpoint())).await;
+        let detail = observation.detail.as_deref().unwrap_or_default();
+        let (_, detail) = detail.split_once("200 OK; ").unwrap_or_default();
+        format!("{} {detail}", verdict(&observation))
+    };
+    let status = json!([{ "path": "$.status", "equals": "ok" }]);
+    let ok = "{\"status\": \"ok\", \"checks\": [{\"name\": \"db\"}]}";
+    assert_eq!(expecting(status.clone(), ok).await, "success 200 ");
+    let all = json!([{ "path": "$.checks[?@.name == 'db']" }, { "path": "$.x", "exists": false }]);
+    assert_eq!(expecting(all, ok).await, "success 200 ");
+    assert_eq!(
+        expecting(status.clone(), "{\"status\":\"down\"}").await,
+        "failure body 200 $.status is \"down\"; expected \"ok\"; body: \"{\"status\":\"down\"}\""
+    );
+    assert_eq!(
+        expecting(status.clone(), "ok").await,
+        "failure body 200 the body is not JSON: expected value at line 1 column 1; body: \"ok\""
+    );
+    assert!(expecting(status.clone(), "").await.starts_with("failure body 200 the body is not"));
+    let deep = "[".repeat(60_000);
+    assert!(expecting(status.clone(), &deep).await.contains("recursion limit"));
+    let long = format!("{{\"status\": \"ok\", \"x\": \"{}\"}}", "x".repeat(70_000));
+    assert!(expecting(status, &long).await.contains("longer than 64 KiB and not read as JSON"));
+}
+
+#[tokio::test]
 async fn a_detail_says_which_header_was_seen_and_what_was_expected() {
     let detail = async |expected: Value, lines: &str| {
         let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
