@@ -112,6 +112,9 @@ pub enum PrepareError {
     /// A piece of metadata cannot be sent.
     #[error("the metadata `{0}` cannot be sent")]
     Metadata(String),
+    /// Credentials cannot be used.
+    #[error(transparent)]
+    Auth(#[from] http::AuthError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::PrepareError),

@@ -9,6 +9,7 @@
 //! An answer that ends before it is whole is `connection_reset`, also if the connection was closed
 //! in order. Encoded bodies are not decoded: the request says `Accept-Encoding: identity`.
 
+mod auth;
 mod body;
 mod exchange;
 mod expected;
@@ -23,13 +24,17 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use ::url::Url;
 
 use self::{
+    auth::Credentials,
     expected::ExpectedHeaders,
     request::{Headers, Request},
 };
 pub use self::{
+    auth::{Auth, AuthError, Basic},
     expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
     json::{JsonExpectation, JsonPath, JsonPathError},
@@ -70,6 +75,8 @@ pub struct Spec {
     /// redirect. Default: none beyond `User-Agent` and `Accept`, which can be replaced here.
     #[schemars(with = "std::collections::BTreeMap<String, HeaderValues>")]
     pub headers: Headers,
+    /// Credentials to send, from files; not sent to another origin after a redirect. Default: none.
+    pub auth: Option<Auth>,
     /// The request's body; a redirect (307, 308) that would have it sent to another origin is not
     /// followed. Default: empty.
     pub body: String,
@@ -98,12 +105,14 @@ pub struct Spec {
 }
 
 /// An HTTP check made ready.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 pub(super) struct Probe {
-    spec: Spec,
+    /// Boxed: far larger than those of the other types.
+    spec: Box<Spec>,
     scheme: Scheme,
     before_host: Box<[u8]>,
     after_host: Box<[u8]>,
+    credentials: Option<Credentials>,
     tls: Option<tls::Client>,
 }
 
@@ -180,6 +189,9 @@ impl Spec {
         if self.method.is_head() && self.expects_body() {
             return conflict("the answer to HEAD has no body to match; use GET");
         }
+        if self.auth.is_some() && request::is_given(&self.headers, "Authorization") {
+            return conflict("both `auth` and `headers` set Authorization; remove one");
+        }
         if self.body_json.len() > MAX_JSON {
             return conflict("`body_json` has more than 16 expectations; make two checks of it");
         }
@@ -190,10 +202,12 @@ impl Spec {
 impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
         spec.vet()?;
+        let credentials = spec.auth.as_ref().map(Credentials::read).transpose()?;
         let request = Request {
             method: spec.method.as_str(),
             path: spec.path().as_str(),
             headers: Some(&spec.headers),
+            credentials: credentials.as_ref(),
             body: &spec.body,
         };
         let scheme = spec.scheme();
@@ -205,8 +219,9 @@ impl Probe {
             scheme,
             before_host: request.before_host().into(),
             after_host: request.after_host().into(),
+            credentials,
             tls,
-            spec: spec.clone(),
+            spec: Box::new(spec.clone()),
         })
     }
 
@@ -227,12 +242,27 @@ impl Probe {
     }
 }
 
+/// The rendered request holds credentials.
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
 /// Asks once, or as often as redirects are to be followed.
 pub(super) async fn probe(
     probe: &Probe,
     instance: &Endpoint,
     trace: &mut Trace,
 ) -> Result<(), Fault> {
+    let result = ask(probe, instance, trace).await;
+    result.map_err(|fault| match &probe.credentials {
+        Some(credentials) => credentials.redact(fault),
+        None => fault,
+    })
+}
+
+async fn ask(probe: &Probe, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
     let spec = &probe.spec;
     let endpoint = spec.endpoint(instance);
     probe.render(endpoint, &mut trace.buffer);

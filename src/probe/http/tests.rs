@@ -414,6 +414,47 @@ async fn a_redirect_to_another_origin_loses_what_was_meant_for_the_first() {
 }
 
 #[tokio::test]
+async fn credentials_from_a_file_stay_within_the_origin() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "s3cr3t-token\n").unwrap();
+    let spec = json!({ "auth": { "bearer_file": file.path() }, "follow_redirects": 2 });
+    let (goal, foreign) = Server::recording("HTTP/1.1 200 OK\r\n\r\n").await;
+    let start = redirect(307, &format!("http://{}/", goal.address));
+    let (server, own) = Server::recording(start).await;
+    assert_eq!(verdict(&ask(&http(spec.clone(), server.endpoint())).await), "success 200");
+    assert!(own.lock().unwrap()[0].contains("\r\nAuthorization: Bearer s3cr3t-token\r\n"));
+    assert!(!foreign.lock().unwrap()[0].contains("Authorization"));
+    let (server, own) = Server::recording(redirect(307, "/next")).await;
+    assert_eq!(verdict(&ask(&http(spec, server.endpoint())).await), "failure status 307");
+    let own = own.lock().unwrap().clone();
+    assert!(own.len() == 3 && own.iter().all(|request| request.contains("Bearer s3cr3t-token")));
+}
+
+#[tokio::test]
+async fn credentials_that_a_target_sends_back_are_not_shown() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "s3cr3t-token").unwrap();
+    let spec = json!({
+        "auth": { "basic": { "username": "ops", "password_file": file.path() } },
+        "expected_headers": { "X-Echo": { "absent": true } },
+    });
+    let encoded = "b3BzOnMzY3IzdC10b2tlbg==";
+    for echo in [
+        format!("HTTP/1.1 500 x\r\n\r\n{}Basic {encoded}", "x".repeat(80)),
+        format!("HTTP/1.1 200 x\r\nX-Echo: Basic {encoded}\r\n\r\n"),
+        format!("you said Basic {encoded}"),
+    ] {
+        let text = detail(spec.clone(), echo).await;
+        assert!(text.ends_with("Basic (credentials, not shown)"), "{text}");
+    }
+    let probe = Probe::prepare(&testing::spec(spec.clone())).unwrap();
+    assert!(!format!("{probe:?}").contains("s3cr3t"));
+    assert_eq!(probe, Probe::prepare(&testing::spec(spec.clone())).unwrap());
+    std::fs::write(file.path(), "other").unwrap();
+    assert_ne!(probe, Probe::prepare(&testing::spec(spec)).unwrap());
+}
+
+#[tokio::test]
 async fn a_body_is_not_sent_to_another_origin() {
     let (goal, requests) = Server::recording("HTTP/1.1 200 OK\r\n\r\n").await;
     let spec = json!({ "method": "POST", "body": "secret", "follow_redirects": 2 });
