@@ -782,7 +782,7 @@ services:
               = help: did you mean `reset`?
               = help: the values are `reset`, `fin`
 
-            error: cannot read the certificates in /nowhere.pem: No such file or directory (os error 2)
+            error: cannot read the PEM file /nowhere.pem: No such file or directory (os error 2)
              --> rollcall.yaml:6:18
               |
             6 |       - { id: c, tcp: { tls: { ca_file: /nowhere.pem } } }
