@@ -84,6 +84,7 @@ closed_set! {
 
 /// What to ask, as the configuration says it.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and only while a file is read")]
 pub enum Spec {
     /// An HTTP request.
     Http(http::Spec),
@@ -114,6 +115,9 @@ pub enum PrepareError {
     /// A piece of metadata cannot be sent.
     #[error("the metadata `{0}` cannot be sent")]
     Metadata(String),
+    /// Credentials cannot be used.
+    #[error(transparent)]
+    Auth(#[from] http::AuthError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::PrepareError),

@@ -33,6 +33,12 @@ pub(super) struct Args {
     /// Trust the authorities in this PEM file instead of the system's.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Show the certificate in this PEM file to a target that asks; needs --key.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key of the certificate, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// A header to send, as 'Name: value'; may be given more than once.
     #[arg(long, short = 'H', value_name = "HEADER")]
     header: Vec<String>,
@@ -97,10 +103,12 @@ impl Args {
         match spec.tls_mut() {
             Some(tls) => {
                 tls.ca_file.clone_from(&self.ca);
+                tls.cert_file.clone_from(&self.cert);
+                tls.key_file.clone_from(&self.key);
                 tls.insecure_skip_verify = self.insecure;
             }
-            None if self.insecure || self.ca.is_some() => {
-                bail!("--insecure and --ca need https://, tls:// or grpcs://")
+            None if self.insecure || self.ca.is_some() || self.cert.is_some() => {
+                bail!("--insecure, --ca and --cert need https://, tls:// or grpcs://")
             }
             None => {}
         }
@@ -295,7 +303,7 @@ mod tests {
     fn an_option_that_does_not_fit_the_url_is_refused() {
         for (words, said) in [
             (&["tcp://h:1", "--expect", "200"][..], "--expect is for http:// and https:// only"),
-            (&["http://h/", "-k"], "--insecure and --ca need https://, tls:// or grpcs://"),
+            (&["http://h/", "-k"], "--insecure, --ca and --cert need https://, tls:// or grpcs://"),
             (&["http://h/", "-H", "x"], "--header \"x\" is not of the form 'Name: value'"),
         ] {
             let (spec, _) = probe::parse_url(words[0]).unwrap();

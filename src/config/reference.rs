@@ -74,14 +74,24 @@ fn sections(root: &Value) -> Vec<String> {
 
 fn collect(schema: &Value, root: &Value, names: &mut Vec<String>) {
     for (_, property) in properties(schema) {
-        let target = referred(property).or_else(|| referred(property.get("items")?));
-        if let Some(name) = target
+        if let Some(name) = target(property)
             && root["$defs"][name].get("properties").is_some()
             && !names.iter().any(|known| known == name)
         {
             names.push(name.to_owned());
         }
     }
+}
+
+/// The definition a value, the items of a list or the values of a mapping refer to, also as one
+/// of several forms.
+fn target(schema: &Value) -> Option<&str> {
+    let inner = || {
+        let inner = schema.get("items").or_else(|| schema.get("additionalProperties"))?;
+        target(inner)
+    };
+    let options = || schema.get("anyOf")?.as_array()?.iter().find_map(target);
+    referred(schema).or_else(inner).or_else(options)
 }
 
 fn table(schema: &Value, root: &Value) -> String {

@@ -1,5 +1,5 @@
-//! The HTTP probe: one request on a fresh connection; success is a status that is expected and a
-//! body as expected.
+//! The HTTP probe: one request on a fresh connection; success is a status that is expected, and
+//! headers and a body as expected.
 //!
 //! HTTP/1.1 is written and read here rather than by a client library: a plain probe is one write,
 //! a few reads into one buffer and no other allocation, which is a third of the work (and a tenth
@@ -9,10 +9,13 @@
 //! An answer that ends before it is whole is `connection_reset`, also if the connection was closed
 //! in order. Encoded bodies are not decoded: the request says `Accept-Encoding: identity`.
 
+mod auth;
 mod body;
 mod exchange;
+mod expected;
 mod field;
 mod head;
+mod json;
 mod redirect;
 mod request;
 mod status;
@@ -21,11 +24,20 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use ::url::Url;
 
-use self::request::{Headers, Request};
+use self::{
+    auth::Credentials,
+    expected::ExpectedHeaders,
+    request::{Headers, Request},
+};
 pub use self::{
+    auth::{Auth, AuthError, Basic},
+    expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
+    json::{JsonExpectation, JsonPath, JsonPathError},
     status::{StatusSet, StatusSetError},
 };
 use super::{
@@ -39,6 +51,9 @@ use super::{
     url::{HttpUrl, Scheme, UrlError},
 };
 use crate::model::Answer;
+
+/// Most expectations of a JSON body: they hold up other probes while they are looked into.
+const MAX_JSON: usize = 16;
 
 /// An HTTP check.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -60,16 +75,26 @@ pub struct Spec {
     /// redirect. Default: none beyond `User-Agent` and `Accept`, which can be replaced here.
     #[schemars(with = "std::collections::BTreeMap<String, HeaderValues>")]
     pub headers: Headers,
+    /// Credentials to send, from files; not sent to another origin after a redirect. Default: none.
+    pub auth: Option<Auth>,
     /// The request's body; a redirect (307, 308) that would have it sent to another origin is not
     /// followed. Default: empty.
     pub body: String,
     /// The statuses that mean success: a status, a range, or a list of these. A 429 that is not
     /// among them is a warning, any other status a failure. Default: `200-299`.
     pub expected_status: StatusSet,
+    /// What headers of the answer must be, by their names in any case: a text, which is the whole
+    /// value, or a mapping with one of `equals`, `contains`, `matches` and `absent`. Default: none.
+    #[schemars(with = "std::collections::BTreeMap<String, HeaderExpectation>")]
+    pub expected_headers: ExpectedHeaders,
     /// Text that the first 64 KiB of the body must contain. Default: none.
     pub body_contains: Option<String>,
     /// Regular expression that the first 64 KiB of the body must match somewhere. Default: none.
     pub body_matches: Option<Pattern>,
+    /// What the body must be as JSON, at the places that paths lead to; at most 16 expectations. A
+    /// body of more than 64 KiB is not read as JSON, which is a failure. Default: none.
+    #[schemars(with = "Vec<json::Written>")]
+    pub body_json: Vec<JsonExpectation>,
     /// How many redirects to follow, within the same timeout; never from https to http. A redirect
     /// that is not followed is judged by its own status. Default: 0.
     pub follow_redirects: u8,
@@ -80,12 +105,14 @@ pub struct Spec {
 }
 
 /// An HTTP check made ready.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 pub(super) struct Probe {
-    spec: Spec,
+    /// Boxed: far larger than those of the other types.
+    spec: Box<Spec>,
     scheme: Scheme,
     before_host: Box<[u8]>,
     after_host: Box<[u8]>,
+    credentials: Option<Credentials>,
     tls: Option<tls::Client>,
 }
 
@@ -141,6 +168,10 @@ impl Spec {
         self.url.as_ref().map_or(&self.path, |url| &url.path)
     }
 
+    fn expects_body(&self) -> bool {
+        self.body_contains.is_some() || self.body_matches.is_some() || !self.body_json.is_empty()
+    }
+
     fn vet(&self) -> Result<(), PrepareError> {
         let conflict = |text| Err(PrepareError::Conflict(text));
         match &self.url {
@@ -160,8 +191,14 @@ impl Spec {
             }
             Some(_) | None => {}
         }
-        if self.method.is_head() && (self.body_contains.is_some() || self.body_matches.is_some()) {
+        if self.method.is_head() && self.expects_body() {
             return conflict("the answer to HEAD has no body to match; use GET");
+        }
+        if self.auth.is_some() && request::is_given(&self.headers, "Authorization") {
+            return conflict("both `auth` and `headers` set Authorization; remove one");
+        }
+        if self.body_json.len() > MAX_JSON {
+            return conflict("`body_json` has more than 16 expectations; make two checks of it");
         }
         Ok(())
     }
@@ -170,10 +207,12 @@ impl Spec {
 impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
         spec.vet()?;
+        let credentials = spec.auth.as_ref().map(Credentials::read).transpose()?;
         let request = Request {
             method: spec.method.as_str(),
             path: spec.path().as_str(),
             headers: Some(&spec.headers),
+            credentials: credentials.as_ref(),
             body: &spec.body,
         };
         let scheme = spec.scheme();
@@ -185,8 +224,9 @@ impl Probe {
             scheme,
             before_host: request.before_host().into(),
             after_host: request.after_host().into(),
+            credentials,
             tls,
-            spec: spec.clone(),
+            spec: Box::new(spec.clone()),
         })
     }
 
@@ -207,12 +247,27 @@ impl Probe {
     }
 }
 
+/// The rendered request holds credentials.
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
 /// Asks once, or as often as redirects are to be followed.
 pub(super) async fn probe(
     probe: &Probe,
     instance: &Endpoint,
     trace: &mut Trace,
 ) -> Result<(), Fault> {
+    let result = ask(probe, instance, trace).await;
+    result.map_err(|fault| match &probe.credentials {
+        Some(credentials) => credentials.redact(fault),
+        None => fault,
+    })
+}
+
+async fn ask(probe: &Probe, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
     let spec = &probe.spec;
     let endpoint = spec.endpoint(instance);
     probe.render(endpoint, &mut trace.buffer);

@@ -6,6 +6,7 @@
 //! The expiry of the presented certificate is recorded also when the certificate is refused: the
 //! verifier in `verify` carries it in its error.
 
+mod identity;
 mod verify;
 
 #[cfg(test)]
@@ -22,11 +23,12 @@ use rustls::{
     CertificateError, ClientConfig, RootCertStore,
     client::{Resumption, WebPkiServerVerifier},
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::ServerName,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use self::identity::Identity;
 use super::{
     endpoint::Host,
     fault::{self, Fault},
@@ -47,6 +49,14 @@ pub struct Spec {
     /// Accept any certificate, whoever signed it and whatever its name and dates. The expiry is
     /// still measured. Default: false.
     pub insecure_skip_verify: bool,
+    /// PEM file with the certificate, and those that lead from it to its authority, that we show to
+    /// a target that asks; read at start and at reload. Needs `key_file`; not shown to another
+    /// origin after a redirect. Default: none.
+    #[schemars(with = "Option<String>")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the key of `cert_file`. Default: none.
+    #[schemars(with = "Option<String>")]
+    pub key_file: Option<PathBuf>,
     /// The name asked for (SNI) and expected in the certificate. Default: the host that is probed.
     pub server_name: Option<Name>,
 }
@@ -82,7 +92,7 @@ impl TryFrom<String> for Name {
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// The file cannot be read.
-    #[error("cannot read the certificates in {path}")]
+    #[error("cannot read the PEM file {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -115,6 +125,24 @@ pub enum PrepareError {
         #[source]
         source: rustls::Error,
     },
+    /// One of certificate and key without the other.
+    #[error("`cert_file` and `key_file` need each other; set both or none")]
+    Pair,
+    /// The file has no private key.
+    #[error("{path} holds no private key; it must be PEM, not encrypted")]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A certificate and a key that cannot be used together.
+    #[error("the certificate in {path} cannot be used with the key in `key_file`")]
+    Identity {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: rustls::Error,
+    },
     /// No authority is known at all.
     #[error("cannot build the certificate verifier")]
     Verifier(#[source] rustls::client::VerifierBuilderError),
@@ -126,9 +154,12 @@ pub enum PrepareError {
 /// TLS made ready once.
 pub(super) struct Client {
     config: Arc<ClientConfig>,
+    /// The same without our certificate, for whom it is not meant.
+    anonymous: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
     /// What [`Spec::ca_file`] held, so that a changed file makes a different client.
     ca: Option<Vec<u8>>,
+    identity: Option<Identity>,
 }
 
 impl fmt::Debug for Client {
@@ -140,7 +171,9 @@ impl fmt::Debug for Client {
 /// Equal specifications with equal files; the specification itself is compared by its owner.
 impl PartialEq for Client {
     fn eq(&self, other: &Self) -> bool {
-        self.server_name == other.server_name && self.ca == other.ca
+        self.server_name == other.server_name
+            && self.ca == other.ca
+            && self.identity == other.identity
     }
 }
 
@@ -150,8 +183,7 @@ impl Client {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (roots, ca) = match &spec.ca_file {
             Some(path) => {
-                let pem = std::fs::read(path)
-                    .map_err(|source| PrepareError::Read { path: path.clone(), source })?;
+                let pem = read_file(path)?;
                 (Arc::new(read_roots(path, &pem)?), Some(pem))
             }
             None => (default_roots(), None),
@@ -164,14 +196,25 @@ impl Client {
                 .map_err(PrepareError::Verifier)?;
             verify::Verifier::checking(inner, Arc::clone(&provider))
         };
-        let mut config = client_config(provider, verifier)?;
-        config.resumption = Resumption::disabled();
-        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+        let verifier = Arc::new(verifier);
+        let build = |identity: Option<&Identity>| {
+            let mut config = client_config(&provider, &verifier, identity)?;
+            config.resumption = Resumption::disabled();
+            config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+            Ok(Arc::new(config))
+        };
+        let identity = Identity::read(spec)?;
+        let anonymous = build(None)?;
+        let config = match &identity {
+            Some(identity) => build(Some(identity))?,
+            None => Arc::clone(&anonymous),
+        };
         let server_name = spec.server_name.as_ref().map(|name| name.0.clone());
-        Ok(Self { config: Arc::new(config), server_name, ca })
+        Ok(Self { config, anonymous, server_name, ca, identity })
     }
 
-    /// The handshake, with the configured server name, else with `host`.
+    /// The handshake, with the configured server name, else with `host`, and with our certificate
+    /// for a target that asks.
     pub(super) async fn connect(
         &self,
         host: &Host,
@@ -182,36 +225,37 @@ impl Client {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        self.handshake(name, stream, trace).await
+        handshake(&self.config, name, stream, trace).await
     }
 
-    /// The handshake with `host` as the server name, whatever is configured.
+    /// The handshake with `host` as the server name, whatever is configured, and without our
+    /// certificate.
     pub(super) async fn connect_as(
         &self,
         host: &Host,
         stream: TcpStream,
         trace: &mut Trace,
     ) -> Result<TlsStream<TcpStream>, Fault> {
-        self.handshake(server_name(host)?, stream, trace).await
+        handshake(&self.anonymous, server_name(host)?, stream, trace).await
     }
+}
 
-    async fn handshake(
-        &self,
-        name: ServerName<'static>,
-        stream: TcpStream,
-        trace: &mut Trace,
-    ) -> Result<TlsStream<TcpStream>, Fault> {
-        trace.enter(Phase::Tls);
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        match connector.connect(name, stream).await {
-            Ok(stream) => {
-                let (_, connection) = stream.get_ref();
-                let leaf = connection.peer_certificates().and_then(<[_]>::first);
-                trace.certificate_expiry = leaf.and_then(verify::expiry);
-                Ok(stream)
-            }
-            Err(error) => Err(refused(&error, trace)),
+async fn handshake(
+    config: &Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: TcpStream,
+    trace: &mut Trace,
+) -> Result<TlsStream<TcpStream>, Fault> {
+    trace.enter(Phase::Tls);
+    let connector = TlsConnector::from(Arc::clone(config));
+    match connector.connect(name, stream).await {
+        Ok(stream) => {
+            let (_, connection) = stream.get_ref();
+            let leaf = connection.peer_certificates().and_then(<[_]>::first);
+            trace.certificate_expiry = leaf.and_then(verify::expiry);
+            Ok(stream)
         }
+        Err(error) => Err(refused(&error, trace)),
     }
 }
 
@@ -310,31 +354,34 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Fault> {
 }
 
 fn client_config(
-    provider: Arc<CryptoProvider>,
-    verifier: verify::Verifier,
+    provider: &Arc<CryptoProvider>,
+    verifier: &Arc<verify::Verifier>,
+    identity: Option<&Identity>,
 ) -> Result<ClientConfig, PrepareError> {
-    let config = ClientConfig::builder_with_provider(provider)
+    let verifier: Arc<verify::Verifier> = Arc::clone(verifier);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(PrepareError::Setup)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+        .with_custom_certificate_verifier(verifier);
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some(identity) => builder
+            .with_client_auth_cert(identity.certificates(), identity.key())
+            .map_err(|error| identity.refused(error)),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, PrepareError> {
+    std::fs::read(path).map_err(|source| PrepareError::Read { path: path.to_owned(), source })
 }
 
 fn read_roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, PrepareError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| PrepareError::Pem {
-            path: path.to_owned(),
-            problem: error.to_string(),
-        })?;
+    for certificate in identity::certificates(path, pem)? {
         roots
             .add(certificate)
             .map_err(|source| PrepareError::Authority { path: path.to_owned(), source })?;
-    }
-    if roots.is_empty() {
-        return Err(PrepareError::Empty { path: path.to_owned() });
     }
     Ok(roots)
 }

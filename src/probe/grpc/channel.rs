@@ -174,6 +174,10 @@ impl Channel {
 
 fn connection_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
     if let Some(io) = fault::find_cause::<std::io::Error>(error) {
+        // Of a TLS alert, the HTTP/2 library keeps no more than this kind and the text.
+        if io.kind() == std::io::ErrorKind::InvalidData {
+            return Fault::new(Reason::TlsOther, io.to_string());
+        }
         return Fault::exchange(io);
     }
     let is_cut = fault::find_cause::<hyper::Error>(error).is_some_and(|error| {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::{
     Probe,
     body::{Decoder, Progress},
-    head::{self, Body, Framing, Head},
+    head::{self, Body, Framing, Head, Terms},
 };
 use crate::{
     model::{Answer, Phase, Reason},
@@ -55,8 +55,9 @@ pub(super) async fn ask(
 ) -> Result<Received, Fault> {
     let options = resolve::Options { close: probe.spec.close, acknowledge: Acknowledge::Late };
     let mut stream = resolve::connect(route.endpoint, options, trace).await?;
+    let terms = Terms { body: route.body, expected: &probe.spec.expected_headers };
     match (route.scheme, &probe.tls) {
-        (Scheme::Http, _) => exchange(&mut stream, route.body, trace).await,
+        (Scheme::Http, _) => exchange(&mut stream, terms, trace).await,
         // Boxed, so that plain probes do not carry the state of a TLS session.
         (Scheme::Https, Some(tls)) => {
             Box::pin(async move {
@@ -65,7 +66,7 @@ pub(super) async fn ask(
                     Origin::Own => tls.connect(host, stream, trace).await?,
                     Origin::Foreign => tls.connect_as(host, stream, trace).await?,
                 };
-                exchange(&mut stream, route.body, trace).await
+                exchange(&mut stream, terms, trace).await
             })
             .await
         }
@@ -75,7 +76,7 @@ pub(super) async fn ask(
 
 pub(super) async fn exchange<S>(
     stream: &mut S,
-    body: Body,
+    terms: Terms<'_>,
     trace: &mut Trace,
 ) -> Result<Received, Fault>
 where
@@ -85,14 +86,14 @@ where
     stream.write_all(&trace.buffer).await.map_err(|error| Fault::exchange(&error))?;
     stream.flush().await.map_err(|error| Fault::exchange(&error))?;
     trace.buffer.clear();
-    let head = read_head(stream, body, trace).await?;
+    let head = read_head(stream, terms, trace).await?;
     trace.answer = Answer::Http(head.status);
     let cut = read_body(stream, head.framing, trace).await?;
     Ok(Received { head, cut })
 }
 
 /// Reads past interim answers to the real one; leaves in the buffer what came after its head.
-async fn read_head<S>(stream: &mut S, body: Body, trace: &mut Trace) -> Result<Head, Fault>
+async fn read_head<S>(stream: &mut S, terms: Terms<'_>, trace: &mut Trace) -> Result<Head, Fault>
 where
     S: AsyncRead + Unpin,
 {
@@ -100,7 +101,7 @@ where
     let mut scan = head::Scan::default();
     loop {
         if let Some(end) = scan.find_end(&trace.buffer)? {
-            let head = head::parse(&trace.buffer[..end], body)?;
+            let head = head::parse(&trace.buffer[..end], terms)?;
             trace.buffer.drain(..end);
             match head.status {
                 101 => return Err(protocol("101 Switching Protocols was not asked for")),

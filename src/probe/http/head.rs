@@ -5,6 +5,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::expected::{self, ExpectedHeaders};
 use crate::{
     model::Reason,
     probe::fault::{Fault, printable},
@@ -36,6 +37,15 @@ pub(super) struct Head {
     pub(super) location: Option<Box<str>>,
     /// The body's encoding, unless it is none.
     pub(super) encoding: Option<Box<str>>,
+    /// The first header that is not as expected.
+    pub(super) unmet: Option<Box<str>>,
+}
+
+/// What is known of an answer before it comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) body: Body,
+    pub(super) expected: &'a ExpectedHeaders,
 }
 
 /// Whether the request allows a body in its answer.
@@ -79,7 +89,7 @@ impl Scan {
 }
 
 /// Reads a whole head.
-pub(super) fn parse(bytes: &[u8], body: Body) -> Result<Head, Fault> {
+pub(super) fn parse(bytes: &[u8], terms: Terms<'_>) -> Result<Head, Fault> {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -100,18 +110,19 @@ pub(super) fn parse(bytes: &[u8], body: Body) -> Result<Head, Fault> {
         return Err(malformed(format!("{status:03} is not an HTTP status")));
     }
     let version = response.version.unwrap_or_default();
-    interpret(status, version, response.headers, body)
+    interpret(status, version, response.headers, terms)
 }
 
 fn interpret(
     status: u16,
     version: u8,
     headers: &[httparse::Header<'_>],
-    body: Body,
+    terms: Terms<'_>,
 ) -> Result<Head, Fault> {
     let mut length = None;
     let mut chunked = false;
-    let mut head = Head { status, framing: Framing::Close, location: None, encoding: None };
+    let unmet = expected::unmet(terms.expected, headers);
+    let mut head = Head { status, framing: Framing::Close, location: None, encoding: None, unmet };
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
@@ -141,7 +152,7 @@ fn interpret(
         (true, None) if version == 0 => {
             return Err(malformed("HTTP/1.0 has no Transfer-Encoding"));
         }
-        _ if body == Body::Forbidden || matches!(status, 204 | 304) => Framing::Length(0),
+        _ if terms.body == Body::Forbidden || matches!(status, 204 | 304) => Framing::Length(0),
         (true, None) => Framing::Chunked,
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::Close,

@@ -93,6 +93,7 @@ impl Walk<'_> {
             method: self.method,
             path: self.at.path.as_str(),
             headers: own.then_some(&probe.spec.headers),
+            credentials: probe.credentials.as_ref().filter(|_| own),
             body: self.body,
         };
         out.clear();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use super::{HeaderName, HeaderValues};
+use super::{HeaderName, HeaderValues, auth::Credentials};
 use crate::probe::{endpoint::Endpoint, url::Scheme};
 
 /// The headers of the configuration.
@@ -14,6 +14,7 @@ pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     pub(super) headers: Option<&'a Headers>,
+    pub(super) credentials: Option<&'a Credentials>,
     pub(super) body: &'a str,
 }
 
@@ -32,13 +33,8 @@ impl Request<'_> {
                 text.push_str(part);
             }
         };
-        let is_given = |name: &str| {
-            self.headers.is_some_and(|headers| {
-                headers.keys().any(|given| given.as_str().eq_ignore_ascii_case(name))
-            })
-        };
         for (name, value) in [("User-Agent", AGENT), ("Accept", "*/*")] {
-            if !is_given(name) {
+            if !self.headers.is_some_and(|headers| is_given(headers, name)) {
                 header(name, value);
             }
         }
@@ -49,6 +45,9 @@ impl Request<'_> {
                 header(name.as_str(), value.as_str());
             }
         }
+        if let Some(credentials) = self.credentials {
+            header("Authorization", credentials.header());
+        }
         // RFC 9110, 8.6: a method that gives a body a meaning says so also when it is empty.
         if !self.body.is_empty() || matches!(self.method, "POST" | "PUT" | "PATCH") {
             header("Content-Length", &self.body.len().to_string());
@@ -57,6 +56,11 @@ impl Request<'_> {
         text.push_str(self.body);
         text.into_bytes()
     }
+}
+
+/// Whether the configuration has a header, in any case.
+pub(super) fn is_given(headers: &Headers, name: &str) -> bool {
+    headers.keys().any(|given| given.as_str().eq_ignore_ascii_case(name))
 }
 
 /// Writes a host as a `Host` header has it.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Spec, exchange::Received};
+use super::{Spec, exchange::Received, json};
 use crate::{
     model::Reason,
     probe::{
@@ -28,7 +28,10 @@ pub(super) fn judge(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), F
             _ => Fault::new(Reason::Status, detail),
         });
     }
-    if spec.body_contains.is_none() && spec.body_matches.is_none() {
+    if let Some(unmet) = &answer.head.unmet {
+        return Err(Fault::new(Reason::Header, format!("{}; {unmet}", name(status))));
+    }
+    if !spec.expects_body() {
         return Ok(());
     }
     if let Some(encoding) = &answer.head.encoding {
@@ -45,7 +48,19 @@ pub(super) fn judge(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), F
     {
         return Err(mismatch("match", pattern.as_str(), answer, body));
     }
-    Ok(())
+    judge_json(spec, answer, body)
+}
+
+fn judge_json(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), Fault> {
+    let unmet = match answer.cut {
+        _ if spec.body_json.is_empty() => None,
+        true => Some("the body is longer than 64 KiB and not read as JSON".to_owned()),
+        false => json::unmet(&spec.body_json, body),
+    };
+    let Some(unmet) = unmet else { return Ok(()) };
+    let mut detail = format!("{}; {unmet}", name(answer.head.status));
+    append_body(&mut detail, body);
+    Err(Fault::new(Reason::Body, detail))
 }
 
 fn mismatch(verb: &str, expected: &str, answer: &Received, body: &[u8]) -> Fault {

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsAcceptor;
@@ -65,6 +69,32 @@ impl Authority {
         serve(answer, config.with_single_cert(vec![certificate], key).unwrap()).await
     }
 
+    /// A target with a certificate of this authority that asks for one of `clients`.
+    async fn serve_asking(&self, answer: &str, clients: &Self) -> Server {
+        let mut roots = RootCertStore::empty();
+        roots.add(clients.issuer.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let (certificate, key) = self.issue(|_| ());
+        let mut config = server_config()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        serve(answer, config).await
+    }
+
+    /// Files with a certificate of this authority and its key.
+    fn identity(&self) -> (tempfile::TempDir, Value) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["rollcall".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (cert_file, key_file) = (folder.path().join("cert"), folder.path().join("key"));
+        std::fs::write(&cert_file, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        (folder, json!({ "cert_file": cert_file, "key_file": key_file }))
+    }
+
     fn issue(
         &self,
         change: impl FnOnce(&mut CertificateParams),
@@ -94,9 +124,13 @@ async fn serve(answer: &str, config: ServerConfig) -> Server {
     Server::start(move |stream| {
         let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
         async move {
-            if let Ok(mut stream) = acceptor.accept(stream).await {
-                read_request(&mut stream).await;
-                say_and_close(&mut stream, answer.as_bytes()).await;
+            match acceptor.accept(stream).into_fallible().await {
+                Ok(mut stream) => {
+                    read_request(&mut stream).await;
+                    say_and_close(&mut stream, answer.as_bytes()).await;
+                }
+                // Closed at once, a reset could overtake the alert.
+                Err((_, mut stream)) => hold(&mut stream).await,
             }
         }
     })
@@ -220,17 +254,86 @@ async fn a_redirect_from_http_to_https_is_followed() {
 #[tokio::test]
 async fn a_target_that_asks_for_our_certificate_has_its_reason() {
     let authority = Authority::new("ours");
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.issuer.der().clone()).unwrap();
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let (certificate, key) = authority.issue(|_| ());
-    let config = server_config()
-        .with_client_cert_verifier(clients.build().unwrap())
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let server = serve("", config).await;
+    let server = authority.serve_asking("", &authority).await;
     let observation = ask(&https(&authority.trust(&json!({})), server.endpoint())).await;
     check(&observation, "failure tls_other", Some(EXPIRY), "CertificateRequired");
+}
+
+#[tokio::test]
+async fn our_certificate_is_shown_to_a_target_that_asks() {
+    let (authority, clients) = (Authority::new("ours"), Authority::new("clients"));
+    let server = authority.serve_asking("HTTP/1.1 200 OK\r\n\r\nwell", &clients).await;
+    let (_files, ours) = clients.identity();
+    let (_others, wrong) = Authority::new("other").identity();
+    let ask_both = async |identity: &Value| {
+        let tls = authority.trust(identity);
+        let tcp = json!({ "tls": tls, "send": "GET / HTTP/1.1\\r\\n\\r\\n", "expect": "well" });
+        let tcp = target(&AnySpec::Tcp(testing::spec(tcp)), server.endpoint());
+        let http = https(&tls, server.endpoint());
+        (verdict(&ask(&http).await), verdict(&ask(&tcp).await))
+    };
+    let is = |http: &str, tcp: &str| (http.to_owned(), tcp.to_owned());
+    assert_eq!(ask_both(&ours).await, is("success 200", "success"));
+    assert_eq!(ask_both(&wrong).await, is("failure tls_other", "failure tls_other"));
+    assert_eq!(ask_both(&json!({})).await, is("failure tls_other", "failure tls_other"));
+    // Not one that speaks gRPC, but that is known only once it has let us in.
+    let grpc = async |identity: &Value| {
+        let grpc = AnySpec::Grpc(testing::spec(json!({ "tls": authority.trust(identity) })));
+        let observation = ask(&target(&grpc, server.endpoint())).await;
+        let detail = observation.detail.as_deref().unwrap_or_default();
+        (verdict(&observation), detail.contains("received fatal alert"))
+    };
+    assert_eq!(grpc(&ours).await, ("failure protocol".to_owned(), false));
+    assert_eq!(grpc(&wrong).await, ("failure tls_other".to_owned(), true));
+    assert_eq!(grpc(&json!({})).await, ("failure tls_other".to_owned(), true));
+}
+
+#[tokio::test]
+async fn our_certificate_is_not_shown_to_another_origin() {
+    let authority = Authority::new("ours");
+    let goal = authority.serve_asking("HTTP/1.1 200 OK\r\n\r\nwell", &authority).await;
+    let location = format!("HTTP/1.1 307 x\r\nLocation: https://{}/\r\n\r\n", goal.address);
+    let server = authority.serve_asking(&location, &authority).await;
+    let (_files, ours) = authority.identity();
+    let json = json!({ "tls": authority.trust(&ours), "follow_redirects": 1 });
+    let target = target(&AnySpec::Http(testing::spec(json)), server.endpoint());
+    let observation = ask(&target).await;
+    check(&observation, "failure tls_other 307", Some(EXPIRY), "CertificateRequired");
+    check(
+        &ask(&https(&authority.trust(&ours), goal.endpoint())).await,
+        "success 200",
+        Some(EXPIRY),
+        "",
+    );
+}
+
+#[test]
+fn a_certificate_and_a_key_that_do_not_go_together_are_refused() {
+    let authority = Authority::new("ours");
+    let ((_a, one), (_b, two)) = (authority.identity(), authority.identity());
+    let error = |cert: &Value, key: &Value| {
+        let spec = testing::spec::<Spec>(json!({ "cert_file": cert, "key_file": key }));
+        Client::prepare(&spec, None).unwrap_err()
+    };
+    let (cert, key) = (&one["cert_file"], &one["key_file"]);
+    assert!(matches!(error(cert, &Value::Null), PrepareError::Pair));
+    assert!(matches!(error(&Value::Null, key), PrepareError::Pair));
+    assert!(matches!(error(cert, &two["key_file"]), PrepareError::Identity { .. }));
+    assert!(matches!(error(cert, cert), PrepareError::Key { .. }));
+    assert!(matches!(error(key, key), PrepareError::Empty { .. }));
+}
+
+#[test]
+fn a_changed_certificate_makes_a_different_probe() {
+    let authority = Authority::new("ours");
+    let ((_a, one), (_b, two)) = (authority.identity(), authority.identity());
+    let prepare = || Client::prepare(&testing::spec::<Spec>(one.clone()), None).unwrap();
+    let before = prepare();
+    assert!(before == prepare());
+    for file in ["cert_file", "key_file"] {
+        std::fs::copy(two[file].as_str().unwrap(), one[file].as_str().unwrap()).unwrap();
+    }
+    assert!(before != prepare());
 }
 
 #[test]
@@ -246,7 +349,7 @@ fn files_that_hold_no_authority_are_refused() {
     assert!(prepare("-----BEGIN CERTIFICATE-----\n!\n").starts_with("the PEM in FILE is broken"));
     let no_file = testing::spec::<Spec>(json!({ "ca_file": "/does/not/exist" }));
     let error = Client::prepare(&no_file, None).unwrap_err();
-    assert_eq!(error.to_string(), "cannot read the certificates in /does/not/exist");
+    assert_eq!(error.to_string(), "cannot read the PEM file /does/not/exist");
 }
 
 #[test]

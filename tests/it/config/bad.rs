@@ -171,7 +171,7 @@ services:
                |                                 ^^^^^^^^^^^^^^^ not a key here
                |
                = help: did you mean `expected_status`?
-               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `body`, `expected_status`, `body_contains`, `body_matches`, `follow_redirects`, `tls`, `close`
+               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `auth`, `body`, `expected_status`, `expected_headers`, `body_contains`, `body_matches`, `body_json`, `follow_redirects`, `tls`, `close`
 
             error: unknown key `intervall`
               --> rollcall.yaml:19:9
@@ -782,7 +782,7 @@ services:
               = help: did you mean `reset`?
               = help: the values are `reset`, `fin`
 
-            error: cannot read the certificates in /nowhere.pem: No such file or directory (os error 2)
+            error: cannot read the PEM file /nowhere.pem: No such file or directory (os error 2)
              --> rollcall.yaml:6:18
               |
             6 |       - { id: c, tcp: { tls: { ca_file: /nowhere.pem } } }

@@ -1,0 +1,249 @@
+//! Credentials of a request, from files, so that the configuration holds no secret.
+//!
+//! They are read when the check is made ready, and are part of what makes two checks equal. They go
+//! to the configured origin only. No detail shows them, also if a target sends them back.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use crate::probe::fault::Fault;
+
+/// Largest file; servers take heads of 8 KiB at the least.
+const MAX_FILE: u64 = 8 * 1024;
+
+/// How many characters of a secret tell that it is the secret: a cut may have left no more.
+const TELLING: usize = 8;
+
+/// Shorter passwords than this are common in harmless text.
+const SHORTEST_TOLD: usize = 4;
+
+/// Who asks: exactly one of `basic` and `bearer_file`. Files are read at start and at reload; line
+/// breaks at their end are left out.
+#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Auth")]
+pub struct Auth {
+    /// A user's name and password (RFC 7617). Default: none.
+    pub basic: Option<Basic>,
+    /// File with a token to send as `Authorization: Bearer …` (RFC 6750). Default: none.
+    #[schemars(with = "Option<String>")]
+    pub bearer_file: Option<PathBuf>,
+}
+
+/// A user's name and password.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Basic")]
+pub struct Basic {
+    /// The user's name, without a colon. Required.
+    pub username: String,
+    /// File with the password. Required.
+    #[schemars(with = "String")]
+    pub password_file: PathBuf,
+}
+
+/// Credentials that cannot be used. Never says what a file holds.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// None or both of the ways.
+    #[error("`auth` takes exactly one of `basic` and `bearer_file`")]
+    Choice,
+    /// The name cannot be sent.
+    #[error("a username must not be empty, and hold no colon and no control characters")]
+    Username,
+    /// The file cannot be read.
+    #[error("cannot read the credentials in {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no secret in the file.
+    #[error("{path} is empty; it must hold the password or token")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no secret.
+    #[error("{path} is larger than 8 KiB; it must hold the password or token alone")]
+    Large {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The secret cannot be sent.
+    #[error(
+        "{path} holds what cannot be sent: a password is a line of text, a token has no blanks"
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// An `Authorization` header.
+#[derive(PartialEq)]
+pub(super) struct Credentials {
+    header: Box<str>,
+    /// What must not be shown.
+    secrets: Vec<Box<str>>,
+}
+
+impl Credentials {
+    /// Reads the file.
+    pub(super) fn read(auth: &Auth) -> Result<Self, AuthError> {
+        match (&auth.basic, &auth.bearer_file) {
+            (Some(basic), None) => Self::basic(basic),
+            (None, Some(path)) => {
+                let token = secret(path)?;
+                if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err(AuthError::Unusable { path: path.clone() });
+                }
+                Ok(Self { header: format!("Bearer {token}").into(), secrets: vec![token.into()] })
+            }
+            (None, None) | (Some(_), Some(_)) => Err(AuthError::Choice),
+        }
+    }
+
+    fn basic(basic: &Basic) -> Result<Self, AuthError> {
+        let name = &basic.username;
+        if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(AuthError::Username);
+        }
+        let password = secret(&basic.password_file)?;
+        if password.contains(char::is_control) {
+            return Err(AuthError::Unusable { path: basic.password_file.clone() });
+        }
+        let encoded = base64(format!("{name}:{password}").as_bytes());
+        let header = format!("Basic {encoded}").into();
+        let mut secrets: Vec<Box<str>> = vec![encoded.into()];
+        secrets.extend((password.len() >= SHORTEST_TOLD).then(|| password.into()));
+        Ok(Self { header, secrets })
+    }
+
+    /// The header's value.
+    pub(super) fn header(&self) -> &str {
+        &self.header
+    }
+
+    /// A fault whose detail ends where it would show a secret, or the start of one.
+    pub(super) fn redact(&self, mut fault: Fault) -> Fault {
+        let starts = self.secrets.iter().filter_map(|secret| {
+            let telling: String = secret.chars().take(TELLING).collect();
+            fault.detail.find(&telling)
+        });
+        if let Some(start) = starts.min() {
+            fault.detail.truncate(start);
+            fault.detail.push_str("(credentials, not shown)");
+        }
+        fault
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}
+
+/// What a file holds, without the line breaks at its end.
+fn secret(path: &Path) -> Result<String, AuthError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|source| AuthError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(AuthError::Large { path: path.to_owned() });
+    }
+    let text =
+        String::from_utf8(bytes).map_err(|_| AuthError::Unusable { path: path.to_owned() })?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(AuthError::Empty { path: path.to_owned() }),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let value = (bits >> (18 - 6 * digit) & 63) as usize;
+            text.push(if digit > chunk.len() { '=' } else { char::from(DIGITS[value]) });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Reason;
+
+    use super::*;
+
+    fn file(content: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        file
+    }
+
+    fn bearer(content: impl AsRef<[u8]>) -> Result<String, String> {
+        let file = file(content);
+        let path = file.path().display().to_string();
+        let auth = Auth { bearer_file: Some(file.path().into()), basic: None };
+        let read = Credentials::read(&auth).map(|credentials| credentials.header().to_owned());
+        read.map_err(|error| error.to_string().replace(&path, "FILE"))
+    }
+
+    fn basic(username: &str, content: impl AsRef<[u8]>) -> Result<Credentials, AuthError> {
+        let file = file(content);
+        let basic = Basic { username: username.to_owned(), password_file: file.path().into() };
+        Credentials::read(&Auth { basic: Some(basic), bearer_file: None })
+    }
+
+    #[test]
+    fn credentials_are_what_files_hold() {
+        assert_eq!(bearer("abc.def\r\n\n"), Ok("Bearer abc.def".to_owned()));
+        let header = |name, password: &str| basic(name, password).unwrap().header;
+        assert_eq!(&*header("Aladdin", "open sesame\n"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(&*header("test", "123\u{a3}"), "Basic dGVzdDoxMjPCow==");
+        assert_eq!(&*header("ab", "cde"), "Basic YWI6Y2Rl");
+        assert_eq!(&*header("ab", "cd"), "Basic YWI6Y2Q=");
+    }
+
+    #[test]
+    fn files_without_a_secret_are_refused() {
+        let error = |content: &[u8]| bearer(content).unwrap_err();
+        assert!(error(b"\r\n").starts_with("FILE is empty"));
+        assert!(error(b"a b").starts_with("FILE holds what cannot be sent"));
+        assert!(error(b"a\r\nX-Key: b").starts_with("FILE holds what cannot be sent"));
+        assert!(error(&[0xff]).starts_with("FILE holds what cannot be sent"));
+        assert!(error(&[b'a'; 9000]).starts_with("FILE is larger than 8 KiB"));
+        assert!(matches!(basic("a", "b\nc"), Err(AuthError::Unusable { .. })));
+        for name in ["", "a:b", "a\n"] {
+            assert!(matches!(basic(name, "secret"), Err(AuthError::Username)), "{name:?}");
+        }
+        assert!(matches!(Credentials::read(&Auth::default()), Err(AuthError::Choice)));
+        let missing = Auth { bearer_file: Some("/does/not/exist".into()), basic: None };
+        let error = Credentials::read(&missing).unwrap_err().to_string();
+        assert_eq!(error, "cannot read the credentials in /does/not/exist");
+    }
+
+    #[test]
+    fn a_detail_ends_before_a_secret_also_if_it_is_cut() {
+        let credentials = basic("ops", "hunter2hunter2").unwrap();
+        let redact = |text: &str| credentials.redact(Fault::new(Reason::Body, text)).detail;
+        assert_eq!(redact("as ops"), "as ops");
+        assert_eq!(redact("got hunter2h..."), "got (credentials, not shown)");
+        let header = credentials.header();
+        assert_eq!(redact(&format!("500; {header}; x")), "500; Basic (credentials, not shown)");
+        assert_eq!(format!("{credentials:?}"), "Credentials(..)");
+    }
+}
