@@ -76,6 +76,19 @@ pub(super) async fn connect(
     }
 }
 
+/// The first address of an endpoint, for protocols that do not connect.
+pub(super) async fn first(endpoint: &Endpoint, trace: &mut Trace) -> Result<SocketAddr, Fault> {
+    match &endpoint.host {
+        Host::Ip(ip) => Ok(SocketAddr::new(*ip, endpoint.port)),
+        Host::Name(name) => {
+            trace.enter(Phase::Resolve);
+            // Boxed: rare, and far larger than the rest.
+            let addresses = Box::pin(resolve(name, endpoint.port)).await?;
+            addresses.first().copied().ok_or_else(|| Fault::new(Reason::Dns, "no address"))
+        }
+    }
+}
+
 async fn connect_name(
     name: &Arc<str>,
     port: u16,
