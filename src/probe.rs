@@ -14,12 +14,14 @@ pub mod egress;
 mod endpoint;
 mod fault;
 pub mod grpc;
+pub mod h2ping;
 pub mod http;
 mod pattern;
 mod resolve;
 pub mod tcp;
 pub mod tls;
 mod trace;
+pub mod udp;
 mod url;
 
 #[cfg(test)]
@@ -44,7 +46,7 @@ use crate::{
 };
 
 /// The schemes [`parse_url`] knows, for people.
-const SCHEMES: &str = "http, https, tcp, tls, grpc or grpcs";
+const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2 or h2c";
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -79,6 +81,10 @@ closed_set! {
         Tcp = "tcp",
         /// `grpc.health.v1`.
         Grpc = "grpc",
+        /// A datagram.
+        Udp = "udp",
+        /// An HTTP/2 ping, over TLS or not.
+        H2ping = "h2ping",
     }
 }
 
@@ -92,6 +98,10 @@ pub enum Spec {
     Tcp(tcp::Spec),
     /// A call of `grpc.health.v1`.
     Grpc(grpc::Spec),
+    /// A datagram.
+    Udp(udp::Spec),
+    /// An HTTP/2 ping.
+    H2ping(h2ping::Spec),
 }
 
 /// What to ask, made ready once: files read, TLS set up, request bytes rendered. Shared by all
@@ -104,12 +114,14 @@ enum Kind {
     Http(http::Probe),
     Tcp(tcp::Probe),
     Grpc(grpc::Probe),
+    Udp(udp::Probe),
+    H2ping(h2ping::Probe),
 }
 
 /// A check that cannot be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// Two fields contradict each other.
+    /// Fields that cannot be so, alone or together.
     #[error("{0}")]
     Conflict(&'static str),
     /// A piece of metadata cannot be sent.
@@ -207,7 +219,7 @@ impl Target {
     pub fn url(&self) -> String {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
-            Kind::Tcp(_) => self.endpoint.to_string(),
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) => self.endpoint.to_string(),
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
         }
     }
@@ -219,6 +231,8 @@ impl Target {
             Kind::Http(probe) => probe.spec().success(&url, answer),
             Kind::Tcp(probe) => probe.spec().success(&url),
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
+            Kind::Udp(_) => format!("UDP connect {url}: Success"),
+            Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
         }
     }
 
@@ -233,13 +247,15 @@ impl Target {
             Kind::Grpc(probe) => {
                 Box::pin(grpc::probe(probe, &self.endpoint, (&self.kept, places), trace)).await
             }
+            Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
+            Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
         }
     }
 
     fn expired(&self, trace: &Trace) -> Fault {
         match &self.probe.0 {
             Kind::Tcp(probe) => probe.describe(trace.expired(), &trace.buffer),
-            Kind::Http(_) | Kind::Grpc(_) => trace.expired(),
+            Kind::Http(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => trace.expired(),
         }
     }
 
@@ -252,6 +268,8 @@ impl Target {
             }
             Kind::Tcp(_) => format!("TCP {url}: {}", fault.detail),
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
+            Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
+            Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
         };
         fault::printable(text.as_bytes(), fault::DETAIL_LEN).into()
     }
@@ -280,13 +298,20 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "check"),
             ],
+            Self::Udp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
+            Self::H2ping => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "ping"),
+            ],
         }
     }
 
     /// Whether connections are kept from one probe to the next.
     pub const fn keeps_connections(self) -> bool {
         match self {
-            Self::Http | Self::Tcp => false,
+            Self::Http | Self::Tcp | Self::Udp | Self::H2ping => false,
             Self::Grpc => true,
         }
     }
@@ -294,7 +319,7 @@ impl Protocol {
     /// Whether targets answer with a [`Serving`](crate::model::Serving) status.
     pub const fn has_serving_status(self) -> bool {
         match self {
-            Self::Http | Self::Tcp => false,
+            Self::Http | Self::Tcp | Self::Udp | Self::H2ping => false,
             Self::Grpc => true,
         }
     }
@@ -307,6 +332,8 @@ impl Spec {
             Self::Http(_) => Protocol::Http,
             Self::Tcp(_) => Protocol::Tcp,
             Self::Grpc(_) => Protocol::Grpc,
+            Self::Udp(_) => Protocol::Udp,
+            Self::H2ping(_) => Protocol::H2ping,
         }
     }
 
@@ -321,6 +348,8 @@ impl Spec {
             Self::Http(spec) => spec.tls_mut(),
             Self::Tcp(spec) => spec.tls.as_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
+            Self::Udp(_) => None,
+            Self::H2ping(spec) => spec.tls_mut(),
         }
     }
 }
@@ -332,6 +361,8 @@ impl Probe {
             Spec::Http(spec) => Kind::Http(http::Probe::prepare(spec)?),
             Spec::Tcp(spec) => Kind::Tcp(tcp::Probe::prepare(spec)?),
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
+            Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
+            Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
         }))
     }
 
@@ -344,7 +375,7 @@ impl Probe {
     pub fn url_endpoint(&self) -> Option<&Endpoint> {
         match &self.0 {
             Kind::Http(probe) => probe.spec().url_endpoint(),
-            Kind::Tcp(_) | Kind::Grpc(_) => None,
+            Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => None,
         }
     }
 
@@ -354,6 +385,8 @@ impl Probe {
             Kind::Http(probe) => Spec::Http(probe.spec().clone()),
             Kind::Tcp(probe) => Spec::Tcp(probe.spec().clone()),
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
+            Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
+            Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
         }
     }
 
@@ -363,18 +396,23 @@ impl Probe {
             Kind::Http(_) => Protocol::Http,
             Kind::Tcp(_) => Protocol::Tcp,
             Kind::Grpc(_) => Protocol::Grpc,
+            Kind::Udp(_) => Protocol::Udp,
+            Kind::H2ping(_) => Protocol::H2ping,
         }
     }
 }
 
 /// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
-/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`.
+/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
+/// `h2://host:port`, `h2c://host:port`.
 pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
     let url = url::parse(text)?;
     match url.scheme() {
         "http" | "https" => http::Spec::of_url(&url).map(|(spec, at)| (Spec::Http(spec), at)),
         "tcp" | "tls" => tcp::Spec::of_url(&url).map(|(spec, at)| (Spec::Tcp(spec), at)),
         "grpc" | "grpcs" => grpc::Spec::of_url(&url).map(|(spec, at)| (Spec::Grpc(spec), at)),
+        "udp" => udp::Spec::of_url(&url).map(|(spec, at)| (Spec::Udp(spec), at)),
+        "h2" | "h2c" => h2ping::Spec::of_url(&url).map(|(spec, at)| (Spec::H2ping(spec), at)),
         scheme => Err(UrlError::Scheme(scheme.to_owned())),
     }
 }

@@ -21,7 +21,8 @@ const BAR: f64 = 40.0;
 /// Arguments of `rollcall probe`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to ask: http://, https://, tcp://, tls://, grpc:// or grpcs://.
+    /// What to ask: http://, https://, tcp://, tls://, grpc://, grpcs://, udp://, h2://
+    /// or h2c:// (an HTTP/2 ping with or without TLS).
     #[arg(value_name = "URL")]
     url: String,
     /// The longest the probe may take, name resolution included.
@@ -108,7 +109,7 @@ impl Args {
                 tls.insecure_skip_verify = self.insecure;
             }
             None if self.insecure || self.ca.is_some() || self.cert.is_some() => {
-                bail!("--insecure, --ca and --cert need https://, tls:// or grpcs://")
+                bail!("--insecure, --ca and --cert need https://, tls://, grpcs:// or h2://")
             }
             None => {}
         }
@@ -303,7 +304,10 @@ mod tests {
     fn an_option_that_does_not_fit_the_url_is_refused() {
         for (words, said) in [
             (&["tcp://h:1", "--expect", "200"][..], "--expect is for http:// and https:// only"),
-            (&["http://h/", "-k"], "--insecure, --ca and --cert need https://, tls:// or grpcs://"),
+            (
+                &["http://h/", "-k"],
+                "--insecure, --ca and --cert need https://, tls://, grpcs:// or h2://",
+            ),
             (&["http://h/", "-H", "x"], "--header \"x\" is not of the form 'Name: value'"),
         ] {
             let (spec, _) = probe::parse_url(words[0]).unwrap();

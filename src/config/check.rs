@@ -39,13 +39,13 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
-/// one of `http`, `tcp` and `grpc` says how.
+/// one of `http`, `tcp`, `grpc`, `udp` and `h2ping` says how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(transform = by_one_protocol)]
 pub struct Check {
     /// Names the check in metrics and in the API; unique within the service. Default: the
-    /// protocol's name, `http`, `tcp` or `grpc`.
+    /// protocol's name, as `http`.
     pub id: Option<Id<CheckId>>,
     /// A name for people. Default: none.
     pub name: Option<String>,
@@ -57,6 +57,10 @@ pub struct Check {
     pub tcp: Option<probe::tcp::Spec>,
     /// Ask by the gRPC health protocol. Default: none.
     pub grpc: Option<probe::grpc::Spec>,
+    /// Ask by a UDP datagram. Default: none.
+    pub udp: Option<probe::udp::Spec>,
+    /// Ask by an HTTP/2 ping. Default: none.
+    pub h2ping: Option<probe::h2ping::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
     /// costs the target more. At least two ticks of the scheduler (`scheduler.tick`), at most 7d.
     /// Default: 10s.
@@ -88,7 +92,7 @@ pub struct Check {
 }
 
 /// The keys that belong to one check alone.
-const OWN_KEYS: [&str; 6] = ["id", "name", "notes", "http", "tcp", "grpc"];
+const OWN_KEYS: [&str; 8] = ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping"];
 
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
@@ -285,14 +289,17 @@ impl Written<'_> {
         specs.extend(check.http.clone().map(probe::Spec::Http));
         specs.extend(check.tcp.clone().map(probe::Spec::Tcp));
         specs.extend(check.grpc.clone().map(probe::Spec::Grpc));
+        specs.extend(check.udp.clone().map(probe::Spec::Udp));
+        specs.extend(check.h2ping.clone().map(probe::Spec::H2ping));
         if specs.len() == 1 {
             return specs.pop();
         }
         if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
-        let rule = "a check asks by exactly one of `http`, `tcp` and `grpc`";
-        let mut keys = ["http", "tcp", "grpc"].into_iter().filter_map(|key| self.node.entry(key));
+        let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp` and `h2ping`";
+        let all = probe::Protocol::ALL.iter();
+        let mut keys = all.filter_map(|protocol| self.node.entry(protocol.as_str()));
         let problem = match (keys.next(), keys.next()) {
             (Some(first), Some(second)) => Problem::error(rule)
                 .at(reader.place(&second.key_span), format!("asks by `{}` too", second.key))

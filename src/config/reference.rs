@@ -39,9 +39,10 @@ Defaults are Consul's: a timeout of 10s, one result decides, redirects are follo
 intervals below 1s are raised to 1s. A service without an address is at 127.0.0.1. Keys that are not
 known are passed over.
 
-Checks by `http`, `tcp` and `grpc` are run. Of the kinds `ttl`, `args`, `docker_container_id`,
-`udp`, `h2ping`, `os_service` and `alias_service` a warning says that the service is loaded without
-the check. `status` is read and not used: a check is `unknown` until its first answer.
+Checks by `http`, `tcp`, `udp`, `grpc` and `h2ping` are run; the default timeout of `udp` is at most
+four fifths of the interval, since a probe of a silent target, which is a success, takes that long.
+Of the kinds `ttl`, `args`, `docker_container_id`, `os_service` and `alias_service` a warning says
+that the service is loaded without the check. `status` is read and not used: a check is `unknown` until its first answer.
 `deregister_critical_service_after` is read and not acted on, which a warning says. Settings that are
 seldom meant are warned of as in this file, if they are written there: Consul's defaults are not.
 ";

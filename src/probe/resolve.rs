@@ -5,8 +5,9 @@
 //! that a dead first address does not eat the probe. `localhost` is never looked up: it is
 //! 127.0.0.1, then `::1` (RFC 6761), also where there is no `/etc/hosts`.
 //!
-//! Every connection of every probe is made by `connect_address`, which asks the egress policy
-//! first, and connects to the very address that was judged: there is no second look-up between.
+//! Every connection of every probe is made by `connect_address`, and every datagram goes to an
+//! address of `first`; both ask the egress policy, and the very address that was judged is used:
+//! there is no second look-up between.
 //!
 //! The deadline of the whole probe is enforced by the caller.
 
@@ -77,6 +78,34 @@ pub(super) async fn connect(
     }
 }
 
+/// The first address of an endpoint that the policy lets be asked, for protocols that do not connect.
+pub(super) async fn first(endpoint: &Endpoint, trace: &mut Trace) -> Result<SocketAddr, Fault> {
+    let addresses = match &endpoint.host {
+        Host::Ip(ip) => vec![SocketAddr::new(*ip, endpoint.port)],
+        Host::Name(name) => {
+            trace.enter(Phase::Resolve);
+            // Boxed: rare, and far larger than the rest.
+            Box::pin(resolve(name, endpoint.port)).await?
+        }
+    };
+    let mut refused = Fault::new(Reason::Dns, "no address");
+    for address in addresses {
+        match vet(address, trace) {
+            Ok(()) => return Ok(address),
+            Err(fault) => refused = fault,
+        }
+    }
+    Err(refused)
+}
+
+/// Asks the policy whether an address may be asked.
+fn vet(address: SocketAddr, trace: &Trace) -> Result<(), Fault> {
+    trace
+        .egress
+        .vet(address.ip())
+        .map_err(|denied| Fault::new(Reason::Denied, format!("{denied}; {}", denied.remedy())))
+}
+
 async fn connect_name(
     name: &Arc<str>,
     port: u16,
@@ -115,7 +144,7 @@ async fn connect_any(
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
-    let allowed = |address: &&SocketAddr| trace.egress.vet(address.ip()).is_ok();
+    let allowed = |address: &&SocketAddr| vet(**address, trace).is_ok();
     let open: Vec<_> = addresses.iter().filter(allowed).copied().collect();
     // If all are denied, trying them says why, and does no more.
     let addresses = if open.is_empty() { addresses } else { &open };
@@ -151,9 +180,7 @@ async fn connect_address(
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
-    if let Err(denied) = trace.egress.vet(address.ip()) {
-        return Err(Fault::new(Reason::Denied, format!("{denied}; {}", denied.remedy())));
-    }
+    vet(address, trace)?;
     trace.peer = Some(address);
     open(address, options).await.map_err(|error| Fault::connect(&error))
 }

@@ -67,6 +67,8 @@ fn every_field_of_every_check_is_documented() {
         schemars::schema_for!(http::Spec),
         schemars::schema_for!(tcp::Spec),
         schemars::schema_for!(grpc::Spec),
+        schemars::schema_for!(udp::Spec),
+        schemars::schema_for!(h2ping::Spec),
         schemars::schema_for!(tls::Spec),
     ];
     for schema in schemas {
@@ -80,8 +82,24 @@ fn every_field_of_every_check_is_documented() {
 
 #[test]
 fn a_probe_tells_what_it_was_made_from() {
-    let spec = Spec::Tcp(spec(json!({ "send": "PING\\r\\n", "expect": "+PONG" })));
-    let probe = Arc::new(Probe::prepare(&spec).unwrap());
-    assert_eq!(probe.spec(), spec);
-    assert_eq!(probe.protocol(), spec.protocol());
+    for spec in [
+        Spec::Tcp(spec(json!({ "send": "PING\\r\\n", "expect": "+PONG" }))),
+        Spec::Udp(spec(json!({ "send": "PING\\r\\n", "require_answer": true }))),
+        Spec::H2ping(spec(json!({ "plaintext": true }))),
+    ] {
+        let probe = Arc::new(Probe::prepare(&spec).unwrap());
+        assert_eq!(probe.spec(), spec);
+        assert_eq!(probe.protocol(), spec.protocol());
+    }
+}
+
+#[test]
+fn a_success_reads_as_in_consul() {
+    let success = |url: &str| {
+        let (spec, endpoint) = parse_url(url).unwrap();
+        target(&spec, endpoint).success(Answer::None)
+    };
+    assert_eq!(success("tls://10.0.0.1:6380"), "TCP+TLS connect 10.0.0.1:6380: Success");
+    assert_eq!(success("udp://10.0.0.1:53"), "UDP connect 10.0.0.1:53: Success");
+    assert_eq!(success("h2c://10.0.0.1:80"), "HTTP2 ping was successful");
 }

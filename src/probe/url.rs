@@ -61,7 +61,7 @@ pub enum UrlError {
     #[error("the URL needs a port from 1 to 65535, as in tcp://10.0.0.1:6379")]
     Port,
     /// A path where there is none to ask for.
-    #[error("a tcp or tls URL ends after its port")]
+    #[error("a URL of this scheme ends after its port")]
     Path,
     /// A path with a character that cannot be sent.
     #[error("the URL's path cannot be sent")]
@@ -183,6 +183,9 @@ mod tests {
         check("tls://[::1]:6380/", "[::1]:6380");
         check("grpc://10.0.0.1:50051/shop.v1.Cart", "10.0.0.1:50051/shop.v1.Cart");
         check("grpcs://cart:443", "cart:443");
+        check("udp://10.0.0.1:53", "10.0.0.1:53");
+        check("h2://web:443/", "web:443");
+        check("h2c://[::1]:8080", "[::1]:8080");
     }
 
     #[test]
@@ -194,6 +197,9 @@ mod tests {
         check("http://host:0/", "Port");
         check("tcp://host", "Port");
         check("tcp://host:1/path", "Path");
+        check("udp://host:1/path", "Path");
+        check("h2c://host:1/path", "Path");
+        check("h2://host", "Port");
         check("file:///etc/passwd", "Scheme(\"file\")");
         check("host:80", "Scheme(\"host\")");
         check("10.0.0.1:80", "Syntax(\"relative URL without a base\")");

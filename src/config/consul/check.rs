@@ -14,7 +14,7 @@ use crate::{
         diagnostic::{Place, Problem},
         read::{Fidelity, Reader, Reading},
         scalar::{CheckIdText, InstanceIdText},
-        tree::Node,
+        tree::{Entry, Node},
     },
     duration::Period,
     judge::Thresholds,
@@ -29,19 +29,22 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Consul raises shorter intervals to this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keys of the kinds of check that are not run, with the kind's name, in the order in which Consul
-/// prefers them. A check that has `http`, `tcp` or `grpc` besides is run as that, as in Consul.
-const NOT_RUN: &[(&str, &str)] = &[
-    ("ttl", "TTL"),
-    ("udp", "UDP"),
-    ("docker_container_id", "Docker"),
-    ("os_service", "OS service"),
-    ("args", "script"),
-    ("script_args", "script"),
-    ("script", "script"),
-    ("h2ping", "H2PING"),
-    ("alias_service", "alias"),
-    ("alias_node", "alias"),
+/// The kinds of check by their keys, in the order in which Consul prefers them if a check has
+/// several; with the name of a kind that is not run.
+const KINDS: &[(&str, Option<&str>)] = &[
+    ("ttl", Some("TTL")),
+    ("http", None),
+    ("tcp", None),
+    ("udp", None),
+    ("grpc", None),
+    ("docker_container_id", Some("Docker")),
+    ("os_service", Some("OS service")),
+    ("args", Some("script")),
+    ("script_args", Some("script")),
+    ("script", Some("script")),
+    ("h2ping", None),
+    ("alias_service", Some("alias")),
+    ("alias_node", Some("alias")),
 ];
 
 /// A check as Consul defines it.
@@ -64,6 +67,9 @@ pub(super) struct Check {
     pub(super) tcp_use_tls: bool,
     pub(super) grpc: Option<String>,
     pub(super) grpc_use_tls: bool,
+    pub(super) udp: Option<String>,
+    pub(super) h2ping: Option<String>,
+    pub(super) h2ping_use_tls: Option<bool>,
     pub(super) tls_server_name: Option<String>,
     pub(super) tls_skip_verify: bool,
     pub(super) interval: Option<Time>,
@@ -120,13 +126,12 @@ pub(super) fn check(
     default_id: &str,
     default_name: &str,
 ) -> Option<(Check, Assigned)> {
-    let runs = ["http", "tcp", "grpc"].iter().any(|key| reader.find(node, key).is_some());
-    let ttl = reader.find(node, "ttl").is_some();
+    let found = KINDS.iter().find_map(|&(key, kind)| Some((reader.find(node, key)?, kind)));
     let Reading { value: check, fidelity } = reader.read::<Check>(node.clone())?;
-    if !runs || ttl {
-        refuse(reader, node);
+    let Some((_, None)) = found else {
+        refuse(reader, node, found.and_then(|(entry, kind)| Some((entry, kind?))));
         return None;
-    }
+    };
     if fidelity == Fidelity::Lossy {
         return None;
     }
@@ -167,14 +172,13 @@ pub(super) fn check(
 }
 
 /// Says that a check is not run, or that it is no check.
-fn refuse(reader: &mut Reader<'_>, node: &Node) {
-    let found = NOT_RUN.iter().find_map(|&(key, kind)| Some((reader.find(node, key)?, kind)));
-    let problem = match found {
+fn refuse(reader: &mut Reader<'_>, node: &Node, not_run: Option<(&Entry, &str)>) {
+    let problem = match not_run {
         Some((entry, kind)) => {
             Problem::warning(format!("checks of the kind {kind} are not run in this version"))
                 .at(reader.place(&entry.key_span), "the service is loaded without this check")
         }
-        None => Problem::error("a check asks by one of `http`, `tcp` and `grpc`")
+        None => Problem::error("a check asks by one of `http`, `tcp`, `udp`, `grpc` and `h2ping`")
             .at(reader.place(&head(node)), "asks by none of them"),
     };
     reader.report(problem);
@@ -207,12 +211,21 @@ impl Written<'_> {
             interval = MIN_INTERVAL;
         }
         let timeout = self.check.timeout.map(|time| time.0).filter(|time| !time.is_zero());
-        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let timeout = timeout.unwrap_or_else(|| self.default_timeout(interval));
         for (key, value) in [("interval", interval), ("timeout", timeout)] {
             let place = self.place(reader, key);
             in_bounds(reader, key, value, place)?;
         }
         Some(Schedule { interval, timeout, jitter: DEFAULT_JITTER, initial_delay: Duration::ZERO })
+    }
+
+    /// A probe of a silent UDP target, which is well, takes nearly its timeout: Consul then asks less
+    /// often than it says, and here every other run would be skipped.
+    fn default_timeout(&self, interval: Duration) -> Duration {
+        match self.check.udp {
+            Some(_) => DEFAULT_TIMEOUT.min(interval * 4 / 5),
+            None => DEFAULT_TIMEOUT,
+        }
     }
 
     /// Consul counts from zero where we count from one: 0 and 1 both mean "at once".

@@ -11,18 +11,24 @@ use crate::{
 /// As many as Consul follows.
 const REDIRECTS: u8 = 10;
 
-/// The probe and the endpoint that a check with `http`, `tcp` or `grpc` asks, in this order of
-/// preference, as in Consul.
+/// The probe and the endpoint that a check asks, by the first of its kinds in the order of
+/// preference, which is Consul's.
 pub(super) fn spec(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(Spec, Endpoint)> {
     let check = written.check;
-    let (key, url) = match (&check.http, &check.tcp, &check.grpc) {
-        (Some(http), _, _) => ("http", http.clone()),
-        (None, Some(tcp), _) if check.tcp_use_tls => ("tcp", format!("tls://{tcp}")),
-        (None, Some(tcp), _) => ("tcp", format!("tcp://{tcp}")),
-        (None, None, Some(grpc)) if check.grpc_use_tls => ("grpc", format!("grpcs://{grpc}")),
-        (None, None, Some(grpc)) => ("grpc", format!("grpc://{grpc}")),
-        (None, None, None) => return None,
-    };
+    let kinds = [
+        ("http", &check.http, ""),
+        ("tcp", &check.tcp, if check.tcp_use_tls { "tls://" } else { "tcp://" }),
+        ("udp", &check.udp, "udp://"),
+        ("grpc", &check.grpc, if check.grpc_use_tls { "grpcs://" } else { "grpc://" }),
+        (
+            "h2ping",
+            &check.h2ping,
+            if check.h2ping_use_tls == Some(false) { "h2c://" } else { "h2://" },
+        ),
+    ];
+    let (key, url) = kinds
+        .into_iter()
+        .find_map(|(key, at, scheme)| Some((key, format!("{scheme}{}", at.as_ref()?))))?;
     let (mut spec, endpoint) = noted(reader, written, key, parse_url(&url))?;
     let place = written.place(reader, key);
     destination::vet(reader, &endpoint.host, place);

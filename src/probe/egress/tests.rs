@@ -449,3 +449,16 @@ proptest! {
         prop_assert!(Policy::unrestricted().vet(ip).is_ok());
     }
 }
+
+#[tokio::test]
+async fn a_datagram_asks_the_policy_too() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let spec = Spec::Udp(crate::probe::udp::Spec::default());
+    for host in ["127.0.0.1", "localhost"] {
+        let endpoint = Endpoint::new(host.parse().unwrap(), port);
+        let seen = ask(not_here(), &spec, endpoint).await;
+        assert!(verdict(&seen).starts_with("failure denied"), "{seen:?}");
+    }
+    assert!(socket.try_recv(&mut [0; 8]).is_err(), "nothing may have been sent");
+}

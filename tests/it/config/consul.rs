@@ -112,7 +112,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
     check(
         r#"{"service": {"name": "a", "port": 1, "checks": [
   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
-  {"udp": "h:1", "interval": "1s"}, {"h2ping": "h:1", "interval": "1s"}, {"os_service": "s", "interval": "1s"}
+  {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
 ]}, "checks": [{"name": "disk", "args": ["df"], "interval": "1m"}, {"name": "lost", "service_id": "q", "tcp": "h:1", "interval": "1m"},
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
         &expect![[r#"
@@ -143,23 +143,17 @@ fn kinds_of_check_that_are_not_run_are_named() {
             2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
               |                                                                                  ^^^^^^^^^^^^^^^ the service is loaded without this check
 
-            warning: checks of the kind UDP are not run in this version
-             --> services.d/a.json:3:4
+            warning: checks of the kind script are not run in this version
+             --> services.d/a.json:3:21
               |
-            3 |   {"udp": "h:1", "interval": "1s"}, {"h2ping": "h:1", "interval": "1s"}, {"os_service": "s", "interval": "1s"}
-              |    ^^^^^ the service is loaded without this check
-
-            warning: checks of the kind H2PING are not run in this version
-             --> services.d/a.json:3:38
-              |
-            3 |   {"udp": "h:1", "interval": "1s"}, {"h2ping": "h:1", "interval": "1s"}, {"os_service": "s", "interval": "1s"}
-              |                                      ^^^^^^^^ the service is loaded without this check
+            3 |   {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
+              |                     ^^^^^^ the service is loaded without this check
 
             warning: checks of the kind OS service are not run in this version
-             --> services.d/a.json:3:75
+             --> services.d/a.json:3:56
               |
-            3 |   {"udp": "h:1", "interval": "1s"}, {"h2ping": "h:1", "interval": "1s"}, {"os_service": "s", "interval": "1s"}
-              |                                                                           ^^^^^^^^^^^^ the service is loaded without this check
+            3 |   {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
+              |                                                        ^^^^^^^^^^^^ the service is loaded without this check
 
             warning: checks of the kind script are not run in this version
              --> services.d/a.json:4:33
@@ -181,7 +175,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
               |
               = help: put it into the service it tells of, or name that with `service_id`
 
-            warning: 0 errors, 10 warnings
+            warning: 0 errors, 9 warnings
         "#]],
     );
 }
@@ -238,7 +232,7 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             11 |     {"tcp": "10.0.0.1", "interval": "1s"},
                |             ^^^^^^^^^^ cannot be used
 
-            error: a check asks by one of `http`, `tcp` and `grpc`
+            error: a check asks by one of `http`, `tcp`, `udp`, `grpc` and `h2ping`
               --> services.d/a.json:12:6
                |
             12 |     {"interval": "1s"},
@@ -325,7 +319,10 @@ fn what_an_http_check_says_is_asked_so() {
    "tls_skip_verify": true, "tls_server_name": "web.example", "disable_redirects": true},
   {"name": "two", "grpc": "10.0.0.1:1/s", "grpc_use_tls": true, "interval": "5s"},
   {"name": "three", "tcp": "[::1]:1", "tcp_use_tls": true, "tls_skip_verify": true, "interval": "5s"},
-  {"name": "four", "http": "http://10.0.0.1/", "interval": "5s"}
+  {"name": "four", "http": "http://10.0.0.1/", "interval": "5s"},
+  {"name": "five", "udp": "10.0.0.1:53", "grpc": "10.0.0.1:1", "interval": "5s"},
+  {"name": "six", "H2PING": "10.0.0.1:443", "tls_server_name": "web.example", "interval": "5s"},
+  {"name": "seven", "h2ping": "10.0.0.1:80", "H2PingUseTLS": false, "interval": "5s"}
 ]}}"#,
         ),
     ]);
@@ -339,7 +336,26 @@ fn what_an_http_check_says_is_asked_so() {
         Http(Spec { method: Method(POST), path: Path("/a?b=c"), url: None, https: true, host: Some(Authority("web.example")), headers: {HeaderName("X-Token"): HeaderValues([HeaderValue(..), HeaderValue(..)])}, auth: None, body: "x", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 0, tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))) }), close: Reset })
         Grpc(Spec { service: "s", tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: None }), metadata: {}, authority: None })
         Tcp(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: None }), send: None, expect: None, expect_matches: None, close: Reset })
-        Http(Spec { method: Method(GET), path: Path("/"), url: None, https: false, host: None, headers: {}, auth: None, body: "", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 10, tls: None, close: Reset })"#]].assert_eq(&specs.join("\n"));
+        Http(Spec { method: Method(GET), path: Path("/"), url: None, https: false, host: None, headers: {}, auth: None, body: "", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 10, tls: None, close: Reset })
+        Udp(Spec { send: None, expect: None, expect_matches: None, require_answer: false })
+        H2ping(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))) }), plaintext: false })
+        H2ping(Spec { tls: None, plaintext: true })"#]].assert_eq(&specs.join("\n"));
+}
+
+#[test]
+fn a_silent_udp_target_does_not_take_longer_than_its_interval() {
+    check(
+        r#"{"service": {"name": "dns", "checks": [
+  {"udp": "10.0.0.1:53", "interval": "5s"}, {"udp": "10.0.0.1:53", "interval": "5s", "timeout": "1s"},
+  {"udp": "10.0.0.1:53", "interval": "1m"}
+]}}"#,
+        &expect![[r#"
+            dns dns 127.0.0.1:0 [] {}
+              udp "Service 'dns' check" udp at 10.0.0.1:53 as service:dns:1: every 5s ±0.05 within 4s after 0ns, 1/1/1, 0.99
+              udp-2 "Service 'dns' check" udp at 10.0.0.1:53 as service:dns:2: every 5s ±0.05 within 1s after 0ns, 1/1/1, 0.99
+              udp-3 "Service 'dns' check" udp at 10.0.0.1:53 as service:dns:3: every 60s ±0.05 within 10s after 0ns, 1/1/1, 0.99
+        "#]],
+    );
 }
 
 #[test]
