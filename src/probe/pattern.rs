@@ -1,8 +1,11 @@
-//! A regular expression in a check: compiled when the configuration is read, bounded in size.
+//! What is expected of a text: a regular expression, compiled when the configuration is read and bounded
+//! in size; and, of an answer in bytes, a part as well.
 
 use std::{fmt, str::FromStr};
 
 use regex::bytes::{Regex, RegexBuilder};
+
+use super::tcp::Bytes;
 
 /// Most memory one compiled expression may take, and again its cache.
 const SIZE_LIMIT: usize = 1 << 20;
@@ -80,6 +83,33 @@ impl fmt::Debug for Pattern {
 /// Whether `needle` is found in `text`; the empty needle always is.
 pub(super) fn contains(text: &[u8], needle: &[u8]) -> bool {
     needle.is_empty() || text.windows(needle.len()).any(|window| window == needle)
+}
+
+/// What an answer in bytes must hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expectation<'a> {
+    pub(super) text: Option<&'a Bytes>,
+    pub(super) pattern: Option<&'a Pattern>,
+}
+
+impl Expectation<'_> {
+    /// Whether an answer is as expected.
+    pub(super) fn is_met(&self, answer: &[u8]) -> bool {
+        self.text.is_none_or(|text| contains(answer, text.as_slice()))
+            && self.pattern.is_none_or(|pattern| pattern.is_match(answer))
+    }
+}
+
+/// For people: `"PONG" and /^\+/`.
+impl fmt::Display for Expectation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.text, self.pattern) {
+            (Some(text), Some(pattern)) => write!(f, "\"{text}\" and {pattern:?}"),
+            (Some(text), None) => write!(f, "\"{text}\""),
+            (None, Some(pattern)) => write!(f, "{pattern:?}"),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::{
     PrepareError,
     endpoint::Endpoint,
     fault::{Fault, printable},
-    pattern::{Pattern, contains},
+    pattern::{Expectation, Pattern},
     resolve::{self, Acknowledge, Close},
     tls,
     trace::Trace,
@@ -80,15 +80,8 @@ impl Spec {
         self.expect.is_some() || self.expect_matches.is_some()
     }
 
-    fn is_met(&self, answer: &[u8]) -> bool {
-        self.expect.as_ref().is_none_or(|expected| contains(answer, expected.as_slice()))
-            && self.expect_matches.as_ref().is_none_or(|pattern| pattern.is_match(answer))
-    }
-
-    fn expectation(&self) -> String {
-        let text = self.expect.as_ref().map(|text| format!("\"{text}\""));
-        let pattern = self.expect_matches.as_ref().map(|pattern| format!("{pattern:?}"));
-        [text, pattern].into_iter().flatten().collect::<Vec<_>>().join(" and ")
+    fn expectation(&self) -> Expectation<'_> {
+        Expectation { text: self.expect.as_ref(), pattern: self.expect_matches.as_ref() }
     }
 }
 
@@ -106,7 +99,7 @@ impl Probe {
     pub(super) fn describe(&self, mut fault: Fault, answer: &[u8]) -> Fault {
         if self.spec.expects_answer() && !answer.is_empty() {
             let got = printable(answer.trim_ascii(), SHOWN);
-            let expected = printable(self.spec.expectation().as_bytes(), SHOWN);
+            let expected = printable(self.spec.expectation().to_string().as_bytes(), SHOWN);
             fault.detail = format!("{}; expected {expected}; got \"{got}\"", fault.detail);
         }
         fault
@@ -154,7 +147,7 @@ where
     if !spec.expects_answer() {
         return Ok(());
     }
-    while !spec.is_met(&trace.buffer) {
+    while !spec.expectation().is_met(&trace.buffer) {
         if trace.buffer.len() >= MAX_ANSWER {
             return Err(Fault::new(Reason::Body, "the first 64 KiB are not as expected"));
         }

@@ -29,7 +29,7 @@ use super::{
     PrepareError,
     endpoint::Endpoint,
     fault::{Fault, printable},
-    pattern::{Pattern, contains},
+    pattern::{Expectation, Pattern},
     resolve,
     tcp::Bytes,
     trace::Trace,
@@ -87,22 +87,15 @@ impl Spec {
         self.expect.is_some() || self.expect_matches.is_some()
     }
 
-    fn is_met(&self, answer: &[u8]) -> bool {
-        self.expect.as_ref().is_none_or(|expected| contains(answer, expected.as_slice()))
-            && self.expect_matches.as_ref().is_none_or(|pattern| pattern.is_match(answer))
-    }
-
-    fn expectation(&self) -> String {
-        let text = self.expect.as_ref().map(|text| format!("\"{text}\""));
-        let pattern = self.expect_matches.as_ref().map(|pattern| format!("{pattern:?}"));
-        [text, pattern].into_iter().flatten().collect::<Vec<_>>().join(" and ")
+    fn expectation(&self) -> Expectation<'_> {
+        Expectation { text: self.expect.as_ref(), pattern: self.expect_matches.as_ref() }
     }
 
     fn judge(&self, answer: &[u8]) -> Result<(), Fault> {
-        if self.is_met(answer) {
+        if self.expectation().is_met(answer) {
             return Ok(());
         }
-        let expected = printable(self.expectation().as_bytes(), SHOWN);
+        let expected = printable(self.expectation().to_string().as_bytes(), SHOWN);
         let got = printable(answer.trim_ascii(), SHOWN);
         let detail = format!("the answer is not as expected; expected {expected}; got \"{got}\"");
         Err(Fault::new(Reason::Body, detail))
