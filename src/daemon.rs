@@ -32,7 +32,7 @@ use crate::{
         Order, Registry,
         snapshot::{self, Snapshot},
     },
-    scheduler::Scheduler,
+    scheduler::{Pulse, Scheduler},
     tasks::{Ended, How, Tasks},
 };
 
@@ -154,7 +154,7 @@ impl Daemon {
         let stops = Stops::default();
         let mut tasks = Tasks::default();
         let (core, orders) = Core::new(&config, remembered);
-        core.start_scheduler(&config, orders, &stops, &mut tasks)?;
+        let pulse = core.start_scheduler(&config, orders, &stops, &mut tasks)?;
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
         let end = || stops.listening.clone();
@@ -162,7 +162,7 @@ impl Daemon {
         tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
         tasks.spawn("saver", saver.clone().run(end()));
-        tasks.spawn("watchdog", systemd::watchdog(end()));
+        tasks.spawn("watchdog", systemd::watchdog(pulse, end()));
         let grace = config.grace_period;
         reloader.begin(&core.registry, &core.metrics, config).await;
         let (registry, metrics) = (Arc::clone(&core.registry), core.metrics.clone());
@@ -241,7 +241,7 @@ impl Core {
         orders: mpsc::Receiver<Vec<Order>>,
         stops: &Stops,
         tasks: &mut Tasks,
-    ) -> Result<(), Fault> {
+    ) -> Result<Pulse, Fault> {
         let (events, metrics) = (self.events.clone(), self.metrics.clone());
         let monitor = Monitor::new(Arc::clone(&self.registry), events, metrics.clone());
         Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }

@@ -17,11 +17,13 @@ use crate::{
 };
 
 mod plan;
+mod pulse;
 mod shard;
 #[cfg(test)]
 mod tests;
 mod wheel;
 
+pub use pulse::Pulse;
 use shard::{Partners, Settings, Shard};
 
 /// Batches of orders that may wait for a prober thread before the registry is made to wait.
@@ -88,14 +90,14 @@ pub struct Scheduler<P> {
 impl<P: Prober> Scheduler<P> {
     /// Starts the prober threads and the task that deals them the orders. They end when `orders`
     /// ends or `stop` is cancelled: no probe starts any more, those under way may finish until
-    /// `cut` is cancelled.
+    /// `cut` is cancelled. The pulse tells whether the threads are alive.
     pub fn start(
         self,
         config: &Config,
         orders: mpsc::Receiver<Vec<Order>>,
         (stop, cut): (CancellationToken, &CancellationToken),
         tasks: &mut Tasks,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<Pulse> {
         let threads = config.threads.get();
         let limit = config.in_flight_limit();
         self.metrics.in_flight_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
@@ -108,13 +110,15 @@ impl<P: Prober> Scheduler<P> {
                 .div_ceil(u32::try_from(threads).unwrap_or(u32::MAX)),
         };
         let anchor = Anchor::read();
+        let pulse = Pulse::new(anchor, threads);
         let mut shards = Vec::new();
-        for _ in 0..threads {
+        for beat in pulse.beats().iter().cloned() {
             let (sender, receiver) = mpsc::channel(ORDER_DEPTH);
             let partners = Partners {
                 prober: self.prober.clone(),
                 monitor: self.monitor.clone(),
                 metrics: self.metrics.clone(),
+                beat,
             };
             let cut = cut.clone();
             tasks.spawn_thread("prober", move || {
@@ -123,7 +127,7 @@ impl<P: Prober> Scheduler<P> {
             shards.push(sender);
         }
         tasks.spawn("dealer", deal(orders, shards, stop));
-        Ok(())
+        Ok(pulse)
     }
 }
 

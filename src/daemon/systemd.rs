@@ -3,7 +3,9 @@
 use sd_notify::NotifyState;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
+
+use crate::scheduler::Pulse;
 
 /// We are at work.
 pub(super) fn ready() {
@@ -15,8 +17,9 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Shows signs of life twice as often as systemd wants them, if it does; until `stop`.
-pub(super) async fn watchdog(stop: CancellationToken) {
+/// Shows signs of life twice as often as systemd wants them, if it does and the prober threads are
+/// alive; until `stop`.
+pub(super) async fn watchdog(pulse: Pulse, stop: CancellationToken) {
     let Some(period) = sd_notify::watchdog_enabled() else {
         return stop.cancelled().await;
     };
@@ -24,7 +27,13 @@ pub(super) async fn watchdog(stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => tell(&[NotifyState::Watchdog]),
+            _ = ticks.tick() => {
+                if pulse.is_felt() {
+                    tell(&[NotifyState::Watchdog]);
+                } else {
+                    error!("A prober thread hangs; leaving it to systemd to restart us");
+                }
+            }
         }
     }
 }

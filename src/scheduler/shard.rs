@@ -30,6 +30,7 @@ use crate::{
 
 use super::{
     plan::{self, Grid, Micros, micros},
+    pulse::{self, Beat},
     wheel::Wheel,
 };
 
@@ -56,6 +57,7 @@ pub(super) struct Partners<P> {
     pub(super) prober: P,
     pub(super) monitor: Monitor,
     pub(super) metrics: Daemon,
+    pub(super) beat: Beat,
 }
 
 /// One check on the schedule. While its row is not free it waits in the wheel, exactly once.
@@ -130,6 +132,7 @@ impl<P: Prober> Shard<P> {
         let wake = sleep_until(Instant::now());
         tokio::pin!(wake);
         loop {
+            self.partners.beat.at(self.now());
             let next = self.next_wake();
             if wake.deadline() != next {
                 wake.as_mut().reset(next);
@@ -168,14 +171,15 @@ impl<P: Prober> Shard<P> {
         micros(Instant::now().saturating_duration_since(self.anchor.instant()))
     }
 
+    /// When the next tick of interest is, or the next mark to leave.
     fn next_wake(&self) -> Instant {
-        /// With nothing on the schedule there is nothing to wake for but orders and landings.
-        const IDLE: Duration = Duration::from_secs(3600);
-        if self.wheel.is_empty() {
-            return self.anchor.instant() + Duration::from_micros(self.now().unsigned_abs()) + IDLE;
-        }
-        let tick = self.base + Micros::from(self.wheel.next_stop());
-        self.anchor.instant() + Duration::from_micros((tick * self.tick).unsigned_abs())
+        let round = self.now() + micros(pulse::ROUND);
+        let due = if self.wheel.is_empty() {
+            round
+        } else {
+            (self.base + Micros::from(self.wheel.next_stop())) * self.tick
+        };
+        self.anchor.instant() + Duration::from_micros(due.min(round).unsigned_abs())
     }
 
     fn take(&mut self, order: Order) {
