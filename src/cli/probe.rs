@@ -21,8 +21,8 @@ const BAR: f64 = 40.0;
 /// Arguments of `rollcall probe`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to ask: http://, https://, tcp://, tls://, grpc://, grpcs://, udp://, h2://
-    /// or h2c:// (an HTTP/2 ping with or without TLS).
+    /// What to ask, as a URL: http://host:port/path, tcp://host:port, grpc://host:port/service; a
+    /// scheme that is not known is answered with all that are.
     #[arg(value_name = "URL")]
     url: String,
     /// The longest the probe may take, name resolution included.
@@ -109,7 +109,7 @@ impl Args {
                 tls.insecure_skip_verify = self.insecure;
             }
             None if self.insecure || self.ca.is_some() || self.cert.is_some() => {
-                bail!("--insecure, --ca and --cert need https://, tls://, grpcs:// or h2://")
+                bail!("--insecure, --ca and --cert need a URL that speaks TLS, such as https://")
             }
             None => {}
         }
@@ -306,7 +306,7 @@ mod tests {
             (&["tcp://h:1", "--expect", "200"][..], "--expect is for http:// and https:// only"),
             (
                 &["http://h/", "-k"],
-                "--insecure, --ca and --cert need https://, tls://, grpcs:// or h2://",
+                "--insecure, --ca and --cert need a URL that speaks TLS, such as https://",
             ),
             (&["http://h/", "-H", "x"], "--header \"x\" is not of the form 'Name: value'"),
         ] {
