@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{clock::Timestamp, event, metrics, registry::Registry};
+use crate::{clock::Timestamp, event, metrics, registry::Registry, store::Store};
 
 mod consul;
 mod exposition;
@@ -58,6 +58,11 @@ pub struct Limits {
     pub requests_per_second: NonZeroU32,
     /// Requests one client address may make at once before the average applies.
     pub request_burst: NonZeroU32,
+    /// Most blocking queries held at once; further ones are answered with 429.
+    pub max_waiters: NonZeroU32,
+    /// Most blocking queries of one client address held at once; further ones are answered with
+    /// 429.
+    pub max_waiters_per_client: NonZeroU32,
 }
 
 const fn nonzero(n: u32) -> NonZeroU32 {
@@ -70,6 +75,8 @@ impl Default for Limits {
             max_connections: nonzero(1024),
             requests_per_second: nonzero(1000),
             request_burst: nonzero(2000),
+            max_waiters: nonzero(20_000),
+            max_waiters_per_client: nonzero(4096),
         }
     }
 }
@@ -81,6 +88,8 @@ pub struct View {
     pub node_name: Arc<str>,
     /// The address of this node in the Consul API; never an unspecified one.
     pub node_address: IpAddr,
+    /// What consumers are told.
+    pub store: Arc<Store>,
     /// Who exists, and how they are.
     pub registry: Arc<Registry>,
     /// The last transitions.

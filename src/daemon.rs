@@ -33,6 +33,7 @@ use crate::{
         snapshot::{self, Snapshot},
     },
     scheduler::{Pulse, Scheduler},
+    store::Store,
     tasks::{Ended, How, Tasks},
 };
 
@@ -217,6 +218,7 @@ async fn wind_up(
 /// What the parts share.
 #[derive(Debug)]
 struct Core {
+    store: Arc<Store>,
     registry: Arc<Registry>,
     events: event::Log,
     metrics: metrics::Daemon,
@@ -227,6 +229,7 @@ impl Core {
     fn new(config: &Config, remembered: Snapshot) -> (Self, mpsc::Receiver<Vec<Order>>) {
         let (sender, orders) = mpsc::channel(ORDER_DEPTH);
         let core = Self {
+            store: Arc::new(Store::in_memory()),
             registry: Arc::new(Registry::new(remembered, sender)),
             events: event::Log::new(config.event_history),
             metrics: metrics::Daemon::new(),
@@ -258,6 +261,7 @@ impl Core {
             } else {
                 bound
             },
+            store: Arc::clone(&self.store),
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),
             metrics: self.metrics.clone(),

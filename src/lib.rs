@@ -33,6 +33,8 @@ pub mod metrics;
 pub mod probe;
 pub mod telemetry;
 
+pub mod store;
+
 pub mod registry;
 
 pub mod monitor;

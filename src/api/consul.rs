@@ -26,6 +26,7 @@ use super::{
 use crate::{clock, registry::Listed};
 
 mod agent;
+pub(super) mod read;
 mod shape;
 mod wire;
 
@@ -86,7 +87,7 @@ fn asked(query: Option<&str>) -> Result<Params, Refusal> {
 }
 
 /// JSON as Consul writes it: compact, or indented by four if `?pretty`.
-fn json(params: &Params, value: &impl Serialize) -> Response {
+fn encode(params: &Params, value: &impl Serialize) -> Vec<u8> {
     let mut body = Vec::new();
     let written = if params.has("pretty") {
         let indented = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -96,6 +97,12 @@ fn json(params: &Params, value: &impl Serialize) -> Response {
         serde_json::to_writer(&mut body, value)
     };
     written.expect("texts and numbers under string keys are JSON");
+    body
+}
+
+/// The same as an answer without an index.
+fn json(params: &Params, value: &impl Serialize) -> Response {
+    let body = encode(params, value);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     ([kind, DEFAULT_POLICY], body).into_response()
 }

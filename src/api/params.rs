@@ -20,6 +20,11 @@ impl Params {
         )
     }
 
+    /// All parameters in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether a parameter is there, whatever its value.
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()

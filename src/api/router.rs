@@ -12,9 +12,10 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::{Limits, Readiness, View, consul, exposition, guard, native};
-use crate::{build, metrics::text};
+use crate::{build, metrics::text, store::Unwritten};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -23,6 +24,8 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) struct App {
     pub(super) view: View,
     pub(super) rate: guard::Rate,
+    pub(super) waiters: consul::read::Waiters,
+    pub(super) kept: consul::read::Kept,
     pub(super) stop: CancellationToken,
 }
 
@@ -51,6 +54,13 @@ impl Refusal {
     }
 }
 
+impl From<Unwritten> for Refusal {
+    fn from(unwritten: Unwritten) -> Self {
+        error!(error = &unwritten as &dyn std::error::Error, "Change not written");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{unwritten}: {}", unwritten.0))
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, [(header::CONTENT_TYPE, TEXT)], self.text).into_response();
@@ -61,7 +71,13 @@ impl IntoResponse for Refusal {
 
 /// The whole HTTP API.
 pub(super) fn router(view: View, limits: &Limits, stop: CancellationToken) -> Router {
-    let app = Arc::new(App { view, rate: guard::Rate::new(limits), stop });
+    let app = Arc::new(App {
+        view,
+        rate: guard::Rate::new(limits),
+        waiters: consul::read::Waiters::new(limits),
+        kept: consul::read::Kept::default(),
+        stop,
+    });
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))

@@ -58,6 +58,7 @@ impl Rig {
         let registry = Arc::new(Registry::new(Snapshot::default(), sender));
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let view = View {
+            store: Arc::new(crate::store::Store::in_memory()),
             node_name: "node-1".into(),
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),

@@ -1,0 +1,437 @@
+//! What the store holds: rows under keys.
+//!
+//! These are the store's own types, in memory and in its files: a field that is added must have a
+//! default, and one that goes is passed over when an older file is read. Whoever wants a row's
+//! meaning in the domain's words converts it.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// The number of a committed change. The first is 1; it only grows, also over restarts.
+pub type Index = u64;
+
+/// Texts under names.
+pub type Map = BTreeMap<Arc<str>, Arc<str>>;
+
+/// When a row was made and last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The change that made it.
+    #[serde(rename = "c")]
+    pub create: Index,
+    /// The change that changed it last.
+    #[serde(rename = "m")]
+    pub modify: Index,
+}
+
+/// Who answers for a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The configuration: what is not in it any more goes.
+    Config,
+    /// Whoever registered it with this daemon.
+    Agent,
+    /// Whoever wrote it into the catalog: nobody here asks it or lets it expire.
+    #[default]
+    Catalog,
+}
+
+impl Origin {
+    /// Whether the agent's own views show it.
+    pub const fn is_local(self) -> bool {
+        !matches!(self, Self::Catalog)
+    }
+}
+
+/// A machine, or what stands for one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Unique in any case of letters.
+    pub name: Arc<str>,
+    /// A UUID, or empty.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub id: Arc<str>,
+    /// Where it is.
+    pub address: Arc<str>,
+    /// Further addresses by kind; nothing if none were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tagged_addresses: Option<Map>,
+    /// Metadata; nothing if none was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Map>,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// How much an instance is to be used, by its health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    /// While it is passing.
+    pub passing: u32,
+    /// While it is in warning.
+    pub warning: u32,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { passing: 1, warning: 1 }
+    }
+}
+
+/// An address with a port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// A name or an IP address.
+    pub address: Arc<str>,
+    /// Zero if there is none.
+    pub port: u16,
+}
+
+/// What few instances have.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extras {
+    /// Further addresses by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tagged_addresses: BTreeMap<Arc<str>, Place>,
+    /// What it is in a mesh; empty for a plain service.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub kind: Arc<str>,
+    /// A Unix socket it listens on.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub socket_path: Arc<str>,
+    /// The mesh's part, kept as given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<serde_json::Value>,
+    /// The mesh's part, kept as given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<serde_json::Value>,
+    /// Where it is, kept as given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<serde_json::Value>,
+    /// Tags may be changed through the catalog.
+    pub enable_tag_override: bool,
+    /// A hash of the token it was registered with; zero if with none.
+    pub token: u64,
+}
+
+/// An instance of a service on a node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// The node it is on.
+    pub node: Arc<str>,
+    /// Unique on its node.
+    pub id: Arc<str>,
+    /// The service's name.
+    pub name: Arc<str>,
+    /// Where it listens; empty if at its node's address.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub address: Arc<str>,
+    /// Zero if it has none.
+    pub port: u16,
+    /// In the order given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Arc<str>>,
+    /// Metadata.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: Map,
+    /// How much it is to be used.
+    pub weights: Weights,
+    /// Who answers for it.
+    pub origin: Origin,
+    /// What few have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extras: Option<Box<Extras>>,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// What consumers are told of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Well.
+    Passing,
+    /// To be used, and looked at.
+    Warning,
+    /// Not to be used.
+    #[default]
+    Critical,
+    /// What somebody wrote into the catalog beside Consul's three.
+    Other(Arc<str>),
+}
+
+impl Health {
+    /// The word Consul has for it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Passing => "passing",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl From<&str> for Health {
+    fn from(word: &str) -> Self {
+        match word {
+            "passing" => Self::Passing,
+            "warning" => Self::Warning,
+            "critical" | "" => Self::Critical,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A check of an instance or of a node, with what consumers are told of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Check {
+    /// The node it is on.
+    pub node: Arc<str>,
+    /// Unique on its node.
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Arc<str>,
+    /// The instance it tells of; empty if it tells of the node.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub service: Arc<str>,
+    /// The id by which the scheduler knows it within its instance; empty if it is not run here.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub run: Arc<str>,
+    /// Published.
+    pub status: Health,
+    /// Whether a result has ever borne on the status; else it is the one it was registered with.
+    pub judged: bool,
+    /// Since when it has this status, in milliseconds of the Unix epoch.
+    pub since: i64,
+    /// For people; never changed by results.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub notes: Arc<str>,
+    /// What the last result said.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub output: Arc<str>,
+    /// How it is asked, in Consul's word.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub kind: Arc<str>,
+    /// What was registered, as JSON: of ours, to ask it again after a restart; of the catalog's,
+    /// to show it. Empty for the configuration's, which is read again.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub definition: Arc<str>,
+    /// From one run to the next, as Go writes durations; empty if there is none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub interval: Arc<str>,
+    /// The longest a run may take, likewise.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub timeout: Arc<str>,
+    /// After how many seconds of being critical its instance is deregistered; zero if never.
+    pub deregister_after: u32,
+    /// Who answers for it.
+    pub origin: Origin,
+    /// When.
+    pub stamp: Stamp,
+}
+
+impl Check {
+    /// Since when it has its status.
+    pub const fn since(&self) -> Timestamp {
+        Timestamp::from_millis(self.since)
+    }
+}
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pair {
+    /// The key.
+    pub key: Arc<str>,
+    /// The value.
+    #[serde(with = "super::wire::base64_bytes")]
+    pub value: Arc<[u8]>,
+    /// The client's own.
+    pub flags: u64,
+    /// The session that holds it as a lock; empty if none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub session: Arc<str>,
+    /// How often it has been acquired as a lock.
+    pub lock_index: u64,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// What becomes of a session's locks when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Behavior {
+    /// They are released.
+    #[default]
+    Release,
+    /// Their keys are deleted.
+    Delete,
+}
+
+impl Behavior {
+    /// Consul's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A client's lease on locks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Session {
+    /// A UUID.
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Arc<str>,
+    /// The node it is bound to.
+    pub node: Arc<str>,
+    /// The checks of that node which must not be critical.
+    pub node_checks: Vec<Arc<str>>,
+    /// Checks of instances, likewise.
+    pub service_checks: Vec<Arc<str>>,
+    /// How long nobody may acquire its locks after it was ended for it, in nanoseconds.
+    pub lock_delay: u64,
+    /// What becomes of its locks.
+    pub behavior: Behavior,
+    /// As given; empty if it lasts until it is destroyed.
+    pub ttl: Arc<str>,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// An instance that was deregistered for being critical too long, so that it can come back.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tombstone {
+    /// The instance.
+    pub service: Service,
+    /// Its checks.
+    pub checks: Vec<Check>,
+    /// When it was deregistered, in milliseconds of the Unix epoch.
+    pub at: i64,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// A small fact of the daemon's own under a name: its node's id, how a check's results stood.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// Its name: words divided by slashes, the first says whose it is.
+    pub name: Arc<str>,
+    /// What.
+    pub text: Arc<str>,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// Names a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Key {
+    /// A node by its name.
+    Node(Arc<str>),
+    /// An instance by its node and id.
+    Service(Arc<str>, Arc<str>),
+    /// A check by its node and id.
+    Check(Arc<str>, Arc<str>),
+    /// A pair by its key.
+    Pair(Arc<str>),
+    /// A session by its id.
+    Session(Arc<str>),
+    /// A deregistered instance by its id.
+    Tombstone(Arc<str>),
+    /// A note by its name.
+    Note(Arc<str>),
+}
+
+/// A row of any kind, shared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Row {
+    /// A machine.
+    Node(Arc<Node>),
+    /// An instance.
+    Service(Arc<Service>),
+    /// A check.
+    Check(Arc<Check>),
+    /// A key with its value.
+    Pair(Arc<Pair>),
+    /// A lease.
+    Session(Arc<Session>),
+    /// A deregistered instance.
+    Tombstone(Arc<Tombstone>),
+    /// A fact of the daemon's own.
+    Note(Arc<Note>),
+}
+
+macro_rules! each {
+    ($row:expr, $bound:ident => $body:expr) => {
+        match $row {
+            Row::Node($bound) => $body,
+            Row::Service($bound) => $body,
+            Row::Check($bound) => $body,
+            Row::Pair($bound) => $body,
+            Row::Session($bound) => $body,
+            Row::Tombstone($bound) => $body,
+            Row::Note($bound) => $body,
+        }
+    };
+}
+
+impl Row {
+    /// Its name.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Node(row) => Key::Node(Arc::clone(&row.name)),
+            Self::Service(row) => Key::Service(Arc::clone(&row.node), Arc::clone(&row.id)),
+            Self::Check(row) => Key::Check(Arc::clone(&row.node), Arc::clone(&row.id)),
+            Self::Pair(row) => Key::Pair(Arc::clone(&row.key)),
+            Self::Session(row) => Key::Session(Arc::clone(&row.id)),
+            Self::Tombstone(row) => Key::Tombstone(Arc::clone(&row.service.id)),
+            Self::Note(row) => Key::Note(Arc::clone(&row.name)),
+        }
+    }
+
+    /// When it was made and last changed.
+    pub fn stamp(&self) -> Stamp {
+        each!(self, row => row.stamp)
+    }
+
+    /// The same row made and changed at other times.
+    #[must_use]
+    pub fn stamped(mut self, stamp: Stamp) -> Self {
+        each!(&mut self, row => Arc::make_mut(row).stamp = stamp);
+        self
+    }
+}
+
+macro_rules! into_row {
+    ($($kind:ident),+) => {
+        $(impl From<$kind> for Row {
+            fn from(row: $kind) -> Self {
+                Self::$kind(Arc::new(row))
+            }
+        })+
+    };
+}
+
+into_row!(Node, Service, Check, Pair, Session, Tombstone, Note);

@@ -1,0 +1,266 @@
+//! How a change of a row moves the look-ups and the indexes of the topics.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Instance, Tables, folded};
+use crate::store::{
+    row::{Index, Key, Row, Service},
+    topic::Topic,
+};
+
+/// Deleted keys remembered; of those forgotten only the latest deletion is known.
+const GRAVES: usize = 65_536;
+
+fn shared(name: &str) -> Arc<str> {
+    folded(name).into()
+}
+
+impl Tables {
+    /// Makes a row be so. Returns what it was, and adds the topics that this touches.
+    pub(in crate::store) fn apply(
+        &mut self,
+        index: Index,
+        key: &Key,
+        after: Option<Row>,
+        touched: &mut Vec<Topic>,
+    ) -> Option<Row> {
+        let before = self.row(key);
+        match key {
+            Key::Node(name) => self.apply_node(index, name, after, touched),
+            Key::Service(node, id) => self.apply_service(index, (node, id), after, touched),
+            Key::Check(node, id) => self.apply_check(index, (node, id), after, touched),
+            Key::Pair(key) => {
+                touched.push(Topic::Pair(Arc::clone(key)));
+                if let Some(Row::Pair(pair)) = after {
+                    self.indexes.graves.remove(key);
+                    self.pairs.insert(Arc::clone(&pair.key), pair);
+                } else {
+                    self.pairs.remove(key);
+                    self.bury(index, key);
+                }
+            }
+            Key::Session(id) => {
+                self.indexes.sessions = index;
+                touched.push(Topic::Sessions);
+                if let Some(Row::Session(session)) = after {
+                    self.sessions.insert(Arc::clone(id), session);
+                } else {
+                    self.sessions.remove(id);
+                }
+            }
+            Key::Tombstone(id) => {
+                if let Some(Row::Tombstone(tombstone)) = after {
+                    self.tombstones.insert(Arc::clone(id), tombstone);
+                } else {
+                    self.tombstones.remove(id);
+                }
+            }
+            Key::Note(name) => {
+                if let Some(Row::Note(note)) = after {
+                    self.notes.insert(Arc::clone(name), note);
+                } else {
+                    self.notes.remove(name);
+                }
+            }
+        }
+        before
+    }
+
+    /// Remembers when a key was deleted.
+    fn bury(&mut self, index: Index, key: &Arc<str>) {
+        let graves = &mut self.indexes.graves;
+        graves.insert(Arc::clone(key), index);
+        if graves.len() > GRAVES {
+            let mut times: Vec<Index> = graves.values().copied().collect();
+            let middle = times.len() / 2;
+            let (_, forgotten, _) = times.select_nth_unstable(middle);
+            let forgotten = *forgotten;
+            graves.retain(|_, at| *at > forgotten);
+            self.floor = self.floor.max(forgotten);
+        }
+    }
+
+    fn apply_node(
+        &mut self,
+        index: Index,
+        name: &Arc<str>,
+        after: Option<Row>,
+        touched: &mut Vec<Topic>,
+    ) {
+        let folded = shared(name);
+        self.indexes.nodes = index;
+        self.indexes.catalog = index;
+        touched.extend([Topic::Nodes, Topic::Catalog, Topic::Node(Arc::clone(&folded))]);
+        let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
+        entry.index = index;
+        if let Some(Row::Node(node)) = after {
+            entry.row = Some(node);
+        } else {
+            entry.row = None;
+            entry.checks_index = index;
+            touched.push(Topic::NodeChecks(Arc::clone(&folded)));
+        }
+        self.touch_groups_on(index, &folded, touched);
+        self.drop_empty_node(&folded);
+    }
+
+    /// What bears on all instances of a node has changed.
+    fn touch_groups_on(&mut self, index: Index, node: &str, touched: &mut Vec<Topic>) {
+        let Some(entry) = self.nodes.get(node) else { return };
+        let names: BTreeSet<_> =
+            entry.services.values().map(|held| shared(&held.row.name)).collect();
+        for name in names {
+            if let Some(group) = self.groups.get_mut(&name) {
+                group.index = index;
+            }
+            touched.push(Topic::Service(name));
+        }
+    }
+
+    fn apply_service(
+        &mut self,
+        index: Index,
+        (node, id): (&Arc<str>, &Arc<str>),
+        after: Option<Row>,
+        touched: &mut Vec<Topic>,
+    ) {
+        let folded = shared(node);
+        let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
+        entry.index = index;
+        self.indexes.catalog = index;
+        touched.extend([Topic::Catalog, Topic::Node(Arc::clone(&folded))]);
+        let held = entry.services.remove(id);
+        let before = held.as_ref().map(|held| Arc::clone(&held.row));
+        let mut has_checks = false;
+        let mut now = None;
+        if let Some(Row::Service(mut service)) = after {
+            if let Some(node) = &entry.row {
+                Arc::make_mut(&mut service).node = Arc::clone(&node.name);
+            }
+            let checks = held.map(|held| held.checks).unwrap_or_default();
+            has_checks = !checks.is_empty();
+            now = Some(Arc::clone(&service));
+            entry.services.insert(Arc::clone(&service.id), Instance { row: service, checks });
+        }
+        let named = |row: &Arc<Service>| (shared(&row.name), row.tags.clone());
+        let shown_as = (before.as_ref().map(named), now.as_ref().map(named));
+        if shown_as.0 != shown_as.1 {
+            self.indexes.services = index;
+            touched.push(Topic::Services);
+            if has_checks {
+                self.touch_checks(index, &folded, touched);
+            }
+        }
+        let member = (Arc::clone(&folded), Arc::clone(id));
+        let (old, new) = (shown_as.0.map(|old| old.0), shown_as.1.map(|new| new.0));
+        if let Some(old) = old.filter(|old| Some(old) != new.as_ref()) {
+            self.leave(index, old, &member, touched);
+        }
+        if let Some(name) = new {
+            let group = self.groups.entry(Arc::clone(&name)).or_default();
+            group.members.insert(member);
+            group.index = index;
+            touched.push(Topic::Service(Arc::clone(&name)));
+            if has_checks {
+                group.checks_index = index;
+                touched.push(Topic::ServiceChecks(name));
+            }
+        }
+        self.drop_empty_node(&folded);
+    }
+
+    /// An instance leaves a service.
+    fn leave(
+        &mut self,
+        index: Index,
+        name: Arc<str>,
+        member: &(Arc<str>, Arc<str>),
+        touched: &mut Vec<Topic>,
+    ) {
+        if let Some(group) = self.groups.get_mut(&name) {
+            group.members.remove(member);
+            (group.index, group.checks_index) = (index, index);
+            if group.members.is_empty() {
+                self.groups.remove(&name);
+                self.indexes.emptied = index;
+            }
+        }
+        touched.extend([Topic::Service(Arc::clone(&name)), Topic::ServiceChecks(name)]);
+    }
+
+    fn apply_check(
+        &mut self,
+        index: Index,
+        (node, id): (&Arc<str>, &Arc<str>),
+        after: Option<Row>,
+        touched: &mut Vec<Topic>,
+    ) {
+        let folded = shared(node);
+        let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
+        let before = entry.checks.remove(id);
+        if let Some(check) = &before {
+            let of = Arc::clone(&check.service);
+            self.detach(&folded, id, &of);
+            self.touch_check(index, &folded, &of, touched);
+        }
+        if let Some(Row::Check(mut check)) = after {
+            let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
+            let row = Arc::make_mut(&mut check);
+            if let Some(node) = &entry.row {
+                row.node = Arc::clone(&node.name);
+            }
+            match entry.services.get_mut(&row.service) {
+                Some(held) => {
+                    row.service = Arc::clone(&held.row.id);
+                    held.checks.push(Arc::clone(&row.id));
+                    held.checks.sort_unstable();
+                }
+                None => drop(entry.own.insert(Arc::clone(&row.id))),
+            }
+            let of = Arc::clone(&row.service);
+            entry.checks.insert(Arc::clone(&row.id), check);
+            if before.is_none_or(|before| before.service != of) {
+                self.touch_check(index, &folded, &of, touched);
+            }
+        }
+        self.touch_checks(index, &folded, touched);
+        self.drop_empty_node(&folded);
+    }
+
+    fn detach(&mut self, node: &str, id: &str, service: &str) {
+        let Some(entry) = self.nodes.get_mut(node) else { return };
+        entry.own.remove(id);
+        if let Some(held) = entry.services.get_mut(service) {
+            held.checks.retain(|check| **check != *id);
+        }
+    }
+
+    /// A check of this instance, or of the node if there is none such, has changed.
+    fn touch_check(&mut self, index: Index, node: &str, of: &str, touched: &mut Vec<Topic>) {
+        let held = self.nodes.get(node).and_then(|entry| entry.services.get(of));
+        let Some(held) = held else {
+            return self.touch_groups_on(index, node, touched);
+        };
+        let name = shared(&held.row.name);
+        if let Some(group) = self.groups.get_mut(&name) {
+            (group.index, group.checks_index) = (index, index);
+        }
+        touched.extend([Topic::Service(Arc::clone(&name)), Topic::ServiceChecks(name)]);
+    }
+
+    fn touch_checks(&mut self, index: Index, node: &Arc<str>, touched: &mut Vec<Topic>) {
+        self.indexes.checks = index;
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.checks_index = index;
+        }
+        touched.extend([Topic::Checks, Topic::NodeChecks(Arc::clone(node))]);
+    }
+
+    fn drop_empty_node(&mut self, name: &str) {
+        if self.nodes.get(name).is_some_and(|entry| {
+            entry.row.is_none() && entry.services.is_empty() && entry.checks.is_empty()
+        }) {
+            self.nodes.remove(name);
+        }
+    }
+}
