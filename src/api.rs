@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{clock::Timestamp, event, metrics, registry::Registry, store::Store};
+use crate::{agent::Agent, clock::Timestamp, event, metrics, registry::Registry, store::Store};
 
 mod consul;
 mod exposition;
@@ -88,6 +88,8 @@ pub struct View {
     pub node_name: Arc<str>,
     /// The address of this node in the Consul API; never an unspecified one.
     pub node_address: IpAddr,
+    /// What is registered with this daemon.
+    pub agent: Arc<Agent>,
     /// What consumers are told.
     pub store: Arc<Store>,
     /// Who exists, and how they are.

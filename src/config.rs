@@ -22,6 +22,7 @@ use std::{
     fmt, fs,
     io::Read,
     net::SocketAddr,
+    net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -146,6 +147,17 @@ pub struct Config {
     pub event_history: usize,
     /// The instances and their checks, in the order written; ids are unique.
     pub registrations: Vec<Registration>,
+}
+
+impl Config {
+    /// The address under which this node is shown: where the HTTP API listens, or the loopback if
+    /// that is everywhere.
+    pub fn node_address(&self) -> IpAddr {
+        match self.listen.http.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        }
+    }
 }
 
 /// What flags say; goes before the file.

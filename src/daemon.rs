@@ -8,7 +8,7 @@
 use std::{
     error::Error,
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,6 +22,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    agent::Agent,
     api::{self, Readiness, ReloadHandle, View},
     clock,
     config::Config,
@@ -29,11 +30,11 @@ use crate::{
     monitor::Monitor,
     probe::{Network, egress::Policy},
     registry::{
-        Order, Registry,
+        Order, Orders, Registry,
         snapshot::{self, Snapshot},
     },
     scheduler::{Pulse, Scheduler},
-    store::Store,
+    store::{Store, Unwritten},
     tasks::{Ended, How, Tasks},
 };
 
@@ -100,6 +101,9 @@ pub enum Fault {
         /// What it said.
         said: String,
     },
+    /// The store cannot be written to at the start.
+    #[error("cannot put this node into the store")]
+    Store(#[source] Unwritten),
     /// The state could not be saved at the end.
     #[error("the state could not be saved")]
     State(#[source] snapshot::Error),
@@ -154,8 +158,10 @@ impl Daemon {
         let DataDir { remembered, _lock } = data;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
-        let (core, orders) = Core::new(&config, remembered);
-        let pulse = core.start_scheduler(&config, orders, &stops, &mut tasks)?;
+        let (core, orders) = Core::new(&config, Store::in_memory(), remembered);
+        let pulse = core.start_scheduler(&config, orders.probed, &stops, &mut tasks)?;
+        core.agent.start(config.node_address()).await.map_err(Fault::Store)?;
+        tasks.spawn("publisher", Arc::clone(&core.agent).publish(stops.listening.clone()));
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
         let end = || stops.listening.clone();
@@ -165,9 +171,9 @@ impl Daemon {
         tasks.spawn("saver", saver.clone().run(end()));
         tasks.spawn("watchdog", systemd::watchdog(pulse, end()));
         let grace = config.grace_period;
-        reloader.begin(&core.registry, &core.metrics, config).await;
-        let (registry, metrics) = (Arc::clone(&core.registry), core.metrics.clone());
-        tasks.spawn("reloader", reloader.run((registry, metrics), requests, hang_up, end()));
+        reloader.begin((&core.agent, &core.registry), &core.metrics, config).await;
+        let (agent, metrics) = (Arc::clone(&core.agent), core.metrics.clone());
+        tasks.spawn("reloader", reloader.run((agent, metrics), requests, hang_up, end()));
         core.readiness.send_replace(Readiness::Ready);
         systemd::ready();
 
@@ -215,10 +221,18 @@ async fn wind_up(
     result
 }
 
+/// The far ends of the registry's orders.
+#[derive(Debug)]
+struct Ordered {
+    probed: mpsc::Receiver<Vec<Order>>,
+    pushed: mpsc::Receiver<Vec<Order>>,
+}
+
 /// What the parts share.
 #[derive(Debug)]
 struct Core {
     store: Arc<Store>,
+    agent: Arc<Agent>,
     registry: Arc<Registry>,
     events: event::Log,
     metrics: metrics::Daemon,
@@ -226,16 +240,21 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &Config, remembered: Snapshot) -> (Self, mpsc::Receiver<Vec<Order>>) {
-        let (sender, orders) = mpsc::channel(ORDER_DEPTH);
+    fn new(config: &Config, store: Store, remembered: Snapshot) -> (Self, Ordered) {
+        let (probed, orders) = mpsc::channel(ORDER_DEPTH);
+        let (pushed, told) = mpsc::channel(ORDER_DEPTH);
+        let store = Arc::new(store);
+        let registry = Arc::new(Registry::new(remembered, Orders { probed, pushed }));
+        let node = config.node_name.as_str().into();
         let core = Self {
-            store: Arc::new(Store::in_memory()),
-            registry: Arc::new(Registry::new(remembered, sender)),
+            agent: Arc::new(Agent::new(node, Arc::clone(&store), Arc::clone(&registry))),
+            store,
+            registry,
             events: event::Log::new(config.event_history),
             metrics: metrics::Daemon::new(),
             readiness: watch::Sender::new(Readiness::Starting),
         };
-        (core, orders)
+        (core, Ordered { probed: orders, pushed: told })
     }
 
     fn start_scheduler(
@@ -253,14 +272,10 @@ impl Core {
     }
 
     fn view(&self, config: &Config, reload: ReloadHandle) -> View {
-        let bound = config.listen.http.ip();
         View {
             node_name: config.node_name.as_str().into(),
-            node_address: if bound.is_unspecified() {
-                IpAddr::V4(Ipv4Addr::LOCALHOST)
-            } else {
-                bound
-            },
+            node_address: config.node_address(),
+            agent: Arc::clone(&self.agent),
             store: Arc::clone(&self.store),
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),

@@ -160,6 +160,17 @@ impl Machine {
         }
     }
 
+    /// Whether the latest results point away from the verdict, or to a first one.
+    pub const fn is_wavering(&self) -> bool {
+        match (self.verdict, self.streak) {
+            (_, Streak::None)
+            | (Verdict::Passing | Verdict::Warning, Streak::Successes(_))
+            | (Verdict::Critical, Streak::Failures(_)) => false,
+            (Verdict::Unknown | Verdict::Critical, Streak::Successes(_))
+            | (Verdict::Unknown | Verdict::Passing | Verdict::Warning, Streak::Failures(_)) => true,
+        }
+    }
+
     /// Takes in one result. Says what changed, if the status did.
     pub fn observe(&mut self, thresholds: &Thresholds, outcome: Outcome) -> Option<Change> {
         let from = self.status();

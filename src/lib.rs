@@ -37,6 +37,7 @@ pub mod store;
 
 pub mod registry;
 
+pub mod agent;
 pub mod monitor;
 
 pub mod api;

@@ -34,7 +34,7 @@ impl Monitor {
     /// Takes in a finished probe. One that failed by our own fault is counted, but says nothing
     /// of the target and is not judged.
     pub fn observe(&self, check: &Check, machine: &mut Machine, observation: Observation) {
-        check.slot.record(&observation);
+        let says_otherwise = check.slot.record(&observation);
         check.class.slot.record(&observation);
         debug!(
             check = %check.key,
@@ -46,12 +46,19 @@ impl Monitor {
         if observation.outcome == Outcome::Failure(Reason::Internal) {
             return;
         }
+        let (verdict, was_wavering) = (machine.verdict(), machine.is_wavering());
         let change = machine.observe(&check.definition.thresholds, observation.outcome);
         check.slot.judged(machine);
         if let Some(change) = change {
             let consecutive = machine.streak().len();
             let observation = Box::new(observation);
             self.tell(check, change, Cause::Probe { observation, consecutive });
+        }
+        // How results stand on their way to a verdict is published too: it must outlive us.
+        if machine.verdict() != verdict || was_wavering || machine.is_wavering() {
+            self.registry.news().changed(&check.key);
+        } else if says_otherwise {
+            self.registry.news().said(&check.key);
         }
     }
 

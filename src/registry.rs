@@ -22,12 +22,14 @@ use crate::{
 };
 
 mod merge;
+mod news;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use merge::State;
-use snapshot::Snapshot;
+pub use news::News;
+use snapshot::{Known, Snapshot};
 
 /// One registered endpoint of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +149,7 @@ fn endpoint_of<'a>(instance: &'a Instance, assigned: &'a Assigned) -> &'a Endpoi
 }
 
 /// What the scheduler is told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Order {
     /// Run this check, in place of the check of the same key if there is one.
     Run(Arc<Check>, Start),
@@ -189,9 +191,21 @@ pub struct Difference {
 #[error("unknown instance {0:?}")]
 pub struct UnknownInstance(pub String);
 
+/// Who listed an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The configuration, which lists all its instances at once.
+    #[default]
+    Config,
+    /// Whoever registered it through the API.
+    Api,
+}
+
 /// An instance and the checks asked of it.
 #[derive(Debug, Clone)]
 pub struct Listed {
+    /// Who listed it.
+    pub source: Source,
     /// The instance.
     pub instance: Arc<Instance>,
     /// Its checks, by id.
@@ -217,25 +231,51 @@ pub struct Registry {
     state: RwLock<State>,
     remembered: std::sync::Mutex<Snapshot>,
     version: watch::Sender<u64>,
+    news: News,
     /// Held while a change is worked out and sent, so that orders go out in the order of changes.
-    orders: tokio::sync::Mutex<mpsc::Sender<Vec<Order>>>,
+    orders: tokio::sync::Mutex<Orders>,
+}
+
+/// Where orders go, by who brings a check's results.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    /// Those that are asked.
+    pub probed: mpsc::Sender<Vec<Order>>,
+    /// Those that are told: heartbeats and aliases.
+    pub pushed: mpsc::Sender<Vec<Order>>,
+}
+
+#[cfg(test)]
+impl Orders {
+    /// Where only the orders for what is probed are looked at.
+    pub(crate) fn probed(probed: mpsc::Sender<Vec<Order>>) -> Self {
+        Self { probed, pushed: mpsc::channel(1).0 }
+    }
 }
 
 impl Registry {
     /// An empty registry that sends its orders to `orders` and lets checks go on from where
     /// `remembered` left them when they are registered again.
-    pub fn new(remembered: Snapshot, orders: mpsc::Sender<Vec<Order>>) -> Self {
+    pub fn new(remembered: Snapshot, orders: Orders) -> Self {
         let state = State::new(remembered.maintenance().clone());
         Self {
             state: RwLock::new(state),
             remembered: std::sync::Mutex::new(remembered),
             version: watch::Sender::new(1),
+            news: News::default(),
             orders: tokio::sync::Mutex::new(orders),
         }
     }
 
-    /// Makes the registry hold exactly these registrations. Checks that are the same go on
-    /// undisturbed; a check that has changed keeps its status and its counts.
+    /// Lets checks that are registered from now on go on from these states.
+    pub fn remember(&self, checks: impl IntoIterator<Item = (CheckKey, Known)>) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.correct(checks);
+    }
+
+    /// Makes the registry hold exactly these registrations of the configuration's, beside those
+    /// made through the API. Checks that are the same go on undisturbed; a check that has changed
+    /// keeps its status and its counts.
     pub async fn replace(&self, registrations: Vec<Registration>) -> Difference {
         let sender = self.orders.lock().await;
         let (difference, orders) = {
@@ -245,6 +285,30 @@ impl Registry {
         };
         self.send(&sender, orders).await;
         difference
+    }
+
+    /// Registers an instance through the API, in place of the one with the same id if there is
+    /// one. Checks that are the same go on undisturbed.
+    pub async fn put(&self, registration: Registration) {
+        let sender = self.orders.lock().await;
+        let orders = {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.put(registration, &mut remembered)
+        };
+        self.send(&sender, orders).await;
+    }
+
+    /// Deregisters an instance.
+    pub async fn remove(&self, id: &InstanceId) {
+        let sender = self.orders.lock().await;
+        let orders = self.state.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.send(&sender, orders).await;
+    }
+
+    /// The checks whose results those who are told have not heard of yet.
+    pub const fn news(&self) -> &News {
+        &self.news
     }
 
     /// Takes an instance out of service with a reason, or puts it back with none. It stays so
@@ -313,6 +377,13 @@ impl Registry {
         self.read().listed(&id.parse().ok()?)
     }
 
+    /// One check.
+    pub fn check(&self, key: &CheckKey) -> Option<Arc<Check>> {
+        let state = self.read();
+        let checks = &state.instances.get(&key.instance)?.checks;
+        checks.iter().find(|check| check.key == *key).cloned()
+    }
+
     /// A number that grows with every change of the set of checks or of a status; to wait on.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -329,9 +400,27 @@ impl Registry {
         Snapshot::take(checks, self.read().maintenance.clone())
     }
 
-    async fn send(&self, orders_to: &mpsc::Sender<Vec<Order>>, orders: Vec<Order>) {
-        // The scheduler hangs up only when the daemon stops; then there is nobody to tell.
-        drop(orders_to.send(orders).await);
+    async fn send(&self, to: &Orders, orders: Vec<Order>) {
+        let (mut probed, mut pushed) = (Vec::new(), Vec::new());
+        for order in orders {
+            match &order {
+                Order::Run(check, _) if check.definition.probe.pushed().is_some() => {
+                    probed.push(Order::Stop(check.key.clone()));
+                    pushed.push(order);
+                }
+                Order::Run(check, _) => {
+                    pushed.push(Order::Stop(check.key.clone()));
+                    probed.push(order);
+                }
+                Order::Stop(_) | Order::Maintain { .. } => {
+                    pushed.push(order.clone());
+                    probed.push(order);
+                }
+            }
+        }
+        // They hang up only when the daemon stops; then there is nobody to tell.
+        drop(to.probed.send(probed).await);
+        drop(to.pushed.send(pushed).await);
         self.touch();
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::{Router, body::Body};
+use futures_util::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -22,7 +23,9 @@ use crate::{
     model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
     probe::{self, Probe},
-    registry::{Assigned, Check, Definition, Instance, Order, Registration, snapshot::Snapshot},
+    registry::{
+        Assigned, Check, Definition, Instance, Order, Orders, Registration, snapshot::Snapshot,
+    },
 };
 
 mod consul;
@@ -55,10 +58,15 @@ impl Rig {
     async fn new(instances: &[&str]) -> Self {
         let (sender, orders) = mpsc::channel(1000);
         let (reload, reloads) = reload_channel();
-        let registry = Arc::new(Registry::new(Snapshot::default(), sender));
+        let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
         let (readiness, ready) = watch::channel(Readiness::Ready);
+        let store = Arc::new(Store::in_memory());
+        let agent = Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry));
+        let agent = Arc::new(agent);
+        agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
         let view = View {
-            store: Arc::new(crate::store::Store::in_memory()),
+            agent: Arc::clone(&agent),
+            store,
             node_name: "node-1".into(),
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),
@@ -84,7 +92,7 @@ impl Rig {
 
     async fn register(&self, instances: &[&str]) {
         let registrations = instances.iter().map(|text| registration(text)).collect();
-        self.view.registry.replace(registrations).await;
+        self.view.agent.configure(registrations).await;
     }
 
     fn router(&self) -> Router {
@@ -110,6 +118,8 @@ impl Rig {
         let facts = check.slot.read();
         let mut machine = Machine::restore(facts.verdict, facts.streak, Maintenance::Off);
         self.monitor.observe(&check, &mut machine, observation(outcome, answer));
+        let changed = self.view.registry.news().take_changed();
+        self.view.agent.tell(changed).now_or_never().unwrap().unwrap();
     }
 
     fn pass(&self, instance: &str) {

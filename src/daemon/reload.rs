@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    agent::Agent,
     api::ReloadRequests,
     clock,
     config::{self, Config, Loaded, Overrides, Rejected},
@@ -47,13 +48,13 @@ impl Reloader {
     /// Takes over the configuration that the daemon was started with.
     pub(super) async fn begin(
         &mut self,
-        registry: &Registry,
+        (agent, registry): (&Agent, &Registry),
         metrics: &metrics::Daemon,
         mut config: Config,
     ) {
         let registrations = std::mem::take(&mut config.registrations);
         let instances = registrations.len();
-        let difference = registry.replace(registrations).await;
+        let difference = agent.configure(registrations).await;
         if instances == 0 {
             info!(
                 "Started with an empty registry; to fill it, name services in a file, see what \
@@ -70,7 +71,7 @@ impl Reloader {
     /// Reloads whenever it is asked to, by signal or request, until `stop`.
     pub(super) async fn run(
         mut self,
-        (registry, metrics): (Arc<Registry>, metrics::Daemon),
+        (agent, metrics): (Arc<Agent>, metrics::Daemon),
         mut requests: ReloadRequests,
         mut hang_up: Signal,
         stop: CancellationToken,
@@ -78,9 +79,9 @@ impl Reloader {
         let work = async {
             loop {
                 tokio::select! {
-                    _ = hang_up.recv() => drop(self.reload(&registry, &metrics).await),
+                    _ = hang_up.recv() => drop(self.reload(&agent, &metrics).await),
                     Some(request) = requests.next() => {
-                        request.answer(self.reload(&registry, &metrics).await);
+                        request.answer(self.reload(&agent, &metrics).await);
                     }
                 }
             }
@@ -93,11 +94,7 @@ impl Reloader {
 
     /// Reads the configuration and takes it over if it can be used. Says for people what has
     /// changed, or what is wrong.
-    async fn reload(
-        &mut self,
-        registry: &Registry,
-        metrics: &metrics::Daemon,
-    ) -> Result<String, String> {
+    async fn reload(&mut self, agent: &Agent, metrics: &metrics::Daemon) -> Result<String, String> {
         let (path, overrides) = (self.path.clone(), self.overrides.clone());
         let reading =
             tokio::task::spawn_blocking(move || config::load(path.as_deref(), &overrides));
@@ -106,20 +103,20 @@ impl Reloader {
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         match loaded {
-            Ok(loaded) => Ok(self.take_over(registry, metrics, loaded).await),
+            Ok(loaded) => Ok(self.take_over(agent, metrics, loaded).await),
             Err(rejected) => Err(refused(metrics, &rejected)),
         }
     }
 
     async fn take_over(
         &mut self,
-        registry: &Registry,
+        agent: &Agent,
         metrics: &metrics::Daemon,
         Loaded { mut config, warnings }: Loaded,
     ) -> String {
         warnings.log();
         let registrations = std::mem::take(&mut config.registrations);
-        let difference = registry.replace(registrations).await;
+        let difference = agent.configure(registrations).await;
         if let Some(log) = &self.log
             && let Err(error) = log.set_filter(&config.log.filter)
         {

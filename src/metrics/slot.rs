@@ -131,23 +131,29 @@ impl Slot {
         self.set_streak(facts.streak);
     }
 
-    /// Takes in a finished probe.
-    pub fn record(&self, observation: &Observation) {
+    /// Takes in a finished probe. Says whether it says anything else than the one before.
+    pub fn record(&self, observation: &Observation) -> bool {
         let failed = matches!(observation.outcome, Outcome::Failure(_));
         // One writer: a load and a store are cheaper than an atomic addition and as right.
         self.probes.store(self.probes.load(Relaxed) + 1, Relaxed);
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
         self.last_started.store(observation.started.millis(), Relaxed);
         self.last_nanos.store(nanos(observation.duration), Relaxed);
-        self.answer.store(encode_answer(observation.answer), Relaxed);
+        let answer = encode_answer(observation.answer);
+        let mut says_otherwise = self.answer.swap(answer, Relaxed) != answer;
         if observation.certificate_expiry.is_some() {
             self.certificate_expiry.store(millis(observation.certificate_expiry), Relaxed);
         }
-        let before = self.outcome.swap(encode_outcome(Some(observation.outcome)), Relaxed);
+        let outcome = encode_outcome(Some(observation.outcome));
+        let before = self.outcome.swap(outcome, Relaxed);
+        says_otherwise |= before != outcome;
         // The lock is taken only when there is a text to put down or to wipe away.
         if observation.detail.is_some() || before != encode_outcome(Some(Outcome::Success)) {
-            self.set_detail(observation.detail.clone());
+            let mut detail = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
+            says_otherwise |= *detail != observation.detail;
+            detail.clone_from(&observation.detail);
         }
+        says_otherwise
     }
 
     /// Puts down what the judge made of it.

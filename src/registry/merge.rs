@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    Assigned, Check, Class, Definition, Difference, Instance, Listed, Order, Registration, Start,
-    endpoint_of,
+    Assigned, Check, Class, Definition, Difference, Instance, Listed, Order, Registration, Source,
+    Start, endpoint_of,
     snapshot::{Maintained, Snapshot},
 };
 use crate::{
-    judge::Machine,
+    judge::{Machine, Streak},
     metrics::{ClassSlot, Slot, text},
     model::{CheckId, CheckKey, InstanceId, ServiceName},
     probe::{Protocol, Target},
@@ -52,15 +52,19 @@ impl State {
         registrations: Vec<Registration>,
         remembered: &mut Snapshot,
     ) -> (Difference, Vec<Order>) {
-        let mut before = std::mem::take(&mut self.instances);
+        let held = std::mem::take(&mut self.instances);
+        let (mut before, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            held.into_iter().partition(|(_, listed)| listed.source == Source::Config);
+        self.instances = others;
         self.services.clear();
         let mut merge = Merge { remembered, orders: Vec::new() };
         let mut difference = Difference::default();
         for registration in registrations {
-            let old = before.remove(&registration.instance.id);
+            let id = &registration.instance.id;
+            let old = before.remove(id).or_else(|| self.instances.remove(id));
             let held = old.as_ref().map(|listed| Arc::clone(&listed.instance));
             let ordered = merge.orders.len();
-            let listed = self.list(registration, old, &mut merge);
+            let listed = self.list(registration, (Source::Config, old), &mut merge);
             match held {
                 None => difference.registered += 1,
                 Some(held) => {
@@ -68,25 +72,84 @@ impl State {
                     difference.changed += usize::from(!same || merge.orders.len() > ordered);
                 }
             }
-            let service = self.services.entry(listed.instance.service.clone()).or_default();
-            service.push(listed.instance.id.clone());
             self.instances.insert(listed.instance.id.clone(), listed);
         }
         difference.deregistered = before.len();
         let gone = before.into_values().flat_map(|listed| listed.checks);
         merge.orders.extend(gone.map(|check| Order::Stop(check.key.clone())));
-        for instances in self.services.values_mut() {
-            instances.sort_unstable();
+        for (id, listed) in &self.instances {
+            self.services.entry(listed.instance.service.clone()).or_default().push(id.clone());
         }
         self.drop_empty_classes();
         (difference, merge.orders)
+    }
+
+    /// Takes in one registration, in place of the one with the same id. Says what is to be done.
+    pub(super) fn put(
+        &mut self,
+        registration: Registration,
+        remembered: &mut Snapshot,
+    ) -> Vec<Order> {
+        let mut merge = Merge { remembered, orders: Vec::new() };
+        let id = registration.instance.id.clone();
+        let old = self.instances.remove(&id);
+        if let Some(old) = &old {
+            self.leave(old);
+        }
+        let before = old.as_ref().map(|old| old.checks.clone()).unwrap_or_default();
+        let listed = self.list(registration, (Source::Api, old), &mut merge);
+        let instances = self.services.entry(listed.instance.service.clone()).or_default();
+        if let Err(place) = instances.binary_search(&id) {
+            instances.insert(place, id.clone());
+        }
+        let kept: Vec<_> = listed.checks.iter().map(|check| Arc::clone(&check.class)).collect();
+        self.instances.insert(id, listed);
+        let is_kept = |check: &&Arc<Check>| kept.iter().any(|c| Arc::ptr_eq(c, &check.class));
+        before.iter().filter(|check| !is_kept(check)).for_each(|check| self.let_class_go(check));
+        merge.orders
+    }
+
+    /// Lets an instance go. Says what is to be done.
+    pub(super) fn remove(&mut self, id: &InstanceId) -> Vec<Order> {
+        let Some(listed) = self.instances.remove(id) else { return Vec::new() };
+        self.leave(&listed);
+        self.maintenance.set(id, None);
+        let stops = listed.checks.iter().map(|check| Order::Stop(check.key.clone())).collect();
+        listed.checks.iter().for_each(|check| self.let_class_go(check));
+        stops
+    }
+
+    /// Takes an instance from the list of its service.
+    fn leave(&mut self, listed: &Listed) {
+        let service = &listed.instance.service;
+        if let Some(instances) = self.services.get_mut(service) {
+            instances.retain(|id| *id != listed.instance.id);
+            if instances.is_empty() {
+                self.services.remove(service);
+            }
+        }
+    }
+
+    /// Forgets the class of a check that has gone if it was the last of it.
+    fn let_class_go(&mut self, gone: &Check) {
+        let service = &gone.instance.service;
+        let mut others = self.services.get(service).into_iter().flatten();
+        let is_kept = others.any(|id| {
+            let listed =
+                self.instances.get(id).filter(|listed| listed.instance.id != gone.instance.id);
+            listed.is_some_and(|l| l.checks.iter().any(|c| Arc::ptr_eq(&c.class, &gone.class)))
+        });
+        if !is_kept {
+            let protocol = gone.definition.probe.protocol();
+            self.classes.remove(&(service.clone(), gone.key.check.clone(), protocol));
+        }
     }
 
     /// Brings one registration together with what was there of it.
     fn list(
         &mut self,
         registration: Registration,
-        old: Option<Listed>,
+        (source, old): (Source, Option<Listed>),
         merge: &mut Merge<'_>,
     ) -> Listed {
         let (instance, mut before) = match old {
@@ -104,7 +167,7 @@ impl State {
         }
         merge.orders.extend(before.into_iter().map(|gone| Order::Stop(gone.key.clone())));
         checks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Listed { instance, checks, maintenance: None }
+        Listed { source, instance, checks, maintenance: None }
     }
 
     /// Makes a check, from what is held or remembered of it, and orders it to run.
@@ -132,7 +195,13 @@ impl State {
                 check.slot.overwrite(&held.slot.read());
                 Start::InPlace
             }
-            Some(_) => Start::Afresh(Machine::new(maintenance)),
+            // Another target, but the same id: its status stays until there are results.
+            Some(held) => {
+                let verdict = held.slot.read_numbers().verdict;
+                let machine = Machine::restore(verdict, Streak::None, maintenance);
+                check.slot.judged(&machine);
+                Start::Afresh(machine)
+            }
             None => Start::Afresh(merge.remembered.recall(&check, maintenance)),
         };
         let check = Arc::new(check);

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock,
+    clock::{self, Timestamp},
     judge::{Machine, Maintenance, Streak, Verdict},
     metrics::Facts,
     model::{CheckKey, InstanceId, Schedule},
@@ -68,6 +68,19 @@ pub struct Snapshot {
     maintenance: Maintained,
 }
 
+/// What is known of a check from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What was last said of it.
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Timestamp,
+    /// How its results stood, if that is known.
+    pub streak: Option<Streak>,
+    /// What the last result said.
+    pub output: Option<Box<str>>,
+}
+
 /// Why the state could not be saved or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -106,12 +119,32 @@ impl Snapshot {
         &self.maintenance
     }
 
-    /// The machine a check goes on with, and its slot filled with what is remembered, unless that
-    /// is too long ago to be true still. Each check is recalled once.
+    /// Puts right what newer sources know better.
+    pub(super) fn correct(&mut self, checks: impl IntoIterator<Item = (CheckKey, Known)>) {
+        for (key, known) in checks {
+            let facts = self.checks.entry(key).or_default();
+            if let Some(streak) = known.streak {
+                facts.streak = streak;
+            } else if facts.verdict != known.verdict {
+                facts.streak = Streak::None;
+            }
+            facts.verdict = known.verdict;
+            facts.changed = Some(known.since);
+            if facts.detail.is_none() {
+                facts.detail = known.output;
+            }
+        }
+    }
+
+    /// The machine a check goes on with, and its slot filled with what is remembered. Each check is
+    /// recalled once.
     pub(super) fn recall(&mut self, check: &Check, maintenance: Maintenance) -> Machine {
         let lasting = lasting(&check.definition.schedule);
-        let remembered = self.checks.remove(&check.key).filter(|facts| {
-            facts.last_started.is_some_and(|last| clock::now().since(last) <= lasting)
+        let remembered = self.checks.remove(&check.key).map(|facts| {
+            // What was seen too long ago still stands, but does not add up with what comes now.
+            let is_recent =
+                facts.last_started.is_some_and(|last| clock::now().since(last) <= lasting);
+            Facts { streak: if is_recent { facts.streak } else { Streak::None }, ..facts }
         });
         let machine = match &remembered {
             Some(facts) => Machine::restore(facts.verdict, facts.streak, maintenance),

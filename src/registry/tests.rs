@@ -56,7 +56,7 @@ struct Rig {
 impl Rig {
     fn new(remembered: Snapshot) -> Self {
         let (sender, orders) = mpsc::channel(10);
-        Self { registry: Registry::new(remembered, sender), orders }
+        Self { registry: Registry::new(remembered, Orders::probed(sender)), orders }
     }
 
     /// What was ordered since the last call.

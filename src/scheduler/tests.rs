@@ -17,7 +17,9 @@ use crate::{
     metrics::Skip,
     model::{Answer, Observation, Outcome, Phases, Reason, Schedule},
     probe::{Endpoint, Probe, Spec, Target},
-    registry::{Assigned, Definition, Instance, Registration, Registry, snapshot::Snapshot},
+    registry::{
+        Assigned, Definition, Instance, Orders, Registration, Registry, snapshot::Snapshot,
+    },
 };
 
 /// What the probe of a port does the n-th time.
@@ -80,7 +82,7 @@ struct Rig {
 impl Rig {
     fn new(settings: Settings, script: impl Fn(u16, usize) -> Act + Send + Sync + 'static) -> Self {
         let (sender, orders) = mpsc::channel(16);
-        let registry = Arc::new(Registry::new(Snapshot::default(), sender));
+        let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
         let (events, metrics) = (Log::new(100), Daemon::new());
         let prober = Scripted { script: Arc::new(script), starts: Arc::default() };
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["event", "judge", "probe", "telemetry"],
     &["metrics", "store"],
     &["registry"],
-    &["monitor"],
+    &["agent", "monitor"],
     &["api", "scheduler"],
     &["config"],
     &["daemon"],

@@ -126,6 +126,8 @@ async fn clumsy() -> &'static str {
 async fn a_panic_is_that_requests_loss_only() {
     let rig = Rig::new(&[]).await;
     let app = Arc::new(router::App {
+        waiters: super::super::consul::read::Waiters::new(&rig.limits),
+        kept: super::super::consul::read::Kept::default(),
         view: rig.view.clone(),
         rate: guard::Rate::new(&rig.limits),
         stop: rig.stop.clone(),

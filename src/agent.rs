@@ -1,0 +1,177 @@
+//! What is registered with this daemon: kept in the store, asked by the scheduler.
+//!
+//! Consul's agent is a part of a cluster and tells the servers what it holds; here the two are
+//! one, and everything that is registered stands in the store as rows of our own node. This is
+//! where the two views meet: a registration goes into the store first and is asked once it is on
+//! disk, and what comes of asking goes back into the rows ([`publish`]), from which every consumer
+//! is told.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tokio::sync::Mutex;
+use tracing::error;
+
+use crate::{
+    model::CheckKey,
+    registry::{Difference, Listed, Registration, Registry, Source, snapshot::Known},
+    store::{
+        Key, Store, Tables, Unwritten,
+        row::{Check, Note, Origin},
+    },
+};
+
+pub mod publish;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+/// The service that Consul itself is, which its clients expect to find.
+pub const CONSUL: &str = "consul";
+
+/// The port of Consul's servers, which we show and do not have.
+pub const SERVER_PORT: u16 = 8300;
+
+/// The version of Consul whose behaviour this is: clients turn features on by it.
+pub const CONSUL_VERSION: &str = "1.21.5";
+
+/// The check that says that the node is alive.
+pub const ALIVE: &str = "serfHealth";
+
+/// The check that takes the node out.
+pub const NODE_MAINTENANCE: &str = "_node_maintenance";
+
+/// What the id of the check that takes an instance out begins with.
+pub const SERVICE_MAINTENANCE: &str = "_service_maintenance:";
+
+/// Instances whose rows are written in one go.
+const CHUNK: usize = 500;
+
+/// The daemon's registrations, in the store and with the scheduler.
+#[derive(Debug)]
+pub struct Agent {
+    node: Arc<str>,
+    store: Arc<Store>,
+    registry: Arc<Registry>,
+    /// Held while something is registered, so that the store and the scheduler agree.
+    turn: Mutex<()>,
+}
+
+impl Agent {
+    /// An agent for the node of this name.
+    pub fn new(node: Arc<str>, store: Arc<Store>, registry: Arc<Registry>) -> Self {
+        Self { node, store, registry, turn: Mutex::default() }
+    }
+
+    /// The name of our node.
+    pub const fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// Puts our own node into the store, and lets the checks that are registered from now on go on
+    /// from what the store knows of them.
+    pub async fn start(&self, address: IpAddr) -> Result<(), Unwritten> {
+        self.store
+            .write(|tx| {
+                let id = tx.note(rows::NODE_ID).map(|note| Arc::clone(&note.text));
+                let id = id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
+                tx.put(Note {
+                    name: rows::NODE_ID.into(),
+                    text: Arc::clone(&id),
+                    ..Note::default()
+                });
+                // A daemon that has been renamed takes its registrations along under its new name.
+                let of_id: Vec<_> = tx.nodes().filter(|node| node.id == id).cloned().collect();
+                for node in of_id.iter().filter(|node| node.name != self.node) {
+                    tx.delete(Key::Node(Arc::clone(&node.name)));
+                }
+                tx.put(rows::own_node(&self.node, id, address));
+                tx.put(rows::own_service(&self.node));
+                let alive = rows::alive(&self.node, tx.now());
+                let since = tx.check(&self.node, ALIVE).map_or(alive.since, |held| held.since);
+                tx.put(Check { since, ..alive });
+                Ok::<_, Unwritten>(())
+            })
+            .await?;
+        let known: Vec<_> = {
+            let tables = self.store.read();
+            let run = tables.checks_on(&self.node).filter(|check| !check.run.is_empty());
+            run.filter_map(|check| self.known(&tables, check)).collect()
+        };
+        self.registry.remember(known);
+        Ok(())
+    }
+
+    /// What the store knows of how a check stands.
+    fn known(&self, tables: &Tables, check: &Check) -> Option<(CheckKey, Known)> {
+        let key = CheckKey {
+            instance: rows::instance_of(check).parse().ok()?,
+            check: check.run.parse().ok()?,
+        };
+        let verdict = rows::verdict(check)?;
+        let mark = tables.note(&rows::mark_name(&check.id));
+        let streak = mark.and_then(|mark| rows::streak(&mark.text, verdict));
+        let output = (!check.output.is_empty()).then(|| Box::from(&*check.output));
+        Some((key, Known { verdict, since: check.since(), streak, output }))
+    }
+
+    /// Takes over the instances of the configuration: exactly these, beside those registered
+    /// through the API. They are asked even if they cannot be put on disk.
+    pub async fn configure(&self, registrations: Vec<Registration>) -> Difference {
+        let _turn = self.turn.lock().await;
+        let difference = self.registry.replace(registrations).await;
+        let listed: Vec<Listed> =
+            self.registry.list().into_iter().filter(|l| l.source == Source::Config).collect();
+        if let Err(unwritten) = self.keep(&listed).await {
+            error!(error = &unwritten as &dyn std::error::Error, "Configured instances not stored");
+        }
+        difference
+    }
+
+    /// Makes the rows of the configuration's instances be exactly these.
+    async fn keep(&self, listed: &[Listed]) -> Result<(), Unwritten> {
+        let mut gone = self.configured();
+        for listed in listed {
+            gone.remove(&Key::Service(Arc::clone(&self.node), listed.instance.id.as_str().into()));
+            for check in &listed.checks {
+                gone.remove(&Key::Check(Arc::clone(&self.node), (&*check.public_id()).into()));
+            }
+        }
+        let gone: Vec<_> = gone.into_iter().collect();
+        for keys in gone.chunks(CHUNK) {
+            self.store
+                .write(|tx| {
+                    keys.iter().cloned().for_each(|key| drop(tx.delete(key)));
+                    Ok::<_, Unwritten>(())
+                })
+                .await?;
+        }
+        for some in listed.chunks(CHUNK) {
+            self.store
+                .write(|tx| {
+                    for listed in some {
+                        tx.put(rows::service(&self.node, &listed.instance));
+                        for check in &listed.checks {
+                            let row = rows::check(&self.node, check, tx.now());
+                            let held = tx.check(&self.node, &row.id).cloned();
+                            tx.put(rows::going_on(row, held.as_deref()));
+                        }
+                    }
+                    Ok::<_, Unwritten>(())
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The rows that stand for the configuration.
+    fn configured(&self) -> std::collections::BTreeSet<Key> {
+        let tables = self.store.read();
+        let services = tables.instances_on(&self.node);
+        let services = services.filter(|row| row.origin == Origin::Config);
+        let services =
+            services.map(|row| Key::Service(Arc::clone(&self.node), Arc::clone(&row.id)));
+        let checks = tables.checks_on(&self.node).filter(|row| row.origin == Origin::Config);
+        let checks = checks.map(|row| Key::Check(Arc::clone(&self.node), Arc::clone(&row.id)));
+        services.chain(checks).collect()
+    }
+}
