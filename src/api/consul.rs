@@ -26,6 +26,8 @@ use super::{
 use crate::{clock, registry::Listed};
 
 mod agent;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the writes that have a body"))]
+mod case;
 mod filter;
 mod shape;
 mod wire;
