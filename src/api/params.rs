@@ -100,7 +100,7 @@ impl Params {
 }
 
 /// A truth value as Go's `strconv.ParseBool` reads it.
-fn truth(text: &str) -> Option<bool> {
+pub(super) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

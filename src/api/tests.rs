@@ -30,6 +30,7 @@ use crate::{
 
 mod consul;
 mod events;
+mod filter;
 mod grpc;
 mod metrics;
 mod routes;

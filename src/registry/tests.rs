@@ -206,10 +206,10 @@ async fn a_check_goes_on_where_a_restart_left_it() {
     assert_eq!(facts("a").answer, crate::model::Answer::Http(503));
     assert_eq!(
         (facts("b").changed, facts("b").streak),
-        (None, Streak::None),
-        "old evidence does not"
+        (Some(Timestamp::from_seconds(1)), Streak::None),
+        "old results stand, and do not add up with new ones"
     );
-    assert_eq!(facts("b").verdict, Verdict::Unknown);
+    assert_eq!(facts("b").verdict, Verdict::Critical);
 }
 
 #[test]

@@ -312,7 +312,7 @@ async fn our_own_fault_says_nothing_of_the_target() {
     let rig = Rig::new(SETTINGS, move |_, n| if n == 1 { OK } else { ours() });
     rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
     sleep(TEN * 10).await;
-    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
+    assert_eq!(rig.told(), ["web-1:up critical to passing (ok)"]);
     let check = &rig.registry.instance("web-1").unwrap().checks[0];
     assert_eq!(check.slot.read().failures, check.slot.read().probes - 1);
 }
@@ -412,7 +412,7 @@ async fn stopping_lets_probes_finish_and_starts_no_more() {
     }
     rig.stop.cancel();
     while rig.tasks.next_ended().await.is_some() {}
-    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
+    assert_eq!(rig.told(), ["web-1:up critical to passing (ok)"]);
     assert_eq!(rig.starts(1).len(), 1);
     assert_eq!(rig.metrics.skipped(Skip::Shutdown), 0);
 }
@@ -489,7 +489,7 @@ async fn a_probe_under_way_survives_a_change_of_what_is_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_aimed_elsewhere_starts_afresh() {
+async fn a_check_aimed_elsewhere_keeps_its_status_and_counts_afresh() {
     let rig = Rig::new(SETTINGS, |port, _| if port == 1 { FAILS } else { OK });
     rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
     sleep(TEN * 4).await;
@@ -497,10 +497,10 @@ async fn a_check_aimed_elsewhere_starts_afresh() {
     moved.instance.endpoint.port = 2;
     rig.registry.replace(vec![moved]).await;
     let facts = || rig.registry.instance("web-1").unwrap().checks[0].slot.read();
-    assert_eq!((facts().probes, facts().status), (0, crate::model::Status::Unknown));
+    assert_eq!((facts().probes, facts().status), (0, crate::model::Status::Critical));
     sleep(TEN).await;
     assert_eq!(
         rig.told(),
-        ["web-1:up unknown to critical (status)", "web-1:up unknown to passing (ok)"]
+        ["web-1:up unknown to critical (status)", "web-1:up critical to passing (ok)"]
     );
 }

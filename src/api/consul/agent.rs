@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    CONSUL_VERSION, DATACENTER, Params,
+    CONSUL_VERSION, DATACENTER, Params, field,
     shape::{self, Shape},
 };
 use crate::{
@@ -25,12 +25,13 @@ pub(super) async fn checks(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let params = super::asked(query.as_deref())?;
+    let (params, filter) = super::asked(query.as_deref(), field::CHECK)?;
     let shape = Shape::new(&app.view);
     let listed = app.view.registry.list();
     let checks = listed.iter().flat_map(|listed| shape.checks(listed));
     let checks: BTreeMap<_, _> = checks
         .chain(shape.node_maintenance())
+        .filter(|check| filter.matches(check))
         .map(|mut check| {
             (check.create_index, check.modify_index) = (0, 0);
             (check.check_id.clone(), check)
@@ -43,11 +44,12 @@ pub(super) async fn services(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let params = super::asked(query.as_deref())?;
+    let (params, filter) = super::asked(query.as_deref(), field::SERVICE)?;
     let listed = app.view.registry.list();
     let services: BTreeMap<_, _> = listed
         .iter()
         .map(Shape::agent_service)
+        .filter(|service| filter.matches(service))
         .map(|service| (service.id.clone(), service))
         .collect();
     Ok(super::json(&params, &services))

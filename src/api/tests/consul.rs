@@ -381,20 +381,3 @@ async fn a_blocking_query_without_a_change_ends_with_the_same_index() {
     let answer = rig.get("/v1/health/state/any?index=99999&wait=1h").await;
     assert_eq!(answer.header("x-consul-index"), known, "an index of the future does not wait");
 }
-
-/// Whoever filters must not be given what was filtered out.
-#[tokio::test]
-async fn a_filter_is_refused_and_not_passed_over() {
-    let rig = Rig::new(WEB).await;
-    for path in [
-        "/v1/health/service/web",
-        "/v1/health/state/any",
-        "/v1/health/checks/web",
-        "/v1/agent/checks",
-        "/v1/agent/services",
-    ] {
-        let answer = rig.get(&format!("{path}?filter=Service.ID==web-1")).await;
-        assert_eq!(answer.status, 400, "{path}");
-        assert_eq!(rig.get(&format!("{path}?filter=")).await.status, 200, "{path}");
-    }
-}
