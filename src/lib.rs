@@ -35,6 +35,7 @@ pub mod telemetry;
 
 pub mod registry;
 
+pub mod consul;
 pub mod monitor;
 
 pub mod api;

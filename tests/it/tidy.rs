@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["event", "judge", "probe", "telemetry"],
     &["metrics"],
     &["registry"],
-    &["monitor"],
+    &["consul", "monitor"],
     &["api", "scheduler"],
     &["config"],
     &["daemon"],
