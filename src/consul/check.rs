@@ -263,7 +263,8 @@ impl CheckDefinition {
         let rules = [
             (interval && ttl, InvalidCheck::IntervalAndTtl),
             (active && !interval, InvalidCheck::NoInterval),
-            (alias && (active || interval), InvalidCheck::AliasInterval),
+            // An interval alone is let pass: it is the other kind that Consul looks at.
+            (alias && active, InvalidCheck::AliasInterval),
             (alias && ttl, InvalidCheck::AliasTtl),
             (!active && !alias && !ttl, InvalidCheck::NoTtl),
             (self.output_max_size < 0, InvalidCheck::OutputMaxSize),

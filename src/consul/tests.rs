@@ -171,7 +171,6 @@ fn checks_are_refused_in_consuls_words() {
             r#"{"args":["a"],"interval":"0s"}"#,
             "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks",
         ),
-        (r#"{"alias_node":"a","interval":"1s"}"#, "Interval cannot be set for Alias checks"),
         (
             r#"{"alias_node":"a","tcp":"a:1","interval":"1s"}"#,
             "Interval cannot be set for Alias checks",
@@ -191,6 +190,7 @@ fn checks_are_refused_in_consuls_words() {
     for json in [
         r#"{"ttl":"1s"}"#,
         r#"{"alias_service":"a"}"#,
+        r#"{"alias_service":"a","interval":"1s"}"#,
         r#"{"tcp":"a:1","interval":"1s"}"#,
         r#"{"docker_container_id":"x","args":["a"],"interval":"1s"}"#,
         r#"{"http":"http://a/","interval":10,"failures_before_critical":2,"failures_before_warning":2}"#,
