@@ -185,59 +185,9 @@ impl JsonSchema for Period {
     }
 }
 
-/// A duration as Go writes it: `10s`, `1m30s`, `1h0m0s`, `500ms`, `1.5s`.
-pub fn go(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    let small = [(1_000_000_000, 1_000_000, "ms"), (1_000_000, 1000, "µs"), (1000, 1, "ns")];
-    if nanos == 0 {
-        return "0s".to_owned();
-    }
-    for (below, size, unit) in small {
-        if nanos < below && nanos >= size {
-            return format!("{}{unit}", decimal(nanos, size));
-        }
-    }
-    let (hours, minutes) = (duration.as_secs() / 3600, duration.as_secs() / 60 % 60);
-    let seconds = decimal(nanos % 60_000_000_000, 1_000_000_000);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, minutes) => format!("{minutes}m{seconds}s"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-    }
-}
-
-/// `value / size` as a decimal without needless zeros; `size` is a power of ten.
-fn decimal(value: u128, size: u128) -> String {
-    let width = size.to_string().len() - 1;
-    let fraction = format!("{:0width$}", value % size);
-    let fraction = if size == 1 { "" } else { fraction.trim_end_matches('0') };
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{}{point}{fraction}", value / size)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        for (nanos, text) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (1500, "1.5µs"),
-            (500_000_000, "500ms"),
-            (1_500_000, "1.5ms"),
-            (1_000_000_000, "1s"),
-            (1_500_000_000, "1.5s"),
-            (10_000_000_000, "10s"),
-            (60_000_000_000, "1m0s"),
-            (90_000_000_000, "1m30s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (3_661_050_000_000, "1h1m1.05s"),
-        ] {
-            assert_eq!(go(Duration::from_nanos(nanos)), text);
-        }
-    }
 
     #[track_caller]
     fn check(text: &str, millis: u64) {

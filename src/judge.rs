@@ -11,7 +11,8 @@
 //! and strictly consecutively: one of the other kind sets the count back to nothing. A probe that
 //! found the target struggling ([`Outcome::Warning`], HTTP 429) answers, so it counts with the
 //! successes, and it is the last of them that says whether the status is passing or warning: this
-//! is Consul's rule. Before the first verdict the status is unknown, and the same counts lead out of it.
+//! is Consul's rule. Before the first verdict the status is unknown, and the same counts lead out of
+//! it, unless the thresholds say that [the first result](Thresholds::first_at_once) decides alone.
 //!
 //! Maintenance lies over all this: while it lasts the status is maintenance, results go on being
 //! counted below it, and what they amount to shows when it ends.
@@ -29,6 +30,16 @@ pub struct Thresholds {
     success_before_passing: NonZeroU32,
     failures_before_warning: NonZeroU32,
     failures_before_critical: NonZeroU32,
+    first: First,
+}
+
+/// What the first result of all is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum First {
+    /// As much as any other.
+    Counted,
+    /// As much as a whole row.
+    AtOnce,
 }
 
 /// Thresholds that contradict each other.
@@ -54,7 +65,16 @@ impl Thresholds {
             success_before_passing: passing,
             failures_before_warning: warning,
             failures_before_critical: critical,
+            first: First::Counted,
         })
+    }
+
+    /// These, but the first result of all takes effect at once, whatever the counts: Consul's
+    /// counters start at their thresholds. Where it is a success it counts for as many as it
+    /// takes, so that in the row it begins the last answer always says how it is.
+    #[must_use]
+    pub const fn first_at_once(self) -> Self {
+        Self { first: First::AtOnce, ..self }
     }
 
     /// Successes in a row before passing.
@@ -174,8 +194,13 @@ impl Machine {
     /// Takes in one result. Says what changed, if the status did.
     pub fn observe(&mut self, thresholds: &Thresholds, outcome: Outcome) -> Option<Change> {
         let from = self.status();
+        let first = self.streak.is_empty() && thresholds.first == First::AtOnce;
         self.streak = self.streak.extended(outcome);
-        self.verdict = self.judged(thresholds, outcome);
+        if first {
+            self.decide(thresholds, outcome);
+        } else {
+            self.verdict = self.judged(thresholds, outcome);
+        }
         self.change_since(from)
     }
 
@@ -184,6 +209,22 @@ impl Machine {
         let from = self.status();
         self.maintenance = maintenance;
         self.change_since(from)
+    }
+
+    /// Takes in the first result of all where it takes effect at once.
+    fn decide(&mut self, thresholds: &Thresholds, outcome: Outcome) {
+        self.verdict = match outcome {
+            Outcome::Success => Verdict::Passing,
+            Outcome::Warning(_) => Verdict::Warning,
+            Outcome::Failure(_) => Verdict::Critical,
+        };
+        match outcome {
+            Outcome::Success | Outcome::Warning(_) => {
+                self.streak = Streak::Successes(thresholds.success_before_passing());
+            }
+            // One is enough: critical stays critical until the row ends.
+            Outcome::Failure(_) => {}
+        }
     }
 
     fn judged(&self, thresholds: &Thresholds, outcome: Outcome) -> Verdict {

@@ -37,8 +37,10 @@ pub mod store;
 
 pub mod registry;
 
-pub mod agent;
+pub mod consul;
 pub mod monitor;
+
+pub mod agent;
 
 pub mod api;
 pub mod scheduler;

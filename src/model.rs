@@ -6,7 +6,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, duration::Period};
 
 /// Longest id or name accepted, in bytes; ids become metric labels.
 pub const MAX_ID_LEN: usize = 128;
@@ -313,6 +313,40 @@ pub struct Schedule {
     pub jitter: f64,
     /// How long after registration the first run may start at the earliest.
     pub initial_delay: Duration,
+}
+
+impl Schedule {
+    /// Shortest interval and timeout: the shortest tick of the scheduler.
+    pub const SHORTEST: Duration = Duration::from_millis(1);
+
+    /// Longest interval, timeout and delay. Clocks can add it without overflow, and what is asked
+    /// less than once a week is not watched.
+    pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
+    /// How far a run moves from its place if nothing is said of it.
+    pub const DEFAULT_JITTER: f64 = 0.05;
+
+    /// Refuses a time that no interval and no timeout can be.
+    pub fn vet(time: Duration) -> Result<(), TimeError> {
+        if time < Self::SHORTEST {
+            return Err(TimeError::Short);
+        }
+        if time > Self::LONGEST {
+            return Err(TimeError::Long);
+        }
+        Ok(())
+    }
+}
+
+/// A time that no schedule can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TimeError {
+    /// Too short.
+    #[error("must be at least {}", Period::from(Schedule::SHORTEST))]
+    Short,
+    /// Too long.
+    #[error("must be at most {}", Period::from(Schedule::LONGEST))]
+    Long,
 }
 
 /// A change of a check's status, with its evidence.

@@ -17,6 +17,7 @@ pub mod grpc;
 pub mod h2ping;
 pub mod http;
 mod pattern;
+mod pushed;
 mod resolve;
 pub mod tcp;
 pub mod tls;
@@ -36,13 +37,14 @@ use tokio::time::timeout_at;
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
     pattern::{Pattern, PatternError},
+    pushed::{Alias, Pushed},
     resolve::Close,
     url::{HttpUrl, UrlError},
 };
 use self::{fault::Fault, trace::Trace};
 use crate::{
     clock,
-    model::{Answer, Observation, Outcome, Phase, closed_set},
+    model::{Answer, Observation, Outcome, Phase, Reason, closed_set},
 };
 
 /// The schemes [`parse_url`] knows, for people.
@@ -85,6 +87,10 @@ closed_set! {
         Udp = "udp",
         /// An HTTP/2 ping, over TLS or not.
         H2ping = "h2ping",
+        /// Not at all: the instance itself reports in time.
+        Ttl = "ttl",
+        /// Not at all: it follows other checks.
+        Alias = "alias",
     }
 }
 
@@ -102,6 +108,10 @@ pub enum Spec {
     Udp(udp::Spec),
     /// An HTTP/2 ping.
     H2ping(h2ping::Spec),
+    /// Nothing: the instance reports at least this often.
+    Ttl(Duration),
+    /// Nothing: the check follows others.
+    Alias(Alias),
 }
 
 /// What to ask, made ready once: files read, TLS set up, request bytes rendered. Shared by all
@@ -116,6 +126,8 @@ enum Kind {
     Grpc(grpc::Probe),
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
+    Ttl(Duration),
+    Alias(Alias),
 }
 
 /// A check that cannot be made ready.
@@ -133,6 +145,16 @@ pub enum PrepareError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] tls::PrepareError),
+}
+
+impl PrepareError {
+    /// What is wrong with its causes, in one line.
+    pub fn with_causes(&self) -> String {
+        std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
 }
 
 impl Network {
@@ -219,8 +241,11 @@ impl Target {
     pub fn url(&self) -> String {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
-            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) => self.endpoint.to_string(),
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) | Kind::Ttl(_) => {
+                self.endpoint.to_string()
+            }
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
+            Kind::Alias(alias) => alias.to_string(),
         }
     }
 
@@ -233,6 +258,8 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
+            Kind::Ttl(_) => String::new(),
+            Kind::Alias(_) => "All checks passing.".to_owned(),
         }
     }
 
@@ -249,13 +276,21 @@ impl Target {
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
+            Kind::Ttl(_) | Kind::Alias(_) => {
+                Err(Fault::new(Reason::Internal, "results of this check are pushed, not asked for"))
+            }
         }
     }
 
     fn expired(&self, trace: &Trace) -> Fault {
         match &self.probe.0 {
             Kind::Tcp(probe) => probe.describe(trace.expired(), &trace.buffer),
-            Kind::Http(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => trace.expired(),
+            Kind::Http(_)
+            | Kind::Grpc(_)
+            | Kind::Udp(_)
+            | Kind::H2ping(_)
+            | Kind::Ttl(_)
+            | Kind::Alias(_) => trace.expired(),
         }
     }
 
@@ -270,12 +305,27 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
+            Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
+            Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
         };
         fault::printable(text.as_bytes(), fault::DETAIL_LEN).into()
     }
 }
 
 impl Protocol {
+    /// Those that ask; the others wait for results to be pushed.
+    pub fn probed() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|protocol| protocol.is_probed())
+    }
+
+    /// Whether it asks, and does not wait for results to be pushed.
+    pub const fn is_probed(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping => true,
+            Self::Ttl | Self::Alias => false,
+        }
+    }
+
     /// The phases of this protocol with the names its metrics give them.
     pub const fn phases(self) -> &'static [(Phase, &'static str)] {
         match self {
@@ -305,13 +355,14 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "ping"),
             ],
+            Self::Ttl | Self::Alias => &[],
         }
     }
 
     /// Whether connections are kept from one probe to the next.
     pub const fn keeps_connections(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Udp | Self::H2ping => false,
+            Self::Http | Self::Tcp | Self::Udp | Self::H2ping | Self::Ttl | Self::Alias => false,
             Self::Grpc => true,
         }
     }
@@ -319,7 +370,7 @@ impl Protocol {
     /// Whether targets answer with a [`Serving`](crate::model::Serving) status.
     pub const fn has_serving_status(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Udp | Self::H2ping => false,
+            Self::Http | Self::Tcp | Self::Udp | Self::H2ping | Self::Ttl | Self::Alias => false,
             Self::Grpc => true,
         }
     }
@@ -334,6 +385,8 @@ impl Spec {
             Self::Grpc(_) => Protocol::Grpc,
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
+            Self::Ttl(_) => Protocol::Ttl,
+            Self::Alias(_) => Protocol::Alias,
         }
     }
 
@@ -348,16 +401,13 @@ impl Spec {
             Self::Http(spec) => spec.tls_mut(),
             Self::Tcp(spec) => spec.tls.as_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
-            Self::Udp(_) => None,
+            Self::Udp(_) | Self::Ttl(_) | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
         }
     }
 }
 
 impl Probe {
-    pub fn pushed(&self) -> Option<()> {
-        None
-    }
     /// Makes a check ready. Reads the files it names, so it may block.
     pub fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
         Ok(Self(match spec {
@@ -366,6 +416,8 @@ impl Probe {
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
+            Spec::Ttl(ttl) => Kind::Ttl(*ttl),
+            Spec::Alias(alias) => Kind::Alias(alias.clone()),
         }))
     }
 
@@ -378,7 +430,21 @@ impl Probe {
     pub fn url_endpoint(&self) -> Option<&Endpoint> {
         match &self.0 {
             Kind::Http(probe) => probe.spec().url_endpoint(),
-            Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => None,
+            Kind::Tcp(_)
+            | Kind::Grpc(_)
+            | Kind::Udp(_)
+            | Kind::H2ping(_)
+            | Kind::Ttl(_)
+            | Kind::Alias(_) => None,
+        }
+    }
+
+    /// Where results come from if nobody asks for them.
+    pub fn pushed(&self) -> Option<Pushed<'_>> {
+        match &self.0 {
+            Kind::Http(_) | Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => None,
+            Kind::Ttl(ttl) => Some(Pushed::Ttl(*ttl)),
+            Kind::Alias(alias) => Some(Pushed::Alias(alias)),
         }
     }
 
@@ -390,6 +456,8 @@ impl Probe {
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
+            Kind::Ttl(ttl) => Spec::Ttl(*ttl),
+            Kind::Alias(alias) => Spec::Alias(alias.clone()),
         }
     }
 
@@ -401,6 +469,8 @@ impl Probe {
             Kind::Grpc(_) => Protocol::Grpc,
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
+            Kind::Ttl(_) => Protocol::Ttl,
+            Kind::Alias(_) => Protocol::Alias,
         }
     }
 }

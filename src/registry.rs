@@ -66,6 +66,11 @@ pub struct Definition {
     pub slo_objective: f64,
 }
 
+impl Definition {
+    /// The share of probes that should succeed if nothing is said of it.
+    pub const DEFAULT_OBJECTIVE: f64 = 0.99;
+}
+
 /// An instance with what is asked of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {

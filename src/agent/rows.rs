@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT};
 use crate::{
     clock::Timestamp,
-    duration,
+    consul::Time,
     judge::{Machine, Maintenance, Streak, Verdict},
     metrics::Facts,
     model::Outcome,
@@ -98,8 +98,8 @@ pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) ->
         since: now.millis(),
         notes: definition.notes.clone().unwrap_or_default(),
         kind: definition.probe.protocol().as_str().into(),
-        interval: duration::go(definition.schedule.interval).into(),
-        timeout: duration::go(definition.schedule.timeout).into(),
+        interval: Time(definition.schedule.interval).to_string().into(),
+        timeout: Time(definition.schedule.timeout).to_string().into(),
         origin: Origin::Config,
         output: NOTHING_YET.into(),
         ..Check::default()

@@ -24,19 +24,10 @@ use crate::{
 };
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-pub(super) const DEFAULT_JITTER: f64 = 0.05;
-pub(super) const DEFAULT_OBJECTIVE: f64 = 0.99;
 const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 
 /// The default timeout, unless the interval is so short that runs would be skipped.
 const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Shortest interval and timeout: the shortest tick of the scheduler.
-const SHORTEST: Duration = Duration::from_millis(1);
-
-/// Longest interval, timeout and delay. Clocks can add it without overflow, and what is asked less
-/// than once a week is not watched.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
 /// one of `http`, `tcp`, `grpc`, `udp` and `h2ping` says how.
@@ -97,7 +88,7 @@ const OWN_KEYS: [&str; 8] = ["id", "name", "notes", "http", "tcp", "grpc", "udp"
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
     let options: Vec<_> =
-        probe::Protocol::ALL.iter().map(|p| json!({ "required": [p.as_str()] })).collect();
+        probe::Protocol::probed().map(|p| json!({ "required": [p.as_str()] })).collect();
     schema.insert("oneOf".to_owned(), options.into());
 }
 
@@ -183,7 +174,7 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) ->
         probe: Arc::new(probe),
         schedule,
         thresholds,
-        slo_objective: merged.slo_objective.map_or(DEFAULT_OBJECTIVE, Objective::get),
+        slo_objective: merged.slo_objective.map_or(Definition::DEFAULT_OBJECTIVE, Objective::get),
     };
     let span = node.entry("id").map_or_else(|| head(node), |entry| entry.value.span.clone());
     Some(Defined { definition: Arc::new(definition), place: reader.place(&span) })
@@ -199,10 +190,9 @@ fn prepare(reader: &mut Reader<'_>, node: &Node, spec: &probe::Spec) -> Option<P
     match Probe::prepare(spec) {
         Ok(probe) => Some(probe),
         Err(error) => {
-            let key =
-                probe::Protocol::ALL.iter().find_map(|protocol| node.entry(protocol.as_str()));
+            let key = probe::Protocol::probed().find_map(|protocol| node.entry(protocol.as_str()));
             let span = key.map_or_else(|| head(node), |entry| entry.key_span.clone());
-            let problem = Problem::error(chain(&error));
+            let problem = Problem::error(error.with_causes());
             reader.report(problem.at(reader.place(&span), "cannot be made ready"));
             None
         }
@@ -216,14 +206,9 @@ pub(super) fn in_bounds(
     value: Duration,
     place: Place,
 ) -> Option<()> {
-    let rule = if value < SHORTEST {
-        format!("`{key}` must be at least {}", shown(SHORTEST))
-    } else if value > LONGEST {
-        format!("`{key}` must be at most {}", shown(LONGEST))
-    } else {
-        return Some(());
-    };
-    reader.report(Problem::error(rule).at(place, format!("{} is given", shown(value))));
+    let Err(rule) = Schedule::vet(value) else { return Some(()) };
+    let problem = Problem::error(format!("`{key}` {rule}"));
+    reader.report(problem.at(place, format!("{} is given", shown(value))));
     None
 }
 
@@ -239,14 +224,6 @@ pub fn runs_per_hang(schedule: &Schedule) -> u32 {
 
 fn shown(duration: Duration) -> String {
     Period::from(duration).to_string()
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 impl Check {
@@ -298,8 +275,8 @@ impl Written<'_> {
             return None;
         }
         let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp` and `h2ping`";
-        let all = probe::Protocol::ALL.iter();
-        let mut keys = all.filter_map(|protocol| self.node.entry(protocol.as_str()));
+        let mut keys =
+            probe::Protocol::probed().filter_map(|protocol| self.node.entry(protocol.as_str()));
         let problem = match (keys.next(), keys.next()) {
             (Some(first), Some(second)) => Problem::error(rule)
                 .at(reader.place(&second.key_span), format!("asks by `{}` too", second.key))
@@ -325,7 +302,7 @@ impl Written<'_> {
         let values = [
             ("interval", interval),
             ("timeout", timeout.unwrap_or(LONGEST_DEFAULT_TIMEOUT)),
-            ("initial_delay", initial_delay.max(SHORTEST)),
+            ("initial_delay", initial_delay.max(Schedule::SHORTEST)),
         ];
         let faults = values.map(|(key, value)| {
             let place = self.place(reader, key);
@@ -334,7 +311,7 @@ impl Written<'_> {
         faults.iter().all(Option::is_some).then(|| Schedule {
             interval,
             timeout: timeout.unwrap_or_else(|| LONGEST_DEFAULT_TIMEOUT.min(interval * 4 / 5)),
-            jitter: self.check.jitter.map_or(DEFAULT_JITTER, Jitter::get),
+            jitter: self.check.jitter.map_or(Schedule::DEFAULT_JITTER, Jitter::get),
             initial_delay,
         })
     }

@@ -6,58 +6,24 @@
 //! here are named in a warning: the service is loaded without them.
 
 mod check;
-mod probe;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
-
-use serde::{Deserialize, Deserializer, de::Error};
+use std::path::Path;
 
 use self::check::check;
 use super::{
     Globs,
     check::head,
-    diagnostic::{Place, Problem, floor},
+    diagnostic::{Place, Problem},
     open,
     read::{Dialect, Reader, Reading},
-    scalar::{Address, InstanceIdText, ServiceNameText},
     service::Roll,
     tree::{self, Entry, Node, Value},
 };
 use crate::{
-    model::{InstanceId, MAX_ID_LEN},
-    probe::{Endpoint, Host},
+    consul::{Naming, ServiceDefinition, add},
+    model::InstanceId,
     registry::{Assigned, Instance, Registration},
 };
-
-/// A service as Consul defines it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Service {
-    id: Option<InstanceIdText>,
-    name: Option<ServiceNameText>,
-    tags: Vec<String>,
-    meta: BTreeMap<String, String>,
-    address: Text,
-    port: u16,
-}
-
-/// An address, where Consul takes an empty text for none.
-#[derive(Debug, Default)]
-struct Text(Option<Address>);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        text.parse().map(|address| Self(Some(address))).map_err(D::Error::custom)
-    }
-}
 
 /// A check beside the services, which may belong to one that is read later.
 struct Loose {
@@ -151,25 +117,16 @@ fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
         reader.place(&entry.map_or_else(|| head(node), |entry| entry.value.span.clone()))
     };
     let place = place_of(&node);
-    let Some(Reading { value, .. }) = reader.read::<Service>(node) else { return };
-    let Some(name) = value.name else {
+    let Some(Reading { value, .. }) = reader.read::<ServiceDefinition>(node) else { return };
+    let (Some(name), Some(id)) = (value.name.clone(), value.instance_id()) else {
         let problem = Problem::error("a service needs a name").at(place, "has no `name`");
         reader.report(problem);
         return;
     };
-    let name = name.get().clone();
-    let id = match &value.id {
-        Some(id) => id.get().clone(),
-        None => match name.as_str().parse() {
-            Ok(id) => id,
-            Err(_) => return,
-        },
-    };
-    let host = value.address.0.map_or_else(loopback, |address| address.get().clone());
     let instance = Instance {
         id,
         service: name,
-        endpoint: Endpoint { host, port: value.port },
+        endpoint: value.endpoint(),
         tags: roll.interner.tags(&value.tags),
         meta: roll.interner.meta(&value.meta),
     };
@@ -177,21 +134,12 @@ fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
     roll.add(reader, Registration { instance, checks }, place);
 }
 
-/// Where a service without an address is: Consul's agent runs on the same host.
-fn loopback() -> Host {
-    Host::Ip(std::net::Ipv4Addr::LOCALHOST.into())
-}
-
 fn checks_of(reader: &mut Reader<'_>, instance: &Instance, nodes: &[Node]) -> Vec<Assigned> {
     let nodes: Vec<&Node> = nodes.iter().filter(|node| !is_empty(node)).collect();
     let mut all: Vec<Assigned> = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
-        let default_id = match nodes.len() {
-            1 => format!("service:{}", instance.id),
-            _ => format!("service:{}:{}", instance.id, index + 1),
-        };
-        let default_name = format!("Service '{}' check", instance.service);
-        if let Some((_, assigned)) = check(reader, node, &default_id, &default_name) {
+        let naming = Naming::within(&instance.id, &instance.service, index, nodes.len());
+        if let Some((_, assigned)) = check(reader, node, &naming) {
             add(&mut all, assigned);
         }
     }
@@ -203,36 +151,11 @@ fn is_empty(node: &Node) -> bool {
     matches!(&node.value, Value::Map(entries) if entries.is_empty())
 }
 
-/// Adds a check under an id that the instance does not have yet: Consul's ids need not be unique
-/// where they come from names, ours are labels of metrics.
-fn add(all: &mut Vec<Assigned>, mut assigned: Assigned) {
-    let taken: HashSet<_> = all.iter().map(|other| other.definition.id.clone()).collect();
-    let base = assigned.definition.id.to_string();
-    // One more number than there are ids: one of them is free.
-    for n in 2..=taken.len() + 1 {
-        if !taken.contains(&assigned.definition.id) {
-            break;
-        }
-        if let Some(definition) = Arc::get_mut(&mut assigned.definition)
-            && let Ok(id) = numbered(&base, n).parse()
-        {
-            definition.id = id;
-        }
-    }
-    all.push(assigned);
-}
-
-/// An id with a number, cut to the length an id may have.
-fn numbered(base: &str, n: usize) -> String {
-    let suffix = format!("-{n}");
-    let end = floor(base, MAX_ID_LEN - suffix.len());
-    format!("{}{suffix}", &base[..end])
-}
-
 fn loose_check(reader: &mut Reader<'_>, node: &Node) -> Option<Loose> {
     let place = reader.place(&head(node));
     let name = reader.find(node, "name").and_then(|entry| entry.value.as_str()).unwrap_or_default();
-    let (check, assigned) = check(reader, node, name, name)?;
+    let naming = Naming { id: name.to_owned(), name: name.to_owned() };
+    let (check, assigned) = check(reader, node, &naming)?;
     let Some(service) = check.service_id else {
         reader.report(
             Problem::warning("a check of the node itself is not run")
@@ -241,7 +164,7 @@ fn loose_check(reader: &mut Reader<'_>, node: &Node) -> Option<Loose> {
         );
         return None;
     };
-    Some(Loose { service: service.get().clone(), assigned, place })
+    Some(Loose { service, assigned, place })
 }
 
 /// Gives loose checks to the instances they name.

@@ -24,7 +24,7 @@ use super::{
     diagnostic::{Place, Problem, Source},
     tree::{Entry, Node, Span, Value},
 };
-use crate::probe::egress::Policy;
+use crate::{consul::same_key, probe::egress::Policy};
 
 /// Most problems of one value that are looked for: each costs one more reading of the value.
 const MAX_FAULTS: usize = 100;
@@ -173,12 +173,4 @@ fn remove(root: &mut Node, path: &[usize]) -> Option<Span> {
         | Value::Seq(_)
         | Value::Map(_) => None,
     }
-}
-
-/// Consul reads `DisableRedirects`, `disableredirects` and `disable_redirects` as one key.
-fn same_key(a: &str, b: &str) -> bool {
-    let letters = |text: &'_ str| {
-        text.bytes().filter(|&b| b != b'_').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>()
-    };
-    letters(a) == letters(b)
 }

@@ -58,6 +58,36 @@ fn the_first_verdict_takes_as_many_results_as_any_other() {
     check((2, 3, 3), "+-+-++", "uuuuup");
 }
 
+#[track_caller]
+fn check_at_once(levels: (u32, u32, u32), script: &str, trace: &str) {
+    let levels = thresholds(levels.0, levels.1, levels.2).first_at_once();
+    assert_eq!(play(Machine::default(), &levels, script), trace, "{script}");
+}
+
+#[test]
+fn the_first_result_can_take_effect_at_once_and_the_next_are_counted() {
+    check_at_once((3, 2, 3), "-++-+++", "ccccccp");
+    check_at_once((3, 2, 3), "+--+---", "ppwwwwc");
+    check_at_once((3, 3, 3), "~-++~", "wwwww");
+    check_at_once((1, 3, 3), "M-m", "mmc");
+}
+
+#[test]
+fn a_row_that_the_first_result_begins_is_long_enough() {
+    check_at_once((3, 3, 3), "+~+~", "pwpw");
+    check_at_once((3, 3, 3), "~+-~", "wppp");
+    check_at_once((1, 2, 3), "--+-", "ccpp");
+}
+
+#[test]
+fn no_result_is_the_first_after_a_restart_that_kept_one() {
+    let levels = thresholds(2, 3, 3).first_at_once();
+    let kept = Machine::restore(Verdict::Passing, Streak::Successes(1), Maintenance::Off);
+    assert_eq!(play(kept, &levels, "--"), "pp");
+    let given = Machine::restore(Verdict::Passing, Streak::None, Maintenance::Off);
+    assert_eq!(play(given, &levels, "-+"), "cc");
+}
+
 #[test]
 fn critical_takes_exactly_the_threshold_of_failures_in_a_row() {
     check((1, 3, 3), "+---", "pppc");
@@ -159,18 +189,20 @@ fn the_transition_table() {
     }
 }
 
-/// The rule restated as arithmetic over the whole history, the slow way.
-fn reference(levels: (u32, u32, u32), history: &[Outcome]) -> Verdict {
+/// The rule restated as arithmetic over the whole history, the slow way. With `at_once` a row that
+/// reaches back to the first result is long enough for anything.
+fn reference(levels: (u32, u32, u32), history: &[Outcome], at_once: bool) -> Verdict {
     let mut verdict = Verdict::Unknown;
     for end in 1..=history.len() {
         let answered = |outcome: &&Outcome| !matches!(outcome, Outcome::Failure(_));
         let past = || history[..end].iter().rev();
         let successes = u32::try_from(past().take_while(answered).count()).unwrap();
         let failures = u32::try_from(past().take_while(|o| !answered(o)).count()).unwrap();
-        if successes >= levels.0 {
+        let unbroken = |row: u32| at_once && row as usize == end;
+        if successes >= levels.0 || unbroken(successes) {
             let plain = history[end - 1] == Outcome::Success;
             verdict = if plain { Verdict::Passing } else { Verdict::Warning };
-        } else if failures >= levels.2 {
+        } else if failures >= levels.2 || unbroken(failures) {
             verdict = Verdict::Critical;
         } else if failures >= levels.1 && verdict != Verdict::Critical {
             verdict = Verdict::Warning;
@@ -200,7 +232,20 @@ proptest! {
         for outcome in &history {
             machine.observe(&thresholds(levels.0, levels.1, levels.2), *outcome);
         }
-        prop_assert_eq!(machine.verdict(), reference(levels, &history));
+        prop_assert_eq!(machine.verdict(), reference(levels, &history, false));
+    }
+
+    #[test]
+    fn the_machine_agrees_with_the_reference_when_the_first_result_is_at_once(
+        history in outcomes(),
+        levels in levels(),
+    ) {
+        let mut machine = Machine::default();
+        for outcome in &history {
+            let thresholds = thresholds(levels.0, levels.1, levels.2).first_at_once();
+            machine.observe(&thresholds, *outcome);
+        }
+        prop_assert_eq!(machine.verdict(), reference(levels, &history, true));
     }
 
     #[test]

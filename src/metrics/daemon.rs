@@ -128,6 +128,11 @@ impl Daemon {
         let skipped = counters(r, &catalogue::SCHEDULER_SKIPPED)?;
         let flying = &catalogue::PROBES_IN_FLIGHT;
         let flying = add(r, IntGaugeVec::new(opts(flying), flying.labels))?;
+        let in_flight =
+            std::array::from_fn(|index| flying.with_label_values(&[Protocol::ALL[index].as_str()]));
+        for pushed in Protocol::ALL.iter().filter(|protocol| !protocol.is_probed()) {
+            flying.remove_label_values(&[pushed.as_str()])?;
+        }
         let limit = &catalogue::PROBES_IN_FLIGHT_LIMIT;
         let limit = add(r, IntGaugeVec::new(opts(limit), limit.labels))?;
         let last = &catalogue::DISCOVERY_LAST_SUCCESS;
@@ -139,9 +144,7 @@ impl Daemon {
         let made = Self {
             lag: add(r, Histogram::with_opts(buckets(&catalogue::SCHEDULER_LAG, &LAG_BUCKETS)))?,
             skipped: Skip::ALL.map(|skip| skipped.with_label_values(&[skip.as_str()])),
-            in_flight: std::array::from_fn(|index| {
-                flying.with_label_values(&[Protocol::ALL[index].as_str()])
-            }),
+            in_flight,
             transitions: counters(r, &catalogue::EVENTS)?,
             queue_length: gauge(&catalogue::SCHEDULER_QUEUE)?,
             in_flight_limit: limit.with_label_values(&["any"]),

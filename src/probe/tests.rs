@@ -103,3 +103,22 @@ fn a_success_reads_as_in_consul() {
     assert_eq!(success("udp://10.0.0.1:53"), "UDP connect 10.0.0.1:53: Success");
     assert_eq!(success("h2c://10.0.0.1:80"), "HTTP2 ping was successful");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_check_whose_results_are_pushed_is_never_asked() {
+    let alias = Alias { node: None, service: Some("web-1".parse().unwrap()) };
+    let pushed = [Spec::Ttl(Duration::from_secs(30)), Spec::Alias(alias.clone())];
+    for (spec, expected) in
+        pushed.iter().zip([Pushed::Ttl(Duration::from_secs(30)), Pushed::Alias(&alias)])
+    {
+        let probe = Arc::new(Probe::prepare(spec).unwrap());
+        assert_eq!(probe.pushed(), Some(expected));
+        assert_eq!(probe.spec(), *spec);
+        assert!(!probe.protocol().is_probed());
+        let target = Target::new(probe, Endpoint::new("10.0.0.1".parse().unwrap(), 80));
+        let found = Network::default().probe(&target, Duration::from_secs(1)).await;
+        assert_eq!(found.outcome, Outcome::Failure(Reason::Internal));
+    }
+    let http = Probe::prepare(&Spec::Http(http::Spec::default())).unwrap();
+    assert_eq!(http.pushed(), None);
+}

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{View, params::Params},
-    duration,
+    consul::Time,
     judge::Verdict,
     metrics::Facts,
     model::Outcome,
@@ -143,8 +143,8 @@ impl<'a> Shape<'a> {
             service_name: service.to_owned(),
             service_tags: check.instance.tags.iter().map(ToString::to_string).collect(),
             kind: definition.probe.protocol().as_str(),
-            interval: duration::go(definition.schedule.interval),
-            timeout: duration::go(definition.schedule.timeout),
+            interval: Time(definition.schedule.interval).to_string(),
+            timeout: Time(definition.schedule.timeout).to_string(),
             ..self.blank()
         }
     }

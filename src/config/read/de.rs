@@ -8,8 +8,11 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::{Dialect, fault::Error, same_key};
-use crate::config::tree::{Entry, Node, Value};
+use super::{Dialect, fault::Error};
+use crate::{
+    config::tree::{Entry, Node, Value},
+    consul::same_key,
+};
 
 /// serde's view of a node.
 #[derive(Clone, Copy)]

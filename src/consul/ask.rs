@@ -1,0 +1,71 @@
+//! What a check asks, in our words.
+
+use std::{fmt::Display, str::FromStr};
+
+use super::{CheckDefinition, Invalid, Kind};
+use crate::probe::{Endpoint, Spec, http, parse_url, tls};
+
+/// As many as Consul follows.
+const REDIRECTS: u8 = 10;
+
+/// The probe and the endpoint that a check of this kind asks; nothing if its kind asks nobody.
+pub(super) fn asked(
+    check: &CheckDefinition,
+    kind: Kind,
+) -> Result<Option<(Spec, Endpoint)>, Invalid> {
+    let (address, scheme) = match kind {
+        Kind::Http => (&check.http, ""),
+        Kind::Tcp if check.tcp_use_tls => (&check.tcp, "tls://"),
+        Kind::Tcp => (&check.tcp, "tcp://"),
+        Kind::Udp => (&check.udp, "udp://"),
+        Kind::Grpc if check.grpc_use_tls => (&check.grpc, "grpcs://"),
+        Kind::Grpc => (&check.grpc, "grpc://"),
+        Kind::H2ping if check.h2ping_use_tls == Some(false) => (&check.h2ping, "h2c://"),
+        Kind::H2ping => (&check.h2ping, "h2://"),
+        Kind::Ttl | Kind::Docker | Kind::OsService | Kind::Script | Kind::Alias => (&None, ""),
+    };
+    let Some(address) = address else { return Ok(None) };
+    let url = parse_url(&format!("{scheme}{address}"));
+    let (mut spec, endpoint) = named(kind.as_str(), url)?;
+    if let Spec::Http(spec) = &mut spec {
+        complete(check, spec)?;
+    }
+    if let Some(tls) = spec.tls_mut() {
+        verify(check, tls)?;
+    }
+    Ok(Some((spec, endpoint)))
+}
+
+/// The value, or what is wrong with a field.
+fn named<T, E: Display>(field: &'static str, result: Result<T, E>) -> Result<T, Invalid> {
+    result.map_err(|error| Invalid::new(field, error.to_string(), "cannot be used"))
+}
+
+/// What an HTTP check says besides its URL.
+fn complete(check: &CheckDefinition, spec: &mut http::Spec) -> Result<(), Invalid> {
+    spec.follow_redirects = if check.disable_redirects { 0 } else { REDIRECTS };
+    spec.body = check.body.clone().unwrap_or_default();
+    if let Some(method) = &check.method {
+        spec.method = named("method", method.parse())?;
+    }
+    for (name, values) in &check.header {
+        if name.eq_ignore_ascii_case("host") {
+            let host = values.last().map(|host| named("header", host.parse()));
+            spec.host = host.transpose()?;
+            continue;
+        }
+        let name = named("header", http::HeaderName::from_str(name))?;
+        let values: Result<Vec<http::HeaderValue>, _> = values.iter().map(|v| v.parse()).collect();
+        spec.headers.insert(name, named("header", values)?.into());
+    }
+    Ok(())
+}
+
+/// How the certificate is checked.
+fn verify(check: &CheckDefinition, tls: &mut tls::Spec) -> Result<(), Invalid> {
+    tls.insecure_skip_verify = check.tls_skip_verify;
+    if let Some(name) = &check.tls_server_name {
+        tls.server_name = Some(named("tls_server_name", name.parse())?);
+    }
+    Ok(())
+}
