@@ -31,6 +31,7 @@ pub mod event;
 pub mod judge;
 pub mod metrics;
 pub mod probe;
+pub mod store;
 pub mod telemetry;
 
 pub mod registry;

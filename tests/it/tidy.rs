@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["build", "clock", "duration", "tasks"],
     &["model"],
     &["event", "judge", "probe", "telemetry"],
-    &["metrics"],
+    &["metrics", "store"],
     &["registry"],
     &["monitor"],
     &["api", "scheduler"],

@@ -1,0 +1,3 @@
+//! The embedded registry store.
+
+pub mod log;
