@@ -261,7 +261,11 @@ impl Log {
         };
         let (size, disk) = (bytes.len() as u64, &self.directory.disk);
         let written = disk.write(&file, bytes, self.length).and_then(|()| disk.sync(&file));
-        written.map_err(|source| Error::io("write", &self.path())(source))?;
+        if let Err(source) = written {
+            // That frees room, and mostly keeps what failed from coming back; nothing relies on it.
+            drop(disk.truncate(&file, self.length));
+            return Err(Error::io("write", &self.path())(source));
+        }
         self.length += size;
         self.written += size;
         self.number += 1;

@@ -34,7 +34,7 @@ fn reopen_on(
 }
 
 fn reopen(directory: &Path) -> Result<(Log, State), Error> {
-    reopen_on(Box::new(Os), directory, small())
+    reopen_on(Box::new(Plan::default().disk()), directory, small())
 }
 
 #[track_caller]
@@ -88,8 +88,8 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// A log with these batches in one segment, and where each of them starts and the last one ends.
 fn written(directory: &Path, batches: &[Vec<Vec<u8>>]) -> Vec<u64> {
-    let options = Options::default();
-    let mut log = reopen_on(Box::new(Os), directory, options).unwrap().0;
+    let disk = Box::new(Plan::default().disk());
+    let mut log = reopen_on(disk, directory, Options::default()).unwrap().0;
     let mut bounds = vec![log.length];
     for batch in batches {
         commit(&mut log, batch).unwrap();
@@ -101,7 +101,7 @@ fn written(directory: &Path, batches: &[Vec<Vec<u8>>]) -> Vec<u64> {
 #[test]
 fn what_is_committed_comes_back_in_order() {
     let directory = TempDir::new().unwrap();
-    let mut log = reopen(directory.path()).unwrap().0;
+    let mut log = open(directory.path(), small(), &mut |_| Ok(())).unwrap();
     for n in 0..20 {
         log.append(n, &[u8::try_from(n).unwrap(); 50]);
         log.append(n, b"");
@@ -216,24 +216,23 @@ fn a_flipped_bit_is_refused_or_does_not_matter() {
     let whole = files(path);
     let (mut same, mut refused) = (0, 0);
     for (name, bytes) in &whole {
+        let file = fs::OpenOptions::new().write(true).open(path.join(name)).unwrap();
         for bit in 0..bytes.len() * 8 {
-            restore(path, &whole);
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            fs::write(path.join(name), &damaged).unwrap();
+            let (at, byte) = (bit as u64 / 8, bytes[bit / 8]);
+            file.write_all_at(&[byte ^ (1 << (bit % 8))], at).unwrap();
             match reopen(path) {
                 Ok((_, found)) => {
                     assert_eq!(found, state, "{name} bit {bit}");
                     same += 1;
                 }
-                Err(Error::Damaged { .. } | Error::Newer { .. }) => {
-                    assert_eq!(fs::read(path.join(name)).unwrap(), damaged, "{name} bit {bit}");
-                    refused += 1;
-                }
+                Err(Error::Damaged { .. } | Error::Newer { .. }) => refused += 1,
                 Err(other) => panic!("{name} bit {bit}: {other}"),
             }
+            file.write_all_at(&[byte], at).unwrap();
         }
     }
+    // Neither the refused openings nor the others changed anything.
+    assert_eq!(files(path), whole);
     assert!(same > 1000 && refused > 1000, "{same} {refused}");
 }
 
@@ -380,10 +379,6 @@ impl Plan {
         faults.failing = at..at + 1;
     }
 
-    fn fail_all(&self) {
-        self.0.lock().unwrap().failing = 0..u64::MAX;
-    }
-
     fn heal(&self) {
         self.0.lock().unwrap().failing = 0..0;
     }
@@ -403,6 +398,7 @@ impl Plan {
     }
 }
 
+/// A disk that fails as planned, and does not really sync: the tests open a log often.
 #[derive(Debug)]
 struct Faulty {
     inner: Os,
@@ -430,19 +426,19 @@ impl Disk for Faulty {
         }
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
+    fn sync(&self, _: &File) -> io::Result<()> {
         let stepped = self.plan.step();
         let pending = std::mem::take(&mut self.plan.0.lock().unwrap().pending);
         stepped?;
         for (file, bytes, offset) in pending {
             self.inner.write(&file, &bytes, offset)?;
         }
-        self.inner.sync(file)
+        Ok(())
     }
 
     fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
         self.plan.step()?;
-        self.inner.truncate(file, length)
+        file.set_len(length)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -450,9 +446,8 @@ impl Disk for Faulty {
         self.inner.rename(from, to)
     }
 
-    fn sync_names(&self, directory: &File) -> io::Result<()> {
-        self.plan.step()?;
-        self.inner.sync_names(directory)
+    fn sync_names(&self, _: &File) -> io::Result<()> {
+        self.plan.step()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -462,8 +457,8 @@ impl Disk for Faulty {
 }
 
 /// Commits batches and writes snapshots, going on after failures; gives what was acknowledged and
-/// the last batch that was not since.
-fn life(log: &mut Log) -> (State, Vec<Vec<u8>>) {
+/// the batches that failed since.
+fn life(log: &mut Log) -> (State, Vec<Vec<Vec<u8>>>) {
     let (mut state, mut doubtful) = (State::new(), Vec::new());
     for n in 0..12 {
         match commit(log, &batch(n, 20)) {
@@ -471,7 +466,7 @@ fn life(log: &mut Log) -> (State, Vec<Vec<u8>>) {
                 state.extend(batch(n, 20));
                 doubtful.clear();
             }
-            Err(_) => doubtful = batch(n, 20),
+            Err(_) => doubtful.push(batch(n, 20)),
         }
         if n % 3 == 2 {
             drop(snapshot(log, &state));
@@ -485,7 +480,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
     let healthy = Plan::default();
     let directory = TempDir::new().unwrap();
     life(&mut reopen_on(Box::new(healthy.disk()), directory.path(), small()).unwrap().0);
-    assert!(healthy.steps() > 80, "{}", healthy.steps());
+    assert!(healthy.steps() > 60, "{}", healthy.steps());
     for unsynced in [Unsynced::Kept, Unsynced::Lost] {
         for step in 0..healthy.steps() {
             let directory = TempDir::new().unwrap();
@@ -530,8 +525,11 @@ fn after_any_one_failure_exactly_what_was_acknowledged_is_there() {
                 let (state, doubtful) = life(&mut log);
                 drop(log);
                 let found = state_of(directory.path());
-                let allowed = found == state || found == [state, doubtful].concat();
-                assert!(allowed, "step {step} {unsynced:?}");
+                let mut allowed = doubtful.iter().map(|batch| [&state[..], batch].concat());
+                assert!(
+                    found == state || allowed.any(|state| state == found),
+                    "step {step}, {failures} failures, {unsynced:?}"
+                );
             }
         }
     }
@@ -551,30 +549,22 @@ fn a_batch_reported_as_failed_never_comes_back_after_a_later_one() {
 }
 
 #[test]
-fn a_full_disk_is_left_with_one_more_file_and_recovers_by_itself() {
+fn a_full_disk_gets_one_more_file_and_the_log_recovers_by_itself() {
     let directory = TempDir::new().unwrap();
     let plan = Plan::default();
     let mut log = reopen_on(Box::new(plan.disk()), directory.path(), small()).unwrap().0;
     commit(&mut log, &batch(0, 9)).unwrap();
-    for _ in 0..50 {
-        plan.fail_next(6);
-        assert!(commit(&mut log, &batch(1, 9)).is_ok_and(|()| true) || log.file.is_none());
-        plan.fail_all();
-        assert!(commit(&mut log, &batch(2, 9)).unwrap_err().is_full());
-        plan.heal();
+    for failure in 0..20 {
+        // An empty segment can be created (five steps, but for the first time); the batch is what
+        // does not fit.
+        plan.fail_next(if failure == 0 { 0 } else { 5 });
+        assert!(commit(&mut log, &batch(1, 9)).unwrap_err().is_full(), "{failure}");
     }
-    assert!(log.file.is_none());
-    let last = log.header.sequence;
-    for _ in 0..20 {
-        // The new segment can be created; what does not fit is the batch.
-        plan.fail_next(if log.length == HEADER { 5 } else { 6 });
-        drop(commit(&mut log, &batch(3, 9)));
-    }
-    assert!(log.header.sequence <= last + 20);
+    assert_eq!(names(directory.path()), ["segment-000001", "segment-000002"]);
     plan.heal();
-    commit(&mut log, &batch(4, 9)).unwrap();
+    commit(&mut log, &batch(2, 9)).unwrap();
     drop(log);
-    assert!(state_of(directory.path()).ends_with(&batch(4, 9)));
+    assert_eq!(state_of(directory.path()), [batch(0, 9), batch(2, 9)].concat());
 }
 
 #[derive(Debug, Clone)]
@@ -605,7 +595,8 @@ proptest! {
         let plan = Plan::default();
         let start = || reopen_on(Box::new(plan.disk()), directory.path(), small());
         let (mut log, _) = start().unwrap();
-        let (mut state, mut appended, mut doubtful) = (State::new(), State::new(), State::new());
+        let (mut state, mut appended) = (State::new(), State::new());
+        let mut doubtful: Vec<State> = Vec::new();
         for (n, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Append(size) => {
@@ -619,7 +610,7 @@ proptest! {
                         state.extend(batch);
                         doubtful.clear();
                     } else {
-                        doubtful = batch;
+                        doubtful.push(batch);
                     }
                 }
                 Step::Snapshot => {
@@ -633,8 +624,9 @@ proptest! {
                     drop(log);
                     appended.clear();
                     let (opened, found) = start().unwrap();
-                    let both = [state.clone(), std::mem::take(&mut doubtful)].concat();
-                    prop_assert!(found == state || found == both);
+                    let mut allowed = doubtful.drain(..).map(|batch| [&state[..], &batch].concat());
+                    prop_assert!(found == state || allowed.any(|state| state == found));
+                    drop(allowed);
                     (log, state) = (opened, found);
                 }
                 Step::Fail(after) => plan.fail_next(after),
