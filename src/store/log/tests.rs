@@ -9,7 +9,7 @@ use std::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
+use super::{segment::UNFINISHED, *};
 
 type State = Vec<Vec<u8>>;
 
@@ -299,7 +299,7 @@ fn a_newer_format_is_refused_and_left_alone() {
         let mut newer = files(path);
         let (name, bytes) = newer
             .iter_mut()
-            .rfind(|(name, _)| name.starts_with(kind) && !name.ends_with("tmp"))
+            .rfind(|(name, _)| name.starts_with(kind) && !name.ends_with(UNFINISHED))
             .unwrap();
         bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
         let name = name.clone();
@@ -505,7 +505,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
             let both = [state.clone(), doubtful].concat();
             assert!(found == state || found == both, "step {step} {unsynced:?}");
             let left = names(directory.path());
-            assert!(!left.iter().any(|name| name.ends_with(".tmp")), "step {step}: {left:?}");
+            assert!(!left.iter().any(|name| name.ends_with(UNFINISHED)), "step {step}: {left:?}");
             commit(&mut log, &batch(50, 3)).unwrap();
             drop(log);
             assert_eq!(state_of(directory.path()), [found, batch(50, 3)].concat(), "step {step}");
