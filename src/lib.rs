@@ -31,9 +31,8 @@ pub mod event;
 pub mod judge;
 pub mod metrics;
 pub mod probe;
-pub mod telemetry;
-
 pub mod store;
+pub mod telemetry;
 
 pub mod registry;
 

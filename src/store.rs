@@ -14,11 +14,17 @@ use std::{
     collections::VecDeque,
     error::Error,
     fmt,
+    future::Future,
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    thread,
 };
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
+mod journal;
+pub mod log;
 pub mod row;
 mod session;
 mod tables;
@@ -29,13 +35,13 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use self::{journal::Queue, topic::Topics, tx::Done, wire::Step};
 pub use self::{
     row::{Index, Key, Row},
     tables::{Change, Tables, folded},
     topic::{Listener, Topic},
     tx::Tx,
 };
-use self::{topic::Topics, tx::Done};
 use crate::clock;
 
 /// Deltas remembered for those who come back.
@@ -58,6 +64,22 @@ impl Error for Unwritten {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
     }
+}
+
+/// The store is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store is closed")]
+pub struct Closed;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its files cannot be used.
+    #[error("cannot open the store")]
+    Log(#[from] log::Error),
+    /// The thread that writes cannot be started.
+    #[error("cannot start the thread that writes the store")]
+    Thread(#[source] io::Error),
 }
 
 /// What one write has changed.
@@ -107,17 +129,82 @@ pub struct Store {
     settled: watch::Sender<Settled>,
     history: Mutex<VecDeque<Arc<Delta>>>,
     deltas: broadcast::Sender<Arc<Delta>>,
+    queue: Arc<Queue>,
+    /// Whether changes are put on disk.
+    is_durable: bool,
+}
+
+/// Keeps the store on disk. Dropped, it lets the store be written to no more and waits until what
+/// was written is on disk.
+#[derive(Debug)]
+pub struct Keeper {
+    queue: Arc<Queue>,
+    thread: Option<thread::JoinHandle<()>>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Keeper {
+    /// Resolves when the store can be written to no more, which must not be while this is held.
+    /// Can be asked once.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        let ended = self.ended.take();
+        async move {
+            match ended {
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.queue.end();
+        if let Some(thread) = self.thread.take() {
+            // It has said why if it panicked.
+            drop(thread.join());
+        }
+    }
 }
 
 impl Store {
     /// An empty store that keeps nothing on disk.
     pub fn in_memory() -> Self {
+        Self::of(Tables::default(), false)
+    }
+
+    /// Opens the store in a directory, made if it is absent, and starts the thread that writes.
+    pub fn open(directory: &Path) -> Result<(Arc<Self>, Keeper), OpenError> {
+        let mut tables = Tables::default();
+        let log = log::open(directory, log::Options::default(), &mut |entry| {
+            replay(&mut tables, entry).map_err(|error| error.to_string())
+        })?;
+        tables.forget_history();
+        let store = Arc::new(Self::of(tables, true));
+        let (queue, weak) = (Arc::clone(&store.queue), Arc::downgrade(&store));
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
+            // Dropped also by a panic, which tells who waits for the end.
+            let _end: oneshot::Sender<()> = end;
+            journal::run(&weak, &queue, log);
+        });
+        let keeper = Keeper {
+            queue: Arc::clone(&store.queue),
+            thread: Some(thread.map_err(OpenError::Thread)?),
+            ended: Some(ended),
+        };
+        Ok((store, keeper))
+    }
+
+    fn of(tables: Tables, is_durable: bool) -> Self {
         Self {
-            tables: RwLock::default(),
+            settled: watch::Sender::new(Settled { index: tables.index(), reverts: 0 }),
+            tables: RwLock::new(tables),
             topics: Topics::default(),
-            settled: watch::Sender::new(Settled { index: 0, reverts: 0 }),
             history: Mutex::default(),
             deltas: broadcast::Sender::new(SUBSCRIBER_DEPTH),
+            queue: Arc::default(),
+            is_durable,
         }
     }
 
@@ -134,22 +221,61 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let value = {
+        let (value, written) = {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             let mut tx = Tx::new(&mut tables, clock::now());
             match change(&mut tx) {
-                Ok(value) => {
-                    let done = tx.finish();
-                    self.publish(done);
-                    value
-                }
+                Ok(value) => (value, self.enter(tx.finish())),
                 Err(error) => {
                     tx.abandon();
                     return Err(error);
                 }
             }
         };
-        Ok(value)
+        match written {
+            None => Ok(value),
+            Some(written) => match written.await {
+                Ok(Ok(())) => Ok(value),
+                Ok(Err(unwritten)) => Err(unwritten.into()),
+                Err(_) => Err(Unwritten(Arc::new(Closed)).into()),
+            },
+        }
+    }
+
+    /// Has a change written. Nothing if that has been done. To be called while the tables are held.
+    fn enter(&self, done: Done) -> Option<oneshot::Receiver<Result<(), Unwritten>>> {
+        if done.changes.is_empty() {
+            return None;
+        }
+        if !self.is_durable {
+            self.publish(done);
+            return None;
+        }
+        let (written, result) = oneshot::channel();
+        self.queue.push(journal::Entry { done, written });
+        Some(result)
+    }
+
+    /// Takes changes back that could not be written, with all that came after them.
+    fn take_back(&self, mut entries: Vec<journal::Entry>, unwritten: &Unwritten) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        entries.append(&mut self.queue.take());
+        let index = tables.index();
+        let mut touched = Vec::new();
+        for entry in entries.iter().rev() {
+            touched.append(&mut tables.revert(index, &entry.done.changes));
+        }
+        // The index stays: no number is ever given twice.
+        self.settled.send_modify(|settled| {
+            settled.index = index;
+            settled.reverts += 1;
+        });
+        drop(tables);
+        self.topics.wake(&touched);
+        for entry in entries {
+            // Whoever wrote may have gone away.
+            drop(entry.written.send(Err(unwritten.clone())));
+        }
     }
 
     /// Waits until everything up to this index is on disk. `false` if writes had to be taken back
@@ -183,9 +309,6 @@ impl Store {
     /// Tells of a change that is on disk.
     fn publish(&self, done: Done) {
         let Done { index, changes, touched } = done;
-        if changes.is_empty() {
-            return;
-        }
         let delta = Arc::new(Delta { index, changes });
         {
             let mut history = self.history();
@@ -204,4 +327,22 @@ impl Store {
     fn history(&self) -> MutexGuard<'_, VecDeque<Arc<Delta>>> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the tables be as an entry of the log says.
+fn replay(tables: &mut Tables, entry: log::Entry<'_>) -> serde_json::Result<()> {
+    let (index, payload) = match entry {
+        log::Entry::Snapshot(payload) => (tables.index, payload),
+        log::Entry::Record { index, payload } => (index, payload),
+    };
+    let mut touched = Vec::new();
+    for step in wire::decode(payload)? {
+        match step {
+            Step::Put(row) => drop(tables.apply(index, &row.key(), Some(row), &mut touched)),
+            Step::Delete(key) => drop(tables.apply(index, &key, None, &mut touched)),
+            Step::Index(index) => tables.index = index,
+        }
+    }
+    tables.index = tables.index.max(index);
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    row::{Key, Row},
+    row::{Index, Key, Row},
     tables::Change,
 };
 
@@ -21,6 +21,9 @@ pub(super) enum Step {
     /// A row is no more.
     #[serde(rename = "-")]
     Delete(Key),
+    /// What came before led to this index.
+    #[serde(rename = "=")]
+    Index(Index),
 }
 
 /// The bytes of a change.
@@ -39,6 +42,11 @@ pub(super) fn encode(changes: &[Change]) -> Vec<u8> {
 pub(super) fn encode_rows(rows: &[Row]) -> Vec<u8> {
     let steps: Vec<Step> = rows.iter().cloned().map(Step::Put).collect();
     serde_json::to_vec(&steps).expect("texts and numbers under string keys are JSON")
+}
+
+/// The bytes that say which index a snapshot is of.
+pub(super) fn encode_index(index: Index) -> Vec<u8> {
+    serde_json::to_vec(&[Step::Index(index)]).expect("a number is JSON")
 }
 
 /// The steps in the bytes of a change.
