@@ -34,7 +34,7 @@ use crate::{
         snapshot::{self, Snapshot},
     },
     scheduler::{Pulse, Scheduler},
-    store::{Store, Unwritten},
+    store::{self, Keeper, Store, Unwritten},
     tasks::{Ended, How, Tasks},
 };
 
@@ -48,6 +48,9 @@ pub use reload::Reloader;
 use signal::Stop;
 use state::Saver;
 use stops::Stops;
+
+/// The folder of the store within the data directory.
+const REGISTRY: &str = "registry";
 
 /// Batches of orders that may wait between the registry and the scheduler.
 const ORDER_DEPTH: usize = 16;
@@ -69,6 +72,9 @@ pub enum BindError {
     /// The state cannot be read.
     #[error("cannot read the saved state")]
     State(#[source] snapshot::Error),
+    /// The store cannot be opened.
+    #[error("cannot open the registry")]
+    Store(#[source] store::OpenError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address} for {what}")]
     Listen {
@@ -155,12 +161,19 @@ impl Daemon {
             info!(%http, %grpc, data_dir = %self.config.data_dir.display(), "Listening");
         }
         let Self { config, mut reloader, http, grpc, data, mut stop, hang_up } = self;
-        let DataDir { remembered, _lock } = data;
+        let DataDir { remembered, store, mut keeper, _lock } = data;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
-        let (core, orders) = Core::new(&config, Store::in_memory(), remembered);
+        let (core, orders) = Core::new(&config, store, remembered);
         let pulse = core.start_scheduler(&config, orders.probed, &stops, &mut tasks)?;
         core.agent.start(config.node_address()).await.map_err(Fault::Store)?;
+        let (ended, stop_keeper) = (keeper.ended(), stops.listening.clone());
+        tasks.spawn("store", async move {
+            tokio::select! {
+                () = ended => {}
+                () = stop_keeper.cancelled() => {}
+            }
+        });
         tasks.spawn("publisher", Arc::clone(&core.agent).publish(stops.listening.clone()));
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
@@ -240,10 +253,9 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &Config, store: Store, remembered: Snapshot) -> (Self, Ordered) {
+    fn new(config: &Config, store: Arc<Store>, remembered: Snapshot) -> (Self, Ordered) {
         let (probed, orders) = mpsc::channel(ORDER_DEPTH);
         let (pushed, told) = mpsc::channel(ORDER_DEPTH);
-        let store = Arc::new(store);
         let registry = Arc::new(Registry::new(remembered, Orders { probed, pushed }));
         let node = config.node_name.as_str().into();
         let core = Self {
@@ -303,6 +315,8 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
 #[derive(Debug)]
 struct DataDir {
     remembered: Snapshot,
+    store: Arc<Store>,
+    keeper: Keeper,
     _lock: fs::File,
 }
 
@@ -318,14 +332,16 @@ impl DataDir {
             Err(fs::TryLockError::WouldBlock) => return Err(BindError::InUse(path.to_owned())),
             Err(fs::TryLockError::Error(source)) => return Err(refused(source)),
         }
-        match Snapshot::load(path) {
-            Ok(remembered) => Ok(Self { remembered, _lock: lock }),
+        let remembered = match Snapshot::load(path) {
+            Ok(remembered) => remembered,
             Err(damaged @ snapshot::Error::Damaged { .. }) => {
                 error!(error = &damaged as &dyn Error, "Starting without the saved state");
-                Ok(Self { remembered: Snapshot::default(), _lock: lock })
+                Snapshot::default()
             }
-            Err(error @ snapshot::Error::Io { .. }) => Err(BindError::State(error)),
-        }
+            Err(error @ snapshot::Error::Io { .. }) => return Err(BindError::State(error)),
+        };
+        let (store, keeper) = Store::open(&path.join(REGISTRY)).map_err(BindError::Store)?;
+        Ok(Self { remembered, store, keeper, _lock: lock })
     }
 }
 
