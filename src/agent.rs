@@ -8,22 +8,26 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tokio::sync::Mutex;
-use tracing::error;
+use tokio::sync::{Mutex, mpsc};
+use tracing::{error, warn};
 
 use crate::{
+    metrics,
     model::CheckKey,
     registry::{Difference, Listed, Registration, Registry, Source, snapshot::Known},
     store::{
         Key, Store, Tables, Unwritten,
-        row::{Check, Note, Origin},
+        row::{Check, Note, Origin, Service},
     },
 };
 
 pub mod publish;
+pub mod pushed;
+pub mod register;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod vet;
 
 /// The service that Consul itself is, which its clients expect to find.
 pub const CONSUL: &str = "consul";
@@ -52,14 +56,22 @@ pub struct Agent {
     node: Arc<str>,
     store: Arc<Store>,
     registry: Arc<Registry>,
+    metrics: metrics::Daemon,
+    pushed: mpsc::Sender<pushed::Heard>,
     /// Held while something is registered, so that the store and the scheduler agree.
     turn: Mutex<()>,
 }
 
 impl Agent {
-    /// An agent for the node of this name.
-    pub fn new(node: Arc<str>, store: Arc<Store>, registry: Arc<Registry>) -> Self {
-        Self { node, store, registry, turn: Mutex::default() }
+    /// An agent for the node of this name, and what its engine for checks that are told listens to.
+    pub fn new(
+        node: Arc<str>,
+        store: Arc<Store>,
+        registry: Arc<Registry>,
+        metrics: metrics::Daemon,
+    ) -> (Self, mpsc::Receiver<pushed::Heard>) {
+        let (pushed, heard) = mpsc::channel(pushed::DEPTH);
+        (Self { node, store, registry, metrics, pushed, turn: Mutex::default() }, heard)
     }
 
     /// The name of our node.
@@ -98,13 +110,14 @@ impl Agent {
             run.filter_map(|check| self.known(&tables, check)).collect()
         };
         self.registry.remember(known);
+        self.resume().await;
         Ok(())
     }
 
     /// What the store knows of how a check stands.
     fn known(&self, tables: &Tables, check: &Check) -> Option<(CheckKey, Known)> {
         let key = CheckKey {
-            instance: rows::instance_of(check).parse().ok()?,
+            instance: rows::instance_id(&check.service).parse().ok()?,
             check: check.run.parse().ok()?,
         };
         let verdict = rows::verdict(check)?;
@@ -161,6 +174,18 @@ impl Agent {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Tells that an id has gone from one owner to another, which Consul lets happen.
+    fn report_conflict(&self, row: &Service, place: &str) {
+        self.metrics.registration_conflicts.inc();
+        warn!(
+            instance = &*row.id,
+            service = &*row.name,
+            before = place,
+            now = format!("{}:{}", row.address, row.port),
+            "An instance was registered over another owner's of the same id"
+        );
     }
 
     /// The rows that stand for the configuration.

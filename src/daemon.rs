@@ -22,7 +22,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    agent::Agent,
+    agent::{
+        Agent,
+        pushed::{Engine, Heard},
+    },
     api::{self, Readiness, ReloadHandle, View},
     clock,
     config::Config,
@@ -165,7 +168,10 @@ impl Daemon {
         let stops = Stops::default();
         let mut tasks = Tasks::default();
         let (core, orders) = Core::new(&config, store, remembered);
-        let pulse = core.start_scheduler(&config, orders.probed, &stops, &mut tasks)?;
+        let Ordered { probed, pushed, heard } = orders;
+        let pulse = core.start_scheduler(&config, probed, &stops, &mut tasks)?;
+        let engine = Engine::new(Arc::clone(&core.agent), core.monitor());
+        tasks.spawn("heartbeats", engine.run(pushed, heard, stops.listening.clone()));
         core.agent.start(config.node_address()).await.map_err(Fault::Store)?;
         let (ended, stop_keeper) = (keeper.ended(), stops.listening.clone());
         tasks.spawn("store", async move {
@@ -239,6 +245,7 @@ async fn wind_up(
 struct Ordered {
     probed: mpsc::Receiver<Vec<Order>>,
     pushed: mpsc::Receiver<Vec<Order>>,
+    heard: mpsc::Receiver<Heard>,
 }
 
 /// What the parts share.
@@ -258,15 +265,22 @@ impl Core {
         let (pushed, told) = mpsc::channel(ORDER_DEPTH);
         let registry = Arc::new(Registry::new(remembered, Orders { probed, pushed }));
         let node = config.node_name.as_str().into();
+        let metrics = metrics::Daemon::new();
+        let (agent, heard) =
+            Agent::new(node, Arc::clone(&store), Arc::clone(&registry), metrics.clone());
         let core = Self {
-            agent: Arc::new(Agent::new(node, Arc::clone(&store), Arc::clone(&registry))),
+            agent: Arc::new(agent),
             store,
             registry,
             events: event::Log::new(config.event_history),
-            metrics: metrics::Daemon::new(),
+            metrics,
             readiness: watch::Sender::new(Readiness::Starting),
         };
-        (core, Ordered { probed: orders, pushed: told })
+        (core, Ordered { probed: orders, pushed: told, heard })
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.registry), self.events.clone(), self.metrics.clone())
     }
 
     fn start_scheduler(
@@ -276,8 +290,7 @@ impl Core {
         stops: &Stops,
         tasks: &mut Tasks,
     ) -> Result<Pulse, Fault> {
-        let (events, metrics) = (self.events.clone(), self.metrics.clone());
-        let monitor = Monitor::new(Arc::clone(&self.registry), events, metrics.clone());
+        let (monitor, metrics) = (self.monitor(), self.metrics.clone());
         Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)

@@ -306,6 +306,11 @@ impl Store {
         Ok(Subscription { past, future: self.deltas.subscribe() })
     }
 
+    /// The deltas from now on.
+    pub fn subscribe_now(&self) -> Subscription {
+        Subscription { past: VecDeque::new(), future: self.deltas.subscribe() }
+    }
+
     /// Tells of a change that is on disk.
     fn publish(&self, done: Done) {
         let Done { index, changes, touched } = done;

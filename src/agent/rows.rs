@@ -1,17 +1,17 @@
 //! What the registry knows, as rows of the store.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT};
 use crate::{
     clock::Timestamp,
-    consul::Time,
+    consul::{CheckDefinition, Naming, ServiceDefinition, Status, Time},
     judge::{Machine, Maintenance, Streak, Verdict},
     metrics::Facts,
     model::Outcome,
-    probe::Host,
-    registry,
-    store::row::{Check, Health, Map, Node, Origin, Service},
+    probe::{Endpoint, Host},
+    registry::{self, Assigned},
+    store::row::{Check, Extras, Health, Map, Node, Origin, Place, Service, Weights},
 };
 
 /// The note with our node's id.
@@ -71,10 +71,7 @@ pub(super) fn service(node: &Arc<str>, instance: &registry::Instance) -> Service
         node: Arc::clone(node),
         id: instance.id.as_str().into(),
         name: instance.service.as_str().into(),
-        address: match &instance.endpoint.host {
-            Host::Ip(ip) => ip.to_string().into(),
-            Host::Name(name) => Arc::from(&**name),
-        },
+        address: host(&instance.endpoint.host),
         port: instance.endpoint.port,
         tags: instance.tags.clone(),
         meta: instance.meta.clone(),
@@ -106,6 +103,135 @@ pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) ->
     }
 }
 
+/// An instance as it was registered; nothing without a name.
+pub(super) fn registered(
+    node: &Arc<str>,
+    definition: &ServiceDefinition,
+    token: u64,
+) -> Option<Service> {
+    let weights = definition.weights.unwrap_or_default();
+    let bounded = |weight: i64| u32::try_from(weight).unwrap_or(0);
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+    let extras = Extras {
+        tagged_addresses: definition
+            .tagged_addresses
+            .iter()
+            .map(|(kind, at)| {
+                (kind.as_str().into(), Place { address: at.address.as_str().into(), port: at.port })
+            })
+            .collect(),
+        kind: text(&definition.kind),
+        socket_path: text(&definition.socket_path),
+        proxy: definition.proxy.clone(),
+        connect: definition.connect.clone(),
+        locality: definition.locality.clone(),
+        enable_tag_override: definition.enable_tag_override,
+        token,
+    };
+    Some(Service {
+        node: Arc::clone(node),
+        id: definition.instance_id()?.as_str().into(),
+        name: definition.name.as_ref()?.as_str().into(),
+        address: definition.address.as_ref().map(host).unwrap_or_default(),
+        port: definition.port,
+        tags: definition.tags.iter().map(|tag| tag.as_str().into()).collect(),
+        meta: definition.meta.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),
+        weights: Weights { passing: bounded(weights.passing), warning: bounded(weights.warning) },
+        origin: Origin::Agent,
+        extras: (extras != Extras::default()).then(|| Box::new(extras)),
+        ..Service::default()
+    })
+}
+
+/// A check as it was registered, with its first status.
+pub(super) fn registered_check(
+    node: &Arc<str>,
+    (definition, naming): (&CheckDefinition, &Naming),
+    assigned: &Assigned,
+    now: Timestamp,
+) -> Check {
+    let schedule = &assigned.definition.schedule;
+    let is_asked = assigned.definition.probe.pushed().is_none();
+    let shown = |time: Duration| match is_asked {
+        true => Time(time).to_string().into(),
+        false => Arc::<str>::default(),
+    };
+    let deregister_after = definition.deregister_after().map_or(0, |after| after.as_secs());
+    Check {
+        node: Arc::clone(node),
+        id: naming.id.as_str().into(),
+        name: naming.name.as_str().into(),
+        status: match definition.initial_status() {
+            Status::Passing => Health::Passing,
+            Status::Warning => Health::Warning,
+            Status::Critical => Health::Critical,
+        },
+        since: now.millis(),
+        notes: definition.notes.as_deref().unwrap_or_default().into(),
+        kind: definition.type_word().into(),
+        definition: serde_json::to_string(definition).unwrap_or_default().into(),
+        interval: shown(schedule.interval),
+        timeout: shown(schedule.timeout),
+        deregister_after: u32::try_from(deregister_after).unwrap_or(u32::MAX),
+        origin: Origin::Agent,
+        ..Check::default()
+    }
+}
+
+/// Who answers for an instance that is registered through the API: the configuration goes on doing
+/// so for what is its, and puts it right at the next reload.
+pub(super) fn origin(held: Option<Origin>) -> Origin {
+    match held {
+        Some(Origin::Config) => Origin::Config,
+        Some(Origin::Agent | Origin::Catalog) | None => Origin::Agent,
+    }
+}
+
+/// Whether two registrations of one id come from one owner: they are for the same place, or share
+/// a token or the meta key `owner`.
+pub(super) fn same_owner(held: &Service, new: &Service) -> bool {
+    let token = |row: &Service| row.extras.as_ref().map_or(0, |extras| extras.token);
+    let owner = |row: &Service| row.meta.get("owner").cloned();
+    (held.port == new.port && held.address == new.address)
+        || (token(held) != 0 && token(held) == token(new))
+        || (owner(held).is_some() && owner(held) == owner(new))
+}
+
+/// The registry's name of an instance, or of the node if the id is empty.
+pub(super) fn instance_id(service: &str) -> &str {
+    if service.is_empty() { NODE_INSTANCE } else { service }
+}
+
+/// An instance in the registry's words; nothing if its names cannot be used there.
+pub(super) fn instance(row: &Service, node: &Node) -> Option<registry::Instance> {
+    let address = if row.address.is_empty() { &node.address } else { &row.address };
+    Some(registry::Instance {
+        id: row.id.parse().ok()?,
+        service: row.name.parse().ok()?,
+        endpoint: Endpoint { host: address.parse().ok()?, port: row.port },
+        tags: row.tags.clone(),
+        meta: row.meta.clone(),
+    })
+}
+
+/// What stands for the node itself in the registry's words.
+pub(super) fn node_instance(node: &Node) -> Option<registry::Instance> {
+    Some(registry::Instance {
+        id: NODE_INSTANCE.parse().ok()?,
+        service: NODE_INSTANCE.parse().ok()?,
+        endpoint: Endpoint { host: node.address.parse().ok()?, port: 0 },
+        tags: Vec::new(),
+        meta: Map::new(),
+    })
+}
+
+fn host(host: &Host) -> Arc<str> {
+    match host {
+        Host::Ip(ip) => ip.to_string().into(),
+        Host::Name(name) => Arc::from(&**name),
+    }
+}
+
 /// What is shown before the first result.
 const NOTHING_YET: &str = "No probe has finished yet.";
 
@@ -121,11 +247,6 @@ pub(super) fn going_on(row: Check, held: Option<&Check>) -> Check {
         },
         None => row,
     }
-}
-
-/// The registry's name of the instance a check is of.
-pub(super) fn instance_of(check: &Check) -> &str {
-    if check.service.is_empty() { NODE_INSTANCE } else { &check.service }
 }
 
 /// What has been judged of a check, if anything has.

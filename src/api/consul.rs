@@ -30,6 +30,7 @@ mod agent;
 mod case;
 mod filter;
 pub(super) mod read;
+pub(super) mod register;
 mod shape;
 mod wire;
 
@@ -56,6 +57,16 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/agent/checks", get(agent::checks))
         .route("/v1/agent/services", get(agent::services))
         .route("/v1/agent/self", get(agent::own))
+        .route("/v1/agent/service/register", put(register::service))
+        .route("/v1/agent/service/deregister/", put(missing_service_id))
+        .route("/v1/agent/service/deregister/{*id}", put(register::deregister))
+        .route("/v1/agent/check/register", put(register::check))
+        .route("/v1/agent/check/deregister/", put(missing_check_id))
+        .route("/v1/agent/check/deregister/{*id}", put(register::deregister_check))
+        .route("/v1/agent/check/pass/{*id}", put(register::pass))
+        .route("/v1/agent/check/warn/{*id}", put(register::warn))
+        .route("/v1/agent/check/fail/{*id}", put(register::fail))
+        .route("/v1/agent/check/update/{*id}", put(register::update))
         .route("/v1/agent/maintenance", put(agent::maintain_node))
         .route("/v1/agent/service/maintenance/", put(missing_service_id))
         .route("/v1/agent/service/maintenance/{*id}", put(agent::maintain))
@@ -70,6 +81,10 @@ pub(super) fn routes() -> Router<Arc<App>> {
 
 async fn missing_service_id() -> Refusal {
     Refusal::bad("Missing service ID")
+}
+
+async fn missing_check_id() -> Refusal {
+    Refusal::bad("Missing check ID")
 }
 
 async fn missing_service() -> Refusal {

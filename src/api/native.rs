@@ -13,8 +13,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    consul,
     params::Params,
-    router::{App, get},
+    router::{App, get, put},
 };
 use crate::{
     judge,
@@ -31,6 +32,9 @@ pub const SERVICES: &str = "/v1/rollcall/services";
 
 /// The path of the events.
 pub const EVENTS: &str = "/v1/rollcall/events";
+
+/// The path at which an instance is registered, unless another owner has its id.
+pub const REGISTER: &str = "/v1/rollcall/register";
 
 /// A service with its instances.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,7 +107,10 @@ pub struct Check {
 
 /// The routes of this API.
 pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new().route(SERVICES, get(services)).route(EVENTS, get(events::list))
+    Router::new()
+        .route(SERVICES, get(services))
+        .route(EVENTS, get(events::list))
+        .route(REGISTER, put(consul::register::owned))
 }
 
 async fn services(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {

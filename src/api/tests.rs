@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::tasks::Tasks;
 use crate::{
+    agent::pushed::Engine,
     judge::{Machine, Maintenance, Thresholds},
     model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
@@ -45,6 +47,7 @@ struct Rig {
     reloads: ReloadRequests,
     limits: Limits,
     stop: CancellationToken,
+    _tasks: Tasks,
 }
 
 /// An answer with its body read.
@@ -58,11 +61,15 @@ impl Rig {
     /// `service instance check url` each.
     async fn new(instances: &[&str]) -> Self {
         let (sender, orders) = mpsc::channel(1000);
+        let (pushed, told) = mpsc::channel(1000);
         let (reload, reloads) = reload_channel();
-        let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
+        let registry =
+            Arc::new(Registry::new(Snapshot::default(), Orders { probed: sender, pushed }));
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let store = Arc::new(Store::in_memory());
-        let agent = Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry));
+        let metrics = crate::metrics::Daemon::new();
+        let (agent, heard) =
+            Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
         let agent = Arc::new(agent);
         agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
         let view = View {
@@ -72,20 +79,26 @@ impl Rig {
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),
             events: event::Log::new(100),
-            metrics: crate::metrics::Daemon::new(),
+            metrics,
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,
             reload,
             started: Timestamp::from_seconds(1_795_183_200),
         };
+        let monitor = Monitor::new(registry, view.events.clone(), view.metrics.clone());
+        let mut tasks = Tasks::default();
+        let stop = CancellationToken::new();
+        let engine = Engine::new(Arc::clone(&view.agent), monitor.clone());
+        tasks.spawn("heartbeats", engine.run(told, heard, stop.clone()));
         let rig = Self {
-            monitor: Monitor::new(registry, view.events.clone(), view.metrics.clone()),
+            monitor,
+            _tasks: tasks,
             view,
             orders,
             readiness,
             reloads,
             limits: Limits::default(),
-            stop: CancellationToken::new(),
+            stop,
         };
         rig.register(instances).await;
         rig

@@ -142,6 +142,8 @@ families! {
         "When a source of instances was read last without a fault.";
     REGISTRATIONS = "rollcall_registrations_total" Counter Process ["action"]
         "Instances registered, deregistered, and expired.";
+    REGISTRATION_CONFLICTS = "rollcall_registration_conflicts_total" Counter Process []
+        "Registrations over another owner's instance of the same id.";
     CONFIG_RELOAD_SUCCESSFUL = "rollcall_config_last_reload_successful" Gauge Process []
         "Whether the configuration was taken over the last time it was read.";
     CONFIG_RELOAD_TIME = "rollcall_config_last_reload_success_timestamp_seconds" Gauge Process []

@@ -76,6 +76,8 @@ pub struct Daemon {
     pub discovery_last_success: GaugeVec,
     /// Instances registered, deregistered and expired.
     pub registrations: IntCounterVec,
+    /// Registrations over another owner's instance of the same id.
+    pub registration_conflicts: IntCounter,
     /// 1 if the last reading of the configuration was taken over, else 0.
     pub reload_successful: IntGauge,
     /// When it was; Unix seconds.
@@ -149,6 +151,10 @@ impl Daemon {
             queue_length: gauge(&catalogue::SCHEDULER_QUEUE)?,
             in_flight_limit: limit.with_label_values(&["any"]),
             panics: add(r, IntCounter::with_opts(opts(&catalogue::PROBE_PANICS)))?,
+            registration_conflicts: add(
+                r,
+                IntCounter::with_opts(opts(&catalogue::REGISTRATION_CONFLICTS)),
+            )?,
             discovery_refreshes: counters(r, &catalogue::DISCOVERY_REFRESHES)?,
             discovery_last_success: add(r, GaugeVec::new(opts(last), last.labels))?,
             registrations: counters(r, &catalogue::REGISTRATIONS)?,

@@ -1,0 +1,76 @@
+//! What Consul refuses of a definition, in its words.
+
+use super::register::Refused;
+use crate::{
+    consul::{CheckDefinition, ServiceDefinition},
+    probe::Host,
+};
+
+/// Most pieces of metadata.
+const MAX_META: usize = 64;
+
+/// Longest key and value of metadata, in bytes.
+const MAX_META_KEY: usize = 128;
+const MAX_META_VALUE: usize = 512;
+
+/// Keys that begin so are Consul's own.
+const RESERVED: &str = "consul-";
+
+pub(super) fn service(definition: &ServiceDefinition) -> Result<(), Refused> {
+    let refuse = |text: String| Err(Refused::Invalid(text));
+    if definition.name.is_none() {
+        return refuse("Missing service name".to_owned());
+    }
+    if let Some(Host::Ip(ip)) = &definition.address
+        && ip.is_unspecified()
+    {
+        return refuse("Invalid service address".to_owned());
+    }
+    if let Some(weights) = &definition.weights {
+        if !(1..=65_535).contains(&weights.passing) {
+            return refuse("Invalid Weights: Passing must be greater than 0".to_owned());
+        }
+        if !(0..=65_535).contains(&weights.warning) {
+            return refuse("Invalid Weights: Warning must be greater or equal than 0".to_owned());
+        }
+    }
+    if definition.meta.len() > MAX_META {
+        let found = definition.meta.len();
+        return refuse(format!(
+            "Invalid Service Meta: Node metadata cannot contain more than {MAX_META} key/value \
+             pairs, found {found}"
+        ));
+    }
+    for (key, value) in &definition.meta {
+        if let Err(text) = meta(key, value) {
+            return refuse(format!(
+                "Invalid Service Meta: Couldn't load metadata pair ('{key}', '{value}'): {text}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn meta(key: &str, value: &str) -> Result<(), String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if key.is_empty() {
+        return Err("Key cannot be blank".to_owned());
+    }
+    if !key.chars().all(is_word) {
+        return Err("Key contains invalid characters".to_owned());
+    }
+    if key.len() > MAX_META_KEY {
+        return Err(format!("Key is too long (limit: {MAX_META_KEY} characters)"));
+    }
+    if key.starts_with(RESERVED) {
+        return Err(format!("Key prefix '{RESERVED}' is reserved for internal use"));
+    }
+    if value.len() > MAX_META_VALUE {
+        return Err(format!("Value is too long (limit: {MAX_META_VALUE} characters)"));
+    }
+    Ok(())
+}
+
+pub(super) fn check(definition: &CheckDefinition) -> Result<(), Refused> {
+    definition.validate().map_err(|error| Refused::Invalid(format!("Invalid check: {error}")))
+}
