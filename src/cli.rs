@@ -12,10 +12,15 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod client;
+mod kv;
 mod ls;
+mod maint;
 mod probe;
+mod register;
 mod run;
 mod schema;
+#[cfg(test)]
+mod testing;
 mod validate;
 mod watch;
 
@@ -45,6 +50,18 @@ enum Command {
     Ls(ls::Args),
     /// Show changes of status as they happen.
     Watch(watch::Args),
+    /// Register an instance of a service, from a file or from options.
+    ///
+    /// An id that is registered already is replaced, and keeps the status of its checks.
+    Register(register::Args),
+    /// Deregister instances.
+    Deregister(register::Ids),
+    /// Bring back an instance that the daemon has deregistered by itself.
+    Undo(register::Undo),
+    /// Take an instance or the node out of service, or put it back.
+    Maint(maint::Args),
+    /// Read and write the key-value store.
+    Kv(kv::Args),
 }
 
 /// How a command ended.
@@ -95,6 +112,11 @@ impl Command {
             Self::Probe(args) => asynchronously(probe::run(args, out)),
             Self::Ls(args) => asynchronously(ls::run(args, out)),
             Self::Watch(args) => asynchronously(watch::run(args, out)),
+            Self::Register(args) => asynchronously(register::run(args, out)),
+            Self::Deregister(args) => asynchronously(register::deregister(args, out)),
+            Self::Undo(args) => asynchronously(register::undo(args, out)),
+            Self::Maint(args) => asynchronously(maint::run(args, out)),
+            Self::Kv(args) => asynchronously(kv::run(args, out)),
         }?;
         out.flush()?;
         Ok(exit)
