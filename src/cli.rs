@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod kv;
+mod lock;
 mod ls;
 mod maint;
 mod probe;
@@ -62,6 +63,16 @@ enum Command {
     Maint(maint::Args),
     /// Read and write the key-value store.
     Kv(kv::Args),
+    /// Run a command while holding a lock.
+    ///
+    /// The command gets `ROLLCALL_LOCK_KEY`, `ROLLCALL_LOCK_SESSION` and `ROLLCALL_LOCK_INDEX` in its
+    /// environment. The last is a fencing token: it grows with every holder of the lock, so that
+    /// whatever the command writes to can refuse a holder of the past. The exit code is the
+    /// command's, or 128 and the signal that ended it; 69: the lock was not free in time; 75: the
+    /// lock was lost and the command was stopped.
+    Lock(lock::Args),
+    #[command(hide = true, name = "lock-exec")]
+    LockExec(lock::exec::Args),
 }
 
 /// How a command ended.
@@ -75,6 +86,12 @@ pub enum Exit {
     Usage,
     /// Stopped at once by a second signal.
     Interrupted,
+    /// For `lock`: the lock was not free in time, nothing was run.
+    Unavailable,
+    /// For `lock`: the lock was lost, and what ran under it was stopped.
+    Lost,
+    /// For `lock`: as what ran under the lock ended.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -84,6 +101,10 @@ impl From<Exit> for ExitCode {
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::Interrupted => 130,
+            // EX_UNAVAILABLE and EX_TEMPFAIL of sysexits.h.
+            Exit::Unavailable => 69,
+            Exit::Lost => 75,
+            Exit::Code(code) => code,
         })
     }
 }
@@ -117,6 +138,8 @@ impl Command {
             Self::Undo(args) => asynchronously(register::undo(args, out)),
             Self::Maint(args) => asynchronously(maint::run(args, out)),
             Self::Kv(args) => asynchronously(kv::run(args, out)),
+            Self::Lock(args) => asynchronously(lock::run(args)),
+            Self::LockExec(args) => lock::exec::run(&args),
         }?;
         out.flush()?;
         Ok(exit)
