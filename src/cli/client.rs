@@ -20,6 +20,9 @@ const MAX_BODY: usize = 512 << 20;
 /// Longest text of the daemon that is passed on, in characters.
 const MAX_TEXT: usize = 4096;
 
+const STRANGE: &str =
+    "an answer that is not rollcall's; is it another program, or another version?";
+
 /// Largest line of a stream.
 const MAX_LINE: usize = 1 << 20;
 
@@ -78,6 +81,8 @@ pub(super) struct Call<'a> {
 /// An answer, whatever its status.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
+    /// Who gives it.
+    from: String,
     pub(super) status: StatusCode,
     /// The state it shows, where the daemon numbers its states.
     pub(super) index: Option<u64>,
@@ -128,13 +133,12 @@ impl<'a> Call<'a> {
 }
 
 impl Answer {
-    /// What the daemon says in plain text, or else the status.
+    /// Who says what, for people.
     pub(super) fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
-        match text.trim() {
-            "" => format!("it answered {}", self.status),
-            text => text.chars().take(MAX_TEXT).collect(),
-        }
+        let text: String = text.trim().chars().take(MAX_TEXT).collect();
+        let colon = if text.is_empty() { "" } else { ": " };
+        format!("{} answered {}{colon}{text}", self.from, self.status)
     }
 
     /// The body of a success.
@@ -147,8 +151,8 @@ impl Answer {
 
     /// The JSON of a success.
     pub(super) fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
-        serde_json::from_slice(&self.success()?)
-            .context("the answer is not rollcall's; is it another program, or another version?")
+        let strange = format!("{} gave {STRANGE}", self.from);
+        serde_json::from_slice(&self.success()?).context(strange)
     }
 }
 
@@ -157,8 +161,7 @@ impl Client {
     pub(super) async fn json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let (response, _connection) = self.get(path, &[]).await?;
         let body = self.body(response).await?;
-        serde_json::from_slice(&body)
-            .with_context(|| format!("{self} gave an answer that is not rollcall's; is it another program, or another version?"))
+        serde_json::from_slice(&body).with_context(|| format!("{self} gave {STRANGE}"))
     }
 
     /// Asks anything, and takes any answer. Fails with [`Lost`] if the daemon goes away in between.
@@ -167,7 +170,7 @@ impl Client {
         let status = response.status();
         let index = response.headers().get("x-consul-index");
         let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
-        Ok(Answer { status, index, body: self.body(response).await? })
+        Ok(Answer { from: self.to_string(), status, index, body: self.body(response).await? })
     }
 
     /// Asks for a stream of events, from behind `seen` on.

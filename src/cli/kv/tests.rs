@@ -35,7 +35,10 @@ async fn an_empty_value_is_null_and_a_missing_key_is_named() {
     let (exit, ..) = run(&["kv", "get", "k"], &[(404, "")]).await;
     assert_eq!(exit.unwrap_err(), "rollcall at ADDRESS has no key \"k\"");
     let (exit, ..) = run(&["kv", "get", "k"], &[(404, "404 page not found")]).await;
-    assert_eq!(exit.unwrap_err(), "cannot read \"k\": 404 page not found");
+    assert_eq!(
+        exit.unwrap_err(),
+        "cannot read \"k\": rollcall at ADDRESS answered 404 Not Found: 404 page not found"
+    );
 }
 
 #[tokio::test]
@@ -63,7 +66,10 @@ async fn a_refusal_says_why() {
         "\"k\" is not deleted: its ModifyIndex is not 9 any more; read it again"
     );
     let (exit, ..) = run(&["kv", "put", "k"], &[(413, "Value exceeds 524288 byte limit")]).await;
-    assert_eq!(exit.unwrap_err(), "cannot write \"k\": Value exceeds 524288 byte limit");
+    assert_eq!(
+        exit.unwrap_err(),
+        "cannot write \"k\": rollcall at ADDRESS answered 413 Payload Too Large: Value exceeds 524288 byte limit"
+    );
 }
 
 #[tokio::test]
