@@ -12,10 +12,16 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod client;
+mod kv;
+mod lock;
 mod ls;
+mod maint;
 mod probe;
+mod register;
 mod run;
 mod schema;
+#[cfg(test)]
+mod testing;
 mod validate;
 mod watch;
 
@@ -45,6 +51,28 @@ enum Command {
     Ls(ls::Args),
     /// Show changes of status as they happen.
     Watch(watch::Args),
+    /// Register an instance of a service, from a file or from options.
+    ///
+    /// An id that is registered already is replaced, and keeps the status of its checks.
+    Register(register::Args),
+    /// Deregister instances.
+    Deregister(register::Ids),
+    /// Bring back an instance that the daemon has deregistered by itself.
+    Undo(register::Undo),
+    /// Take an instance or the node out of service, or put it back.
+    Maint(maint::Args),
+    /// Read and write the key-value store.
+    Kv(kv::Args),
+    /// Run a command while holding a lock.
+    ///
+    /// The command gets `ROLLCALL_LOCK_KEY`, `ROLLCALL_LOCK_SESSION` and `ROLLCALL_LOCK_INDEX` in its
+    /// environment. The last is a fencing token: it grows with every holder of the lock, so that
+    /// whatever the command writes to can refuse a holder of the past. The exit code is the
+    /// command's, or 128 and the signal that ended it; 69: the lock was not free in time; 75: the
+    /// lock was lost and the command was stopped.
+    Lock(lock::Args),
+    #[command(hide = true, name = "lock-exec")]
+    LockExec(lock::exec::Args),
 }
 
 /// How a command ended.
@@ -58,6 +86,12 @@ pub enum Exit {
     Usage,
     /// Stopped at once by a second signal.
     Interrupted,
+    /// For `lock`: the lock was not free in time, nothing was run.
+    Unavailable,
+    /// For `lock`: the lock was lost, and what ran under it was stopped.
+    Lost,
+    /// For `lock`: as what ran under the lock ended.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -67,6 +101,10 @@ impl From<Exit> for ExitCode {
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::Interrupted => 130,
+            // EX_UNAVAILABLE and EX_TEMPFAIL of sysexits.h.
+            Exit::Unavailable => 69,
+            Exit::Lost => 75,
+            Exit::Code(code) => code,
         })
     }
 }
@@ -95,6 +133,13 @@ impl Command {
             Self::Probe(args) => asynchronously(probe::run(args, out)),
             Self::Ls(args) => asynchronously(ls::run(args, out)),
             Self::Watch(args) => asynchronously(watch::run(args, out)),
+            Self::Register(args) => asynchronously(register::run(args, out)),
+            Self::Deregister(args) => asynchronously(register::deregister(args, out)),
+            Self::Undo(args) => asynchronously(register::undo(args, out)),
+            Self::Maint(args) => asynchronously(maint::run(args, out)),
+            Self::Kv(args) => asynchronously(kv::run(args, out)),
+            Self::Lock(args) => asynchronously(lock::run(args)),
+            Self::LockExec(args) => lock::exec::run(&args),
         }?;
         out.flush()?;
         Ok(exit)

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -17,6 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer taken: the list of a hundred thousand checks is a tenth of this.
 const MAX_BODY: usize = 512 << 20;
 
+/// Longest text of the daemon that is passed on, in characters.
+const MAX_TEXT: usize = 4096;
+
+const STRANGE: &str =
+    "an answer that is not rollcall's; is it another program, or another version?";
+
 /// Largest line of a stream.
 const MAX_LINE: usize = 1 << 20;
 
@@ -25,6 +31,7 @@ const MAX_LINE: usize = 1 << 20;
 pub(super) struct Client {
     /// Where the daemon's HTTP API listens.
     #[arg(
+        id = "http_addr",
         long = "http-addr",
         value_name = "ADDR:PORT",
         env = "ROLLCALL_HTTP_ADDR",
@@ -61,6 +68,32 @@ impl FromStr for Address {
     }
 }
 
+/// A request.
+#[derive(Debug, Clone)]
+pub(super) struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    headers: Vec<(&'a str, &'a str)>,
+    body: Bytes,
+    patience: Duration,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    /// Who gives it.
+    from: String,
+    pub(super) status: StatusCode,
+    /// The state it shows, where the daemon numbers its states.
+    pub(super) index: Option<u64>,
+    pub(super) body: Bytes,
+}
+
+/// The daemon was reached and may have done what it was asked, but there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has closed the connection before it answered")]
+pub(super) struct Lost(String);
+
 /// An answer's body, line by line.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -70,15 +103,74 @@ pub(super) struct Lines {
     _connection: JoinSet<()>,
 }
 
+impl<'a> Call<'a> {
+    pub(super) fn get(path: &'a str) -> Self {
+        Self::new(Method::GET, path, Bytes::new())
+    }
+
+    pub(super) fn put(path: &'a str, body: impl Into<Bytes>) -> Self {
+        Self::new(Method::PUT, path, body.into())
+    }
+
+    pub(super) fn delete(path: &'a str) -> Self {
+        Self::new(Method::DELETE, path, Bytes::new())
+    }
+
+    fn new(method: Method, path: &'a str, body: Bytes) -> Self {
+        Self { method, path, headers: Vec::new(), body, patience: PATIENCE }
+    }
+
+    pub(super) fn header(mut self, name: &'a str, value: &'a str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Gives the daemon this much more time: it was asked to wait.
+    pub(super) fn patient(mut self, wait: Duration) -> Self {
+        self.patience += wait;
+        self
+    }
+}
+
+impl Answer {
+    /// Who says what, for people.
+    pub(super) fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let text: String = text.trim().chars().take(MAX_TEXT).collect();
+        let colon = if text.is_empty() { "" } else { ": " };
+        format!("{} answered {}{colon}{text}", self.from, self.status)
+    }
+
+    /// The body of a success.
+    pub(super) fn success(self) -> anyhow::Result<Bytes> {
+        if self.status != StatusCode::OK {
+            bail!("{}", self.text());
+        }
+        Ok(self.body)
+    }
+
+    /// The JSON of a success.
+    pub(super) fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        let strange = format!("{} gave {STRANGE}", self.from);
+        serde_json::from_slice(&self.success()?).context(strange)
+    }
+}
+
 impl Client {
     /// Asks for JSON.
     pub(super) async fn json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let (response, _connection) = self.get(path, &[]).await?;
-        let body = Limited::new(response.into_body(), MAX_BODY).collect();
-        let body = timeout(PATIENCE, body).await.ok().and_then(Result::ok);
-        let body = body.with_context(|| format!("{self} broke its answer off"))?.to_bytes();
-        serde_json::from_slice(&body)
-            .with_context(|| format!("{self} gave an answer that is not rollcall's; is it another program, or another version?"))
+        let body = self.body(response).await?;
+        serde_json::from_slice(&body).with_context(|| format!("{self} gave {STRANGE}"))
+    }
+
+    /// Asks anything, and takes any answer. Fails with [`Lost`] if the daemon goes away in between.
+    pub(super) async fn call(&self, call: &Call<'_>) -> anyhow::Result<Answer> {
+        let (response, _connection) = self.send(call).await?;
+        let status = response.status();
+        let index = response.headers().get("x-consul-index");
+        let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
+        Ok(Answer { from: self.to_string(), status, index, body: self.body(response).await? })
     }
 
     /// Asks for a stream of events, from behind `seen` on.
@@ -94,28 +186,52 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<(Response<Incoming>, JoinSet<()>)> {
-        let stream = self.connect().await?;
-        let broken = || format!("{self} does not speak HTTP");
-        let (mut sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.with_context(broken)?;
-        let mut connection = JoinSet::new();
-        // How the connection ended shows in the answer.
-        connection.spawn(async move { drop(driver.await) });
-        let mut request = Request::get(path).header(header::HOST, &self.address.0);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Empty::<Bytes>::new())?;
-        let response = timeout(PATIENCE, sender.send_request(request));
-        let response = response
-            .await
-            .with_context(|| format!("{self} has not answered within {PATIENCE:?}"))?
-            .with_context(broken)?;
+        let call = Call { headers: headers.to_vec(), ..Call::get(path) };
+        let (response, connection) = self.send(&call).await?;
         if response.status() != StatusCode::OK {
             let status = response.status();
             bail!("{self} answered {status} to {path}: {}", text(response).await.trim());
         }
         Ok((response, connection))
+    }
+
+    async fn send(&self, call: &Call<'_>) -> anyhow::Result<(Response<Incoming>, JoinSet<()>)> {
+        let stream = self.connect().await?;
+        let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .with_context(|| format!("{self} does not speak HTTP"))?;
+        let mut connection = JoinSet::new();
+        // How the connection ended shows in the answer.
+        connection.spawn(async move { drop(driver.await) });
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(call.path)
+            .header(header::HOST, &self.address.0);
+        for (name, value) in &call.headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(call.body.clone()))?;
+        let patience = call.patience;
+        let response = match timeout(patience, sender.send_request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_parse() => {
+                return Err(error).context(format!("{self} does not speak HTTP"));
+            }
+            Ok(Err(_)) => return Err(Lost(self.to_string()).into()),
+            Err(_) => bail!("{self} has not answered within {patience:?}"),
+        };
+        Ok((response, connection))
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> anyhow::Result<Bytes> {
+        let body = Limited::new(response.into_body(), MAX_BODY).collect();
+        match timeout(PATIENCE, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if !error.is::<LengthLimitError>() => {
+                Err(anyhow::Error::new(Lost(self.to_string())))
+            }
+            Ok(Err(_)) | Err(_) => bail!("{self} broke its answer off"),
+        }
     }
 
     async fn connect(&self) -> anyhow::Result<TcpStream> {
@@ -138,6 +254,18 @@ impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rollcall at {}", self.address)
     }
+}
+
+/// A name as it is written in a path: all that has a meaning there is escaped, slashes too.
+pub(super) fn escape(name: &str) -> String {
+    // A form's plus sign means a blank only in queries.
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// A duration as Consul's API reads it: days are not known there.
+pub(super) fn duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
 }
 
 /// Enough of a text answer to show.
@@ -185,6 +313,13 @@ mod tests {
         assert!(parse("https://roll.example:443").is_err());
         assert!(parse("roll.example").is_err());
         assert!(parse("http://roll.example:80/path").is_err());
+    }
+
+    #[test]
+    fn names_and_durations_are_written_for_the_api() {
+        assert_eq!(escape("a/b c+d%é:1"), "a%2Fb%20c%2Bd%25%C3%A9%3A1");
+        assert_eq!(duration(Duration::from_secs(90)), "90s");
+        assert_eq!(duration(Duration::from_millis(1500)), "1500ms");
     }
 
     #[tokio::test]

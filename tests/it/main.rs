@@ -4,5 +4,6 @@
 
 mod config;
 mod daemon;
+mod lock;
 mod support;
 mod tidy;
