@@ -16,7 +16,7 @@
 //!                              │         ▼         ▼          ▼
 //!                              │      metrics    event     registry's version
 //!                              │         └────┬────┘          │
-//!                              └───────────  api  ────────────┘   (who is told)
+//!                              └─────────  api · dns  ────────┘   (who is told)
 //! ```
 //!
 //! The modules below stand in the order of their layers: each uses only those above it.
@@ -38,6 +38,7 @@ pub mod registry;
 pub mod monitor;
 
 pub mod api;
+pub mod dns;
 pub mod scheduler;
 
 pub mod config;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics"],
     &["registry"],
     &["monitor"],
-    &["api", "scheduler"],
+    &["api", "dns", "scheduler"],
     &["config"],
     &["daemon"],
     &["cli"],
