@@ -8,7 +8,7 @@
 use std::{
     error::Error,
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,7 +22,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Readiness, ReloadHandle, View},
+    api::{self, Binding, Readiness, ReloadHandle, View},
     clock,
     config::Config,
     event, metrics,
@@ -36,6 +36,7 @@ use crate::{
     tasks::{Ended, How, Tasks},
 };
 
+mod dns;
 mod reload;
 mod signal;
 mod state;
@@ -120,6 +121,7 @@ pub struct Daemon {
     reloader: Reloader,
     http: TcpListener,
     grpc: TcpListener,
+    dns: Option<dns::Sockets>,
     data: DataDir,
     stop: Stop,
     hang_up: tokio::signal::unix::Signal,
@@ -134,22 +136,25 @@ impl Daemon {
             hang_up: signal::hang_up().map_err(BindError::Signals)?,
             http: listen("the HTTP API", config.listen.http).await?,
             grpc: listen("gRPC", config.listen.grpc).await?,
+            dns: dns::Sockets::bind(config.listen.dns).await?,
             config,
             reloader,
         })
     }
 
-    /// The addresses of the HTTP and the gRPC listener.
-    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.http.local_addr()?, self.grpc.local_addr()?))
+    /// The addresses of the HTTP, the gRPC and the DNS listener.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr, Binding)> {
+        let dns = self.dns.as_ref().map(dns::Sockets::address).transpose()?;
+        let dns = dns.map_or(Binding::Off, Binding::At);
+        Ok((self.http.local_addr()?, self.grpc.local_addr()?, dns))
     }
 
     /// Runs until told to stop or until a part fails.
     pub async fn run(self) -> Result<Stopped, Fault> {
-        if let Ok((http, grpc)) = self.addresses() {
-            info!(%http, %grpc, data_dir = %self.config.data_dir.display(), "Listening");
+        if let Ok((http, grpc, dns)) = self.addresses() {
+            info!(%http, %grpc, %dns, data_dir = %self.config.data_dir.display(), "Listening");
         }
-        let Self { config, mut reloader, http, grpc, data, mut stop, hang_up } = self;
+        let Self { config, mut reloader, http, grpc, dns, data, mut stop, hang_up } = self;
         let DataDir { remembered, _lock } = data;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
@@ -160,6 +165,10 @@ impl Daemon {
         let end = || stops.listening.clone();
         tasks.spawn("http", api::serve::http(http, view.clone(), limits.clone(), end()));
         tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));
+        if let Some(sockets) = dns {
+            let responder = dns::responder(&config, &core.registry, &core.metrics);
+            sockets.start(responder, config.limits.max_connections, &mut tasks, &end());
+        }
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
         tasks.spawn("saver", saver.clone().run(end()));
         tasks.spawn("watchdog", systemd::watchdog(pulse, end()));
@@ -250,14 +259,9 @@ impl Core {
     }
 
     fn view(&self, config: &Config, reload: ReloadHandle) -> View {
-        let bound = config.listen.http.ip();
         View {
             node_name: config.node_name.as_str().into(),
-            node_address: if bound.is_unspecified() {
-                IpAddr::V4(Ipv4Addr::LOCALHOST)
-            } else {
-                bound
-            },
+            node_address: dns::node_address(config),
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),
             metrics: self.metrics.clone(),

@@ -4,5 +4,6 @@
 
 mod config;
 mod daemon;
+mod dns;
 mod support;
 mod tidy;
