@@ -29,6 +29,9 @@ mod rows;
 mod tests;
 mod vet;
 
+/// The one data centre there is.
+pub const DATACENTER: &str = "dc1";
+
 /// The service that Consul itself is, which its clients expect to find.
 pub const CONSUL: &str = "consul";
 

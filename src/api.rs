@@ -4,11 +4,7 @@
 //! through the registry (maintenance) and the daemon's own ear for reloads ([`ReloadHandle`]).
 //! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,6 +16,7 @@ mod consul;
 mod exposition;
 mod grpc;
 mod guard;
+mod listen;
 pub mod native;
 mod params;
 mod router;
@@ -27,26 +24,7 @@ pub mod serve;
 #[cfg(test)]
 mod tests;
 
-/// Where the daemon listens.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listen {
-    /// Address and port of the HTTP API and `/metrics`; port 0 takes any free one.
-    #[schemars(with = "String")]
-    pub http: SocketAddr,
-    /// Address and port of the gRPC health service; port 0 takes any free one.
-    #[schemars(with = "String")]
-    pub grpc: SocketAddr,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            http: SocketAddr::from(([127, 0, 0, 1], 8500)),
-            grpc: SocketAddr::from(([127, 0, 0, 1], 8502)),
-        }
-    }
-}
+pub use listen::{Binding, Listen};
 
 /// Limits of the listeners.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

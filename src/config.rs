@@ -40,7 +40,7 @@ use self::{
     tree::{Node, Value},
 };
 use crate::{
-    api,
+    api, dns,
     duration::Period,
     metrics::{self, PerTarget},
     model,
@@ -71,6 +71,8 @@ pub struct File {
     pub insecure: bool,
     /// Limits of the listeners.
     pub limits: api::Limits,
+    /// How services are shown by DNS.
+    pub dns: dns::Config,
     /// The daemon's own log.
     pub log: telemetry::Config,
     /// How probes are scheduled.
@@ -106,6 +108,7 @@ impl Default for File {
             listen: api::Listen::default(),
             insecure: false,
             limits: api::Limits::default(),
+            dns: dns::Config::default(),
             log: telemetry::Config::default(),
             scheduler: scheduler::Config::default(),
             egress: egress::Config::default(),
@@ -133,6 +136,8 @@ pub struct Config {
     pub insecure: bool,
     /// Limits of the listeners.
     pub limits: api::Limits,
+    /// How services are shown by DNS.
+    pub dns: dns::Config,
     /// The daemon's own log.
     pub log: telemetry::Config,
     /// How probes are scheduled.
@@ -171,6 +176,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// Instead of `listen.grpc`.
     pub grpc: Option<SocketAddr>,
+    /// Instead of `listen.dns`.
+    pub dns: Option<api::Binding>,
     /// Instead of `insecure`.
     pub insecure: Option<bool>,
     /// Instead of `log.format`.
@@ -308,9 +315,11 @@ fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> 
         listen: api::Listen {
             http: over.http.unwrap_or(file.listen.http),
             grpc: over.grpc.unwrap_or(file.listen.grpc),
+            dns: over.dns.unwrap_or(file.listen.dns),
         },
         insecure: over.insecure.unwrap_or(file.insecure),
         limits: file.limits,
+        dns: file.dns,
         log: telemetry::Config {
             format: over.log_format.unwrap_or(file.log.format),
             filter: over.log_filter.unwrap_or(file.log.filter),
@@ -405,6 +414,11 @@ fn vet_bounds(reader: &mut Reader<'_>, root: &Node, file: &File) {
         let label = format!("{} is given", file.grace_period);
         setting("grace_period", "").blame(reader, problem, &label);
     }
+    if !(1..=8).contains(&file.dns.udp_answer_limit) {
+        let problem = Problem::error("`udp_answer_limit` must be between 1 and 8");
+        let label = format!("{} is given", file.dns.udp_answer_limit);
+        setting("dns", "udp_answer_limit").blame(reader, problem, &label);
+    }
     if file.event_history > 1_000_000 {
         let problem = Problem::error("`event_history` must not be above 1,000,000");
         let label = format!("{} are given", file.event_history);
@@ -430,25 +444,32 @@ fn vet_metrics(reader: &mut Reader<'_>, root: &Node, metrics: &metrics::Config) 
 
 fn vet_listen(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides) {
     let insecure = overrides.insecure.unwrap_or(file.insecure);
-    let both =
-        [("http", overrides.http, file.listen.http), ("grpc", overrides.grpc, file.listen.grpc)];
-    for (key, flag, written) in both {
-        let address = flag.unwrap_or(written);
+    let (listen, dns) = (&file.listen, overrides.dns.unwrap_or(file.listen.dns));
+    let all = [
+        ("http", overrides.http.is_some(), overrides.http.or(Some(listen.http))),
+        ("grpc", overrides.grpc.is_some(), overrides.grpc.or(Some(listen.grpc))),
+        ("dns", overrides.dns.is_some(), dns.address()),
+    ];
+    let listening = |(key, flag, address): (_, _, Option<_>)| Some((key, flag, address?));
+    let listening: Vec<_> = all.into_iter().filter_map(listening).collect();
+    for (at, (key, flag, address)) in listening.iter().copied().enumerate() {
+        let setting = Setting { root, path: ["listen", key], flag };
         if !address.ip().is_loopback() && !insecure {
             let problem = Problem::error(format!(
                 "`listen.{key}` is open to other hosts without TLS and without a token"
             ))
             .help("listen on 127.0.0.1 or [::1] and put a proxy before it")
             .help("if it is meant, say `insecure: true`");
-            let setting = Setting { root, path: ["listen", key], flag: flag.is_some() };
             setting.blame(reader, problem, &format!("{address} is given"));
         }
-    }
-    let [http, grpc] = both.map(|(_, flag, written)| flag.unwrap_or(written));
-    if http == grpc && http.port() != 0 {
-        let problem = Problem::error("`listen.http` and `listen.grpc` need different ports");
-        let setting = Setting { root, path: ["listen", "grpc"], flag: overrides.grpc.is_some() };
-        setting.blame(reader, problem, &format!("{grpc} is given for both"));
+        let mut before = listening[..at].iter();
+        if let Some((first, ..)) = before.find(|(.., other)| *other == address)
+            && address.port() != 0
+        {
+            let problem =
+                Problem::error(format!("`listen.{first}` and `listen.{key}` need different ports"));
+            setting.blame(reader, problem, &format!("{address} is given for both"));
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         Agent,
         pushed::{Engine, Heard},
     },
-    api::{self, Readiness, ReloadHandle, View},
+    api::{self, Binding, Readiness, ReloadHandle, View},
     clock,
     config::Config,
     event, metrics,
@@ -41,6 +41,7 @@ use crate::{
     tasks::{Ended, How, Tasks},
 };
 
+mod dns;
 mod reload;
 mod signal;
 mod state;
@@ -134,6 +135,7 @@ pub struct Daemon {
     reloader: Reloader,
     http: TcpListener,
     grpc: TcpListener,
+    dns: Option<dns::Sockets>,
     data: DataDir,
     stop: Stop,
     hang_up: tokio::signal::unix::Signal,
@@ -148,22 +150,25 @@ impl Daemon {
             hang_up: signal::hang_up().map_err(BindError::Signals)?,
             http: listen("the HTTP API", config.listen.http).await?,
             grpc: listen("gRPC", config.listen.grpc).await?,
+            dns: dns::Sockets::bind(config.listen.dns).await?,
             config,
             reloader,
         })
     }
 
-    /// The addresses of the HTTP and the gRPC listener.
-    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.http.local_addr()?, self.grpc.local_addr()?))
+    /// The addresses of the HTTP, the gRPC and the DNS listener.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr, Binding)> {
+        let dns = self.dns.as_ref().map(dns::Sockets::address).transpose()?;
+        let dns = dns.map_or(Binding::Off, Binding::At);
+        Ok((self.http.local_addr()?, self.grpc.local_addr()?, dns))
     }
 
     /// Runs until told to stop or until a part fails.
     pub async fn run(self) -> Result<Stopped, Fault> {
-        if let Ok((http, grpc)) = self.addresses() {
-            info!(%http, %grpc, data_dir = %self.config.data_dir.display(), "Listening");
+        if let Ok((http, grpc, dns)) = self.addresses() {
+            info!(%http, %grpc, %dns, data_dir = %self.config.data_dir.display(), "Listening");
         }
-        let Self { config, mut reloader, http, grpc, data, mut stop, hang_up } = self;
+        let Self { config, mut reloader, http, grpc, dns, data, mut stop, hang_up } = self;
         let DataDir { remembered, store, mut keeper, _lock } = data;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
@@ -186,6 +191,10 @@ impl Daemon {
         let end = || stops.listening.clone();
         tasks.spawn("http", api::serve::http(http, view.clone(), limits.clone(), end()));
         tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));
+        if let Some(sockets) = dns {
+            let responder = dns::responder(&config, &core.store, &core.metrics);
+            sockets.start(responder, config.limits.max_connections, &mut tasks, &end());
+        }
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
         tasks.spawn("saver", saver.clone().run(end()));
         tasks.spawn("watchdog", systemd::watchdog(pulse, end()));

@@ -16,7 +16,7 @@
 //!                              │         ▼         ▼          ▼
 //!                              │      metrics    event     registry's version
 //!                              │         └────┬────┘          │
-//!                              └───────────  api  ────────────┘   (who is told)
+//!                              └─────────  api · dns  ────────┘   (who is told)
 //! ```
 //!
 //! The modules below stand in the order of their layers: each uses only those above it.
@@ -42,6 +42,7 @@ pub mod monitor;
 pub mod agent;
 
 pub mod api;
+pub mod dns;
 pub mod scheduler;
 
 pub mod config;

@@ -50,6 +50,7 @@ prometheus-alertmanager prometheus-alertmanager
 amtool prometheus-alertmanager
 prometheus-blackbox-exporter prometheus-blackbox-exporter
 python3 python3
+dig bind9-dnsutils
 setpriv util-linux
 END
     # Debian keeps the part of Python that makes environments in a package of its own.

@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, warn};
 
 use crate::{
+    api::Binding,
     config::{self, Config, Loaded, Overrides},
     daemon::{Daemon, Reloader, Stopped},
     telemetry,
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Where the gRPC health service listens [default: 127.0.0.1:8502].
     #[arg(long, value_name = "ADDR:PORT")]
     grpc: Option<SocketAddr>,
+    /// Where DNS listens, by UDP and TCP; `off`: nowhere [default: 127.0.0.1:8600].
+    #[arg(long, value_name = "ADDR:PORT")]
+    dns: Option<Binding>,
     /// Allow listeners beyond loopback, open to anyone who can reach them.
     #[arg(long)]
     insecure: bool,
@@ -53,6 +57,7 @@ impl Args {
             data_dir: self.data_dir,
             http: self.http,
             grpc: self.grpc,
+            dns: self.dns,
             insecure: self.insecure.then_some(true),
             log_format: self.log_format,
             log_filter: self.log_filter,

@@ -3,7 +3,7 @@
 //! A configuration that cannot be used changes nothing: the one before stays, the problems are
 //! logged and answered, and a gauge says so. Of one that can be used, instances, checks and the
 //! log filter are taken over at once; a check that is the same goes on undisturbed. What is only
-//! read at the start (listeners, data directory, node name, threads, limits, where probes may go) is named with the
+//! read at the start (listeners, DNS, data directory, node name, threads, limits, where probes may go) is named with the
 //! advice to restart.
 
 use std::{path::PathBuf, sync::Arc};
@@ -146,6 +146,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("node_name", old.node_name != new.node_name),
         ("data_dir", old.data_dir != new.data_dir),
         ("listen", old.listen != new.listen),
+        ("dns", old.dns != new.dns),
         ("limits", old.limits != new.limits),
         ("log.format", old.log.format != new.log.format),
         ("scheduler", old.scheduler != new.scheduler),

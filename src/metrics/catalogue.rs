@@ -156,6 +156,11 @@ families! {
     HTTP_DURATION = "rollcall_http_request_duration_seconds" Histogram Process ["handler"]
         "Time to the head of the answer of the HTTP API, by route.";
 
+    DNS_REQUESTS = "rollcall_dns_requests_total" Counter Process ["query_type", "rcode", "transport"]
+        "DNS queries answered, by the type asked for, the code of the answer, and udp or tcp.";
+    DNS_DURATION = "rollcall_dns_request_duration_seconds" Histogram Process ["transport"]
+        "Time from a DNS query to its answer, without the network.";
+
     SERIES = "rollcall_series" Gauge Process ["metric"]
         "Series shown in this answer, by family; only families that grow with checks or targets.";
     SERIES_DROPPED = "rollcall_series_dropped_total" Counter Process ["metric"]

@@ -3,6 +3,8 @@
 //! No global recorder: one [`Daemon`] is made when the daemon is put together and handed to whom
 //! it concerns. Known label values are initialised to zero so that rates exist from the start.
 
+use std::time::Duration;
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, core::Collector,
@@ -21,6 +23,7 @@ use super::{
 };
 
 const LAG_BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+const DNS_BUCKETS: [f64; 8] = [0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.05, 0.5];
 const HTTP_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// Why a run did not start.
@@ -88,6 +91,8 @@ pub struct Daemon {
     pub http_requests: IntCounterVec,
     /// Time to the head of the answer by route, in seconds.
     pub http_duration: HistogramVec,
+    dns_requests: IntCounterVec,
+    dns_duration: HistogramVec,
     /// Series left out, by family.
     pub series_dropped: IntCounterVec,
 }
@@ -139,6 +144,7 @@ impl Daemon {
         let limit = add(r, IntGaugeVec::new(opts(limit), limit.labels))?;
         let last = &catalogue::DISCOVERY_LAST_SUCCESS;
         let http = &catalogue::HTTP_DURATION;
+        let dns = &catalogue::DNS_DURATION;
         let build = &catalogue::BUILD_INFO;
         add(r, IntGaugeVec::new(opts(build), build.labels))?
             .with_label_values(&crate::build::LABELS)
@@ -163,6 +169,8 @@ impl Daemon {
             state_saves: counters(r, &catalogue::STATE_SAVES)?,
             http_requests: counters(r, &catalogue::HTTP_REQUESTS)?,
             http_duration: add(r, HistogramVec::new(buckets(http, &HTTP_BUCKETS), http.labels))?,
+            dns_requests: counters(r, &catalogue::DNS_REQUESTS)?,
+            dns_duration: add(r, HistogramVec::new(buckets(dns, &DNS_BUCKETS), dns.labels))?,
             series_dropped: counters(r, &catalogue::SERIES_DROPPED)?,
             registry,
             started: clock::now(),
@@ -182,6 +190,10 @@ impl Daemon {
         }
         for family in catalogue::ALL.iter().filter(|f| f.class != catalogue::Class::Process) {
             self.series_dropped.with_label_values(&[family.name]);
+        }
+        for transport in ["udp", "tcp"] {
+            self.dns_requests.with_label_values(&["A", "NOERROR", transport]);
+            self.dns_duration.with_label_values(&[transport]);
         }
         for from in Status::ALL {
             for to in Status::ALL.iter().filter(|to| *to != from) {
@@ -208,6 +220,12 @@ impl Daemon {
     /// Counts a change of status.
     pub fn transition(&self, from: Status, to: Status) {
         self.transitions.with_label_values(&[from.as_str(), to.as_str()]).inc();
+    }
+
+    /// Counts a DNS query: the type asked for, the code of the answer, and the transport.
+    pub fn dns_answered(&self, labels: [&'static str; 3], took: Duration) {
+        self.dns_requests.with_label_values(&labels).inc();
+        self.dns_duration.with_label_values(&labels[2..]).observe(took.as_secs_f64());
     }
 
     /// Writes all of it, and what the kernel says of this process.

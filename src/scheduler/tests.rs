@@ -312,7 +312,7 @@ async fn our_own_fault_says_nothing_of_the_target() {
     let rig = Rig::new(SETTINGS, move |_, n| if n == 1 { OK } else { ours() });
     rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
     sleep(TEN * 10).await;
-    assert_eq!(rig.told(), ["web-1:up critical to passing (ok)"]);
+    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
     let check = &rig.registry.instance("web-1").unwrap().checks[0];
     assert_eq!(check.slot.read().failures, check.slot.read().probes - 1);
 }
@@ -412,7 +412,7 @@ async fn stopping_lets_probes_finish_and_starts_no_more() {
     }
     rig.stop.cancel();
     while rig.tasks.next_ended().await.is_some() {}
-    assert_eq!(rig.told(), ["web-1:up critical to passing (ok)"]);
+    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
     assert_eq!(rig.starts(1).len(), 1);
     assert_eq!(rig.metrics.skipped(Skip::Shutdown), 0);
 }

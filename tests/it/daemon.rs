@@ -184,7 +184,7 @@ fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let output = program()
         .current_dir(folder.path())
-        .args(["run", "--http", &address, "--grpc", "127.0.0.1:0"])
+        .args(["run", "--http", &address, "--grpc", "127.0.0.1:0", "--dns", "off"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -232,7 +232,7 @@ fn a_second_daemon_on_the_same_data_is_refused() {
     let _first = Rollcall::start(folder.path(), None);
     let output = program()
         .current_dir(folder.path())
-        .args(["run", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])
+        .args(["run", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--dns", "off"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -4,6 +4,7 @@
 
 mod config;
 mod daemon;
+mod dns;
 mod lock;
 mod support;
 mod tidy;

@@ -65,6 +65,7 @@ fn answer(mut stream: TcpStream, status: &AtomicU16, delay: &AtomicU64) {
 pub(crate) struct Rollcall {
     child: Child,
     pub(crate) http: SocketAddr,
+    pub(crate) dns: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
@@ -77,22 +78,24 @@ impl Rollcall {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
-        command.args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--log-format", "json"]);
+        command.args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--dns", "127.0.0.1:0"]);
+        command.args(["--log-format", "json"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, copy) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
-        let (said, http) = std::sync::mpsc::channel();
+        let (said, said_addresses) = std::sync::mpsc::channel();
         thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if event["message"] == "Listening" {
-                    said.send(event["http"].as_str().unwrap().parse().unwrap()).unwrap();
+                    let address = |key: &str| event[key].as_str().unwrap().parse().unwrap();
+                    said.send((address("http"), address("dns"))).unwrap();
                 }
                 copy.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        let http = http.recv_timeout(PATIENCE).expect("it says where it listens");
-        let daemon = Self { child, http, log };
+        let (http, dns) = said_addresses.recv_timeout(PATIENCE).expect("it says where it listens");
+        let daemon = Self { child, http, dns, log };
         wait_for("it is ready", || daemon.get("/-/ready").0 == 200);
         daemon
     }
@@ -101,12 +104,13 @@ impl Rollcall {
     pub(crate) fn start_unread(folder: &Path, config: &Path) -> Self {
         // Free a moment ago; nobody tells the port of a daemon whose log is not read.
         let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (http, grpc) = (port(), port());
+        let (http, grpc, dns) = (port(), port(), port());
         let mut command = program();
         command.current_dir(folder).args(["run", "--config"]).arg(config);
         command.args(["--http", &http.to_string(), "--grpc", &grpc.to_string()]);
+        command.args(["--dns", &dns.to_string()]);
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let daemon = Self { child, http, log: Arc::default() };
+        let daemon = Self { child, http, dns, log: Arc::default() };
         wait_for("it listens", || TcpStream::connect(http).is_ok());
         wait_for("it is ready", || daemon.get("/-/ready").0 == 200);
         daemon

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["registry"],
     &["consul", "monitor"],
     &["agent"],
-    &["api", "scheduler"],
+    &["api", "dns", "scheduler"],
     &["config"],
     &["daemon"],
     &["cli"],

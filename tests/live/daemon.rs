@@ -23,6 +23,7 @@ pub(crate) struct Daemon {
     pub(crate) process: Process,
     pub(crate) http: u16,
     pub(crate) grpc: u16,
+    pub(crate) dns: u16,
     config: PathBuf,
 }
 
@@ -45,12 +46,12 @@ impl Daemon {
     /// Starts a daemon with these services and waits until it is ready. `settings` are further
     /// lines of the configuration.
     pub(crate) fn start(folder: &Path, name: &str, settings: &str, services: &str) -> Self {
-        let [http, grpc] = free_ports();
+        let [http, grpc, dns] = free_ports();
         let config = folder.join(format!("{name}.yml"));
         let settings = format!(
             "node_name: {name}
 data_dir: {name}-data
-listen: {{ http: \"127.0.0.1:{http}\", grpc: \"127.0.0.1:{grpc}\" }}
+listen: {{ http: \"127.0.0.1:{http}\", grpc: \"127.0.0.1:{grpc}\", dns: \"127.0.0.1:{dns}\" }}
 log: {{ format: text }}
 metrics: {{ metadata_labels: [team] }}
 {settings}\n"
@@ -61,7 +62,7 @@ metrics: {{ metadata_labels: [team] }}
         command.arg("run").arg("--config").arg(&config);
         let mut process = Process::start(folder, name, &command);
         process.wait_ready(|| answers_ok(http, "/-/ready"));
-        Self { process, http, grpc, config }
+        Self { process, http, grpc, dns, config }
     }
 
     /// Writes the configuration anew with other services; the daemon does not know yet.

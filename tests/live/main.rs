@@ -19,6 +19,7 @@ mod daemon;
 mod dashboards;
 mod http;
 mod monitoring;
+mod naming;
 mod observing;
 mod operating;
 mod probing;
@@ -48,6 +49,8 @@ const STATEMENTS: &[Statement] = &[
         "a reference gRPC client reads the health of services from the daemon",
         operating::grpc_tells_the_health_of_services,
     ),
+    ("dig finds services, tags and nodes by UDP and TCP", naming::dig_finds_what_there_is),
+    ("dig is told what was cut, and what is not there", naming::dig_is_told_what_is_missing),
     (
         "`rollcall ls` lists every service, for people and as JSON",
         operating::ls_lists_every_service,

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     daemon::{self, Daemon},
     monitoring::Monitoring,
+    naming,
     rig::missing,
     targets::Targets,
 };
@@ -21,6 +22,7 @@ const PROGRAMS: &[&str] = &[
     "promtool",
     "prometheus-alertmanager",
     "prometheus-blackbox-exporter",
+    "dig",
     "setpriv",
 ];
 
@@ -28,6 +30,8 @@ const PROGRAMS: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) daemon: Daemon,
+    /// A daemon for DNS, whose instances nothing asks.
+    pub(crate) names: Daemon,
     pub(crate) monitoring: Monitoring,
     pub(crate) targets: Targets,
     /// A Python that has gRPC.
@@ -52,6 +56,7 @@ impl Stage {
         let targets = Targets::start(&folder, &python);
         let services = daemon::services(&targets);
         let daemon = Daemon::start(&folder, "rollcall", &daemon::settings(), &services);
+        let names = Daemon::start(&folder, "names", "", &naming::services());
         let ports = &targets.ports;
         let pages = [
             format!("http://127.0.0.1:{}/ok", ports.web),
@@ -59,7 +64,7 @@ impl Stage {
             format!("https://127.0.0.1:{}/", ports.tls_good),
         ];
         let monitoring = Monitoring::start(&folder, daemon.http, &pages);
-        Self { daemon, monitoring, targets, python, folder }
+        Self { daemon, names, monitoring, targets, python, folder }
     }
 }
 

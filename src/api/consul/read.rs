@@ -40,7 +40,7 @@ const BESIDE_THE_POINT: &[&str] =
 
 /// What a request asks for, without its body.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(in crate::api) struct Asked {
     pub(super) params: Params,
     /// As sent, without the query.
     path: String,

@@ -21,7 +21,7 @@ fn an_unknown_key_is_named_with_the_key_meant() {
           | ^^^^^^^^ not a key here
           |
           = help: did you mean `data_dir`?
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: 1 error, 0 warnings
     "#]],
@@ -107,7 +107,7 @@ services:
               |   ^^^^ not a key here
               |
               = help: did you mean `grpc`?
-              = help: the keys here are `http`, `grpc`
+              = help: the keys here are `http`, `grpc`, `dns`
 
             error: unknown value `xml`
              --> rollcall.yaml:5:16
@@ -245,7 +245,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
         1 | meta: { Größe: ☃ }
           | ^^^^ not a key here
           |
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: unknown key `über`
          --> rollcall.yaml:3:1
@@ -253,7 +253,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
         3 | über: 1
           | ^^^^ not a key here
           |
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: 2 errors, 0 warnings
     "#]],
@@ -347,7 +347,7 @@ fn the_traps_of_yaml_are_named() {
         1 | base: &b { x: 1 }
           | ^^^^ not a key here
           |
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: merge keys are not part of YAML 1.2
          --> rollcall.yaml:2:11
@@ -655,6 +655,62 @@ fn an_open_listener_must_be_meant() {
 }
 
 #[test]
+fn dns_is_vetted() {
+    check(
+        "listen: { http: \"127.0.0.1:9\", dns: \"127.0.0.1:9\" }\n\
+         dns: { udp_answer_limit: 9 }\n",
+        &expect![[r#"
+            error: `listen.http` and `listen.dns` need different ports
+             --> rollcall.yaml:1:37
+              |
+            1 | listen: { http: "127.0.0.1:9", dns: "127.0.0.1:9" }
+              |                                     ^^^^^^^^^^^^^ 127.0.0.1:9 is given for both
+
+            error: `udp_answer_limit` must be between 1 and 8
+             --> rollcall.yaml:2:26
+              |
+            2 | dns: { udp_answer_limit: 9 }
+              |                          ^ 9 is given
+
+            error: 2 errors, 0 warnings
+        "#]],
+    );
+    check(
+        "listen: { dns: 0.0.0.0:8600 }\n",
+        &expect![[r#"
+        error: `listen.dns` is open to other hosts without TLS and without a token
+         --> rollcall.yaml:1:16
+          |
+        1 | listen: { dns: 0.0.0.0:8600 }
+          |                ^^^^^^^^^^^^ 0.0.0.0:8600 is given
+          |
+          = help: listen on 127.0.0.1 or [::1] and put a proxy before it
+          = help: if it is meant, say `insecure: true`
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+    check(
+        "listen: { dns: yes }\ndns: { domain: a..b }\n",
+        &expect![[r#"
+        error: this is neither an address with a port, such as `127.0.0.1:8600`, nor `off`
+         --> rollcall.yaml:1:16
+          |
+        1 | listen: { dns: yes }
+          |                ^^^ found the text `yes`
+
+        error: `a..b` is not a domain: write labels of letters, digits, hyphens and underscores with dots between, such as `consul`; 100 bytes at most
+         --> rollcall.yaml:2:16
+          |
+        2 | dns: { domain: a..b }
+          |                ^^^^ found the text `a..b`
+
+        error: 2 errors, 0 warnings
+    "#]],
+    );
+}
+
+#[test]
 fn alertmanagers_come_later() {
     check(
         "alertmanagers: [\"http://am:9093\"]\n",
@@ -851,7 +907,7 @@ fn a_long_line_is_not_quoted() {
         error: unknown key `zzz`
         --> rollcall.yaml:1:17
          = note: not a key here
-         = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+         = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
         error: 1 error, 0 warnings
     "#]],

@@ -91,6 +91,16 @@ fn flags_go_before_the_file() {
 }
 
 #[test]
+fn dns_may_be_off_by_file_and_by_flag() {
+    let off = load("listen: { dns: off }\n").unwrap().config.listen.dns;
+    assert_eq!((off.to_string(), off.address()), ("off".to_owned(), None));
+    let folder = Folder::new(&[("rollcall.yaml", "listen: { dns: \"0.0.0.0:1\" }\n")]);
+    let overrides = Overrides { dns: Some("off".parse().unwrap()), ..Overrides::default() };
+    let config = config::load(Some(&folder.path("rollcall.yaml")), &overrides).unwrap().config;
+    assert_eq!(config.listen.dns.address(), None);
+}
+
+#[test]
 fn a_flag_that_is_wrong_is_blamed() {
     let overrides = Overrides { http: Some("0.0.0.0:1".parse().unwrap()), ..Overrides::default() };
     let rejected = config::load(None, &overrides).unwrap_err();
@@ -331,7 +341,7 @@ fn the_schema_describes_what_is_read() {
     let text = schema.to_string();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let names: Vec<_> = schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
-    expect!["Auth Basic Check CheckDefaults Duration Egress Format Grpc H2ping HeaderExpectation Http Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls Udp"].assert_eq(&names.join(" "));
+    expect!["Auth Basic Check CheckDefaults Dns Duration Egress Format Grpc H2ping HeaderExpectation Http Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls Udp"].assert_eq(&names.join(" "));
     let check = &schema["$defs"]["Check"];
     assert_eq!(check["oneOf"].as_array().map(Vec::len), Some(5));
     assert!(schema["$defs"]["CheckDefaults"]["properties"].get("http").is_none());
