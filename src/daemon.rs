@@ -175,17 +175,7 @@ impl Daemon {
         let (core, orders) = Core::new(&config, store, remembered);
         let Ordered { probed, pushed, heard } = orders;
         let pulse = core.start_scheduler(&config, probed, &stops, &mut tasks)?;
-        let engine = Engine::new(Arc::clone(&core.agent), core.monitor());
-        tasks.spawn("heartbeats", engine.run(pushed, heard, stops.listening.clone()));
-        core.agent.start(config.node_address()).await.map_err(Fault::Store)?;
-        let (ended, stop_keeper) = (keeper.ended(), stops.listening.clone());
-        tasks.spawn("store", async move {
-            tokio::select! {
-                () = ended => {}
-                () = stop_keeper.cancelled() => {}
-            }
-        });
-        tasks.spawn("publisher", Arc::clone(&core.agent).publish(stops.listening.clone()));
+        core.start_agent(&config, (pushed, heard), &mut keeper, (&stops, &mut tasks)).await?;
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
         let end = || stops.listening.clone();
@@ -303,6 +293,35 @@ impl Core {
         Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)
+    }
+
+    /// Lets the agent take up what was registered before, and starts what it does beside that.
+    async fn start_agent(
+        &self,
+        config: &Config,
+        (pushed, heard): (mpsc::Receiver<Vec<Order>>, mpsc::Receiver<Heard>),
+        keeper: &mut Keeper,
+        (stops, tasks): (&Stops, &mut Tasks),
+    ) -> Result<(), Fault> {
+        let end = || stops.listening.clone();
+        let agent = || Arc::clone(&self.agent);
+        let (ended, stop) = (keeper.ended(), end());
+        tasks.spawn("store", async move {
+            tokio::select! {
+                () = ended => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        self.agent.recall(&self.events);
+        let (_, coming) = self.events.follow(self.events.last());
+        tasks.spawn("history", agent().keep_history(coming, config.event_history, end()));
+        let engine = Engine::new(agent(), self.monitor());
+        tasks.spawn("heartbeats", engine.run(pushed, heard, end()));
+        tasks.spawn("publisher", agent().publish(end()));
+        self.agent.start(config.node_address()).await.map_err(Fault::Store)?;
+        tasks.spawn("reaper", agent().reap(end()));
+        tasks.spawn("stale", agent().mark_stale(end()));
+        Ok(())
     }
 
     fn view(&self, config: &Config, reload: ReloadHandle) -> View {
