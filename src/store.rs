@@ -19,8 +19,9 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
+pub mod kv;
 pub mod row;
-mod session;
+pub mod session;
 mod tables;
 mod topic;
 mod tx;
