@@ -25,7 +25,9 @@ use crate::{
     api::{self, Readiness, ReloadHandle, View},
     clock,
     config::Config,
-    event, metrics,
+    event,
+    leases::{self, Keeper, Renewer},
+    metrics,
     monitor::Monitor,
     probe::{Network, egress::Policy},
     registry::{
@@ -154,13 +156,14 @@ impl Daemon {
         let DataDir { remembered, _lock } = data;
         let stops = Stops::default();
         let mut tasks = Tasks::default();
-        let (core, orders) = Core::new(&config, remembered);
+        let (core, keeper, orders) = Core::new(&config, remembered);
         let pulse = core.start_scheduler(&config, orders, &stops, &mut tasks)?;
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
         let end = || stops.listening.clone();
         tasks.spawn("http", api::serve::http(http, view.clone(), limits.clone(), end()));
         tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));
+        tasks.spawn("sessions", keeper.run(end()));
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
         tasks.spawn("saver", saver.clone().run(end()));
         tasks.spawn("watchdog", systemd::watchdog(pulse, end()));
@@ -219,6 +222,7 @@ async fn wind_up(
 #[derive(Debug)]
 struct Core {
     store: Arc<Store>,
+    leases: Renewer,
     registry: Arc<Registry>,
     events: event::Log,
     metrics: metrics::Daemon,
@@ -226,16 +230,19 @@ struct Core {
 }
 
 impl Core {
-    fn new(config: &Config, remembered: Snapshot) -> (Self, mpsc::Receiver<Vec<Order>>) {
+    fn new(config: &Config, remembered: Snapshot) -> (Self, Keeper, mpsc::Receiver<Vec<Order>>) {
         let (sender, orders) = mpsc::channel(ORDER_DEPTH);
+        let store = Arc::new(Store::in_memory());
+        let (leases, keeper) = leases::leases(Arc::clone(&store));
         let core = Self {
-            store: Arc::new(Store::in_memory()),
+            store,
+            leases,
             registry: Arc::new(Registry::new(remembered, sender)),
             events: event::Log::new(config.event_history),
             metrics: metrics::Daemon::new(),
             readiness: watch::Sender::new(Readiness::Starting),
         };
-        (core, orders)
+        (core, keeper, orders)
     }
 
     fn start_scheduler(
@@ -262,6 +269,7 @@ impl Core {
                 bound
             },
             store: Arc::clone(&self.store),
+            leases: self.leases.clone(),
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),
             metrics: self.metrics.clone(),

@@ -35,6 +35,7 @@ pub mod telemetry;
 
 pub mod store;
 
+pub mod leases;
 pub mod registry;
 
 pub mod monitor;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["event", "judge", "probe", "telemetry"],
     &["metrics", "store"],
-    &["registry"],
+    &["leases", "registry"],
     &["monitor"],
     &["api", "scheduler"],
     &["config"],

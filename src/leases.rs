@@ -1,0 +1,182 @@
+//! How long sessions live without being renewed.
+//!
+//! A session ends twice its time to live after it was made or last renewed: Consul promises not
+//! before the time to live, and the other half is for renewals that are late. The deadlines are
+//! not kept on disk; after a restart every session has the full time again.
+
+use std::{collections::HashMap, future::poll_fn, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{
+    sync::CancellationToken,
+    time::{DelayQueue, delay_queue},
+};
+use tracing::{error, info};
+
+use crate::store::{Change, Delta, Key, Row, Store, Subscription, Unwritten, row::Session};
+
+/// Renewals under way; further ones wait for their turn.
+const RENEWAL_DEPTH: usize = 256;
+
+/// The wait before a session that could not be ended is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often lock-delays that have passed are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Renews sessions.
+#[derive(Debug, Clone)]
+pub struct Renewer {
+    requests: mpsc::Sender<Renewal>,
+}
+
+#[derive(Debug)]
+struct Renewal {
+    id: Arc<str>,
+    answer: oneshot::Sender<Option<Arc<Session>>>,
+}
+
+/// Ends sessions that are not renewed.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Arc<Store>,
+    requests: mpsc::Receiver<Renewal>,
+    queue: DelayQueue<Arc<str>>,
+    deadlines: HashMap<Arc<str>, delay_queue::Key>,
+}
+
+/// Both ends.
+pub fn leases(store: Arc<Store>) -> (Renewer, Keeper) {
+    let (sender, requests) = mpsc::channel(RENEWAL_DEPTH);
+    let (queue, deadlines) = (DelayQueue::new(), HashMap::new());
+    (Renewer { requests: sender }, Keeper { store, requests, queue, deadlines })
+}
+
+impl Renewer {
+    /// Gives a session its full time again; nothing if it is not there (any more), or if the
+    /// daemon is stopping.
+    pub async fn renew(&self, id: &str) -> Option<Arc<Session>> {
+        let (answer, session) = oneshot::channel();
+        self.requests.send(Renewal { id: id.into(), answer }).await.ok()?;
+        session.await.ok()?
+    }
+}
+
+impl Keeper {
+    /// Ends sessions as their time is up, until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut deltas = self.list().await;
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // Renewals before ends: one that is there in time counts.
+                biased;
+                () = stop.cancelled() => return,
+                Some(renewal) = self.requests.recv() => self.renew(renewal),
+                delta = deltas.next() => match delta {
+                    Ok(delta) => self.learn(&delta),
+                    Err(_) => deltas = self.list().await,
+                },
+                Some(due) = poll_fn(|context| self.queue.poll_expired(context)),
+                    if !self.queue.is_empty() => self.end(due.into_inner()).await,
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+    }
+
+    /// Takes the sessions there are, and what is to come after them.
+    async fn list(&mut self) -> Subscription {
+        loop {
+            let (index, sessions) = {
+                let tables = self.store.read();
+                (tables.index(), tables.sessions().cloned().collect::<Vec<_>>())
+            };
+            if !self.store.settled(index).await {
+                continue;
+            }
+            let Ok(deltas) = self.store.subscribe(index) else { continue };
+            let known = |id: &Arc<str>| sessions.iter().any(|session| session.id == *id);
+            let gone: Vec<_> = self.deadlines.keys().filter(|id| !known(id)).cloned().collect();
+            gone.iter().for_each(|id| self.forget(id));
+            for session in &sessions {
+                if !self.deadlines.contains_key(&session.id) {
+                    self.arm(session);
+                }
+            }
+            return deltas;
+        }
+    }
+
+    fn renew(&mut self, Renewal { id, answer }: Renewal) {
+        let session = self.store.read().session(&id).cloned();
+        if let Some(session) = &session {
+            self.arm(session);
+        }
+        // Whoever asked may have gone away; that is no fault.
+        drop(answer.send(session));
+    }
+
+    fn learn(&mut self, delta: &Delta) {
+        for Change { key, before, after } in &delta.changes {
+            match (key, before, after) {
+                (Key::Session(_), None, Some(Row::Session(session))) => self.arm(session),
+                (Key::Session(id), _, None) => self.forget(id),
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives a session its full time from now on.
+    fn arm(&mut self, session: &Session) {
+        let Ok(Some(ttl)) = session.lifetime() else { return };
+        match self.deadlines.get(&session.id) {
+            Some(key) => self.queue.reset(key, 2 * ttl),
+            None => {
+                let key = self.queue.insert(Arc::clone(&session.id), 2 * ttl);
+                self.deadlines.insert(Arc::clone(&session.id), key);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &Arc<str>) {
+        if let Some(key) = self.deadlines.remove(id) {
+            self.queue.remove(&key);
+        }
+    }
+
+    async fn end(&mut self, id: Arc<str>) {
+        self.deadlines.remove(&id);
+        let ended: Result<(), Unwritten> = self
+            .store
+            .write(|tx| {
+                tx.destroy_session(&id);
+                Ok(())
+            })
+            .await;
+        match ended {
+            Ok(()) => info!(session = %id, "Session expired"),
+            Err(error) => {
+                error!(session = %id, error = &error as &dyn std::error::Error, "Session not ended");
+                let key = self.queue.insert(Arc::clone(&id), RETRY);
+                self.deadlines.insert(id, key);
+            }
+        }
+    }
+
+    async fn sweep(&self) {
+        let swept: Result<(), Unwritten> = self
+            .store
+            .write(|tx| {
+                tx.sweep_delays();
+                Ok(())
+            })
+            .await;
+        if let Err(error) = swept {
+            error!(error = &error as &dyn std::error::Error, "Lock-delays not forgotten");
+        }
+    }
+}
