@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{clock::Timestamp, event, metrics, registry::Registry, store::Store};
+use crate::{clock::Timestamp, event, leases::Renewer, metrics, registry::Registry, store::Store};
 
 mod consul;
 mod exposition;
@@ -90,6 +90,8 @@ pub struct View {
     pub node_address: IpAddr,
     /// What consumers are told.
     pub store: Arc<Store>,
+    /// Renews sessions.
+    pub leases: Renewer,
     /// Who exists, and how they are.
     pub registry: Arc<Registry>,
     /// The last transitions.

@@ -27,10 +27,13 @@ use crate::{
 
 mod consul;
 mod events;
+mod fired;
 mod grpc;
+mod kv;
 mod metrics;
 mod routes;
 mod serve;
+mod session;
 
 /// A view whose other ends the test holds.
 struct Rig {
@@ -39,6 +42,7 @@ struct Rig {
     orders: mpsc::Receiver<Vec<Order>>,
     readiness: watch::Sender<Readiness>,
     reloads: ReloadRequests,
+    keeper: Option<crate::leases::Keeper>,
     limits: Limits,
     stop: CancellationToken,
 }
@@ -57,8 +61,11 @@ impl Rig {
         let (reload, reloads) = reload_channel();
         let registry = Arc::new(Registry::new(Snapshot::default(), sender));
         let (readiness, ready) = watch::channel(Readiness::Ready);
+        let store = Arc::new(Store::in_memory());
+        let (leases, keeper) = crate::leases::leases(Arc::clone(&store));
         let view = View {
-            store: Arc::new(crate::store::Store::in_memory()),
+            store,
+            leases,
             node_name: "node-1".into(),
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),
@@ -75,6 +82,7 @@ impl Rig {
             orders,
             readiness,
             reloads,
+            keeper: Some(keeper),
             limits: Limits::default(),
             stop: CancellationToken::new(),
         };
