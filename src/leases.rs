@@ -101,7 +101,9 @@ impl Keeper {
             let Ok(deltas) = self.store.subscribe(index) else { continue };
             let known = |id: &Arc<str>| sessions.iter().any(|session| session.id == *id);
             let gone: Vec<_> = self.deadlines.keys().filter(|id| !known(id)).cloned().collect();
-            gone.iter().for_each(|id| self.forget(id));
+            for id in &gone {
+                self.forget(id);
+            }
             for session in &sessions {
                 if !self.deadlines.contains_key(&session.id) {
                     self.arm(session);
@@ -133,13 +135,11 @@ impl Keeper {
     /// Gives a session its full time from now on.
     fn arm(&mut self, session: &Session) {
         let Ok(Some(ttl)) = session.lifetime() else { return };
-        match self.deadlines.get(&session.id) {
-            Some(key) => self.queue.reset(key, 2 * ttl),
-            None => {
-                let key = self.queue.insert(Arc::clone(&session.id), 2 * ttl);
-                self.deadlines.insert(Arc::clone(&session.id), key);
-            }
+        if let Some(key) = self.deadlines.get(&session.id) {
+            return self.queue.reset(key, 2 * ttl);
         }
+        let key = self.queue.insert(Arc::clone(&session.id), 2 * ttl);
+        self.deadlines.insert(Arc::clone(&session.id), key);
     }
 
     fn forget(&mut self, id: &Arc<str>) {

@@ -34,6 +34,7 @@ mod kv;
 pub(super) mod read;
 mod session;
 mod shape;
+mod txn;
 mod wire;
 
 use shape::Shape;
@@ -75,7 +76,8 @@ fn kv_routes() -> Router<Arc<App>> {
         let methods = routing::get(kv::get).put(kv::put).delete(kv::delete);
         only("OPTIONS,GET,PUT,DELETE", methods).layer(DefaultBodyLimit::max(MAX_VALUE))
     };
-    Router::new().route("/v1/kv/", route()).route("/v1/kv/{*key}", route())
+    let txn = put(txn::commit).layer(DefaultBodyLimit::max(MAX_VALUE));
+    Router::new().route("/v1/kv/", route()).route("/v1/kv/{*key}", route()).route("/v1/txn", txn)
 }
 
 fn session_routes() -> Router<Arc<App>> {

@@ -34,6 +34,7 @@ mod metrics;
 mod routes;
 mod serve;
 mod session;
+mod txn;
 
 /// A view whose other ends the test holds.
 struct Rig {

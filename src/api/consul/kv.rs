@@ -30,7 +30,7 @@ pub(super) struct KvPair {
     lock_index: u64,
     key: Arc<str>,
     flags: u64,
-    pub(super) value: Option<String>,
+    value: Option<String>,
     #[serde(skip_serializing_if = "str::is_empty")]
     session: Arc<str>,
     create_index: u64,
@@ -48,6 +48,13 @@ impl From<&row::Pair> for KvPair {
             create_index: pair.stamp.create,
             modify_index: pair.stamp.modify,
         }
+    }
+}
+
+impl KvPair {
+    /// The same without what is stored, as transactions give back what they were told.
+    pub(super) fn without_value(self) -> Self {
+        Self { value: None, ..self }
     }
 }
 
