@@ -33,6 +33,11 @@ pub struct Renewer {
     requests: mpsc::Sender<Renewal>,
 }
 
+/// The daemon is stopping: nothing is renewed, and nothing expires, any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is stopping")]
+pub struct Stopping;
+
 #[derive(Debug)]
 struct Renewal {
     id: Arc<str>,
@@ -56,12 +61,12 @@ pub fn leases(store: Arc<Store>) -> (Renewer, Keeper) {
 }
 
 impl Renewer {
-    /// Gives a session its full time again; nothing if it is not there (any more), or if the
-    /// daemon is stopping.
-    pub async fn renew(&self, id: &str) -> Option<Arc<Session>> {
+    /// Gives a session its full time again; nothing if it is not there (any more).
+    pub async fn renew(&self, id: &str) -> Result<Option<Arc<Session>>, Stopping> {
         let (answer, session) = oneshot::channel();
-        self.requests.send(Renewal { id: id.into(), answer }).await.ok()?;
-        session.await.ok()?
+        let renewal = Renewal { id: id.into(), answer };
+        self.requests.send(renewal).await.map_err(|_| Stopping)?;
+        session.await.map_err(|_| Stopping)
     }
 }
 

@@ -34,6 +34,7 @@ mod metrics;
 mod routes;
 mod serve;
 mod session;
+mod strange;
 mod txn;
 
 /// A view whose other ends the test holds.

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::router::{App, Refusal},
     duration::Period,
+    leases::Stopping,
     store::{
         Topic, folded,
         row::{self, Behavior},
@@ -215,7 +216,9 @@ pub(super) async fn renew(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     asked.params.vet_read(DATACENTER)?;
-    match app.view.leases.renew(&id).await {
+    // Not 404, which would say that the locks are lost.
+    let stopping = |why: Stopping| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string());
+    match app.view.leases.renew(&id).await.map_err(stopping)? {
         Some(session) => Ok(super::json(&asked.params, &[Shown::from(&*session)])),
         None => Err(Refusal::new(StatusCode::NOT_FOUND, format!("Session id '{id}' not found"))),
     }

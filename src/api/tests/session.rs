@@ -7,7 +7,7 @@ use crate::store::row;
 
 impl Rig {
     /// Ends sessions that are not renewed, until the rig is stopped.
-    fn keep_sessions(&mut self) -> tokio::task::JoinSet<()> {
+    pub(super) fn keep_sessions(&mut self) -> tokio::task::JoinSet<()> {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(self.keeper.take().unwrap().run(self.stop.clone()));
         tasks
@@ -209,4 +209,13 @@ async fn a_session_ends_with_its_checks_and_its_node() {
     let (answer, ()) = tokio::join!(rig.get(&uri), rig.set_check("own", row::Health::Critical));
     answer.says(200, "[]");
     assert_eq!(rig.get("/v1/kv/k").await.json()[0]["Session"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_renewal_while_the_daemon_stops_does_not_say_that_the_locks_are_lost() {
+    let mut rig = Rig::with_node().await;
+    let id = rig.session(json!({"TTL": "10s"})).await;
+    drop(rig.keeper.take());
+    let answer = rig.put(&format!("/v1/session/renew/{id}"), "").await;
+    answer.says(503, "the daemon is stopping");
 }
