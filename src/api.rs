@@ -1,7 +1,8 @@
 //! Who may look: the listeners and what they answer.
 //!
 //! Everything here reads the [`View`] and answers; nothing probes, and nothing is changed except
-//! through the registry (maintenance) and the daemon's own ear for reloads ([`ReloadHandle`]).
+//! through the registry (maintenance), the store (what Consul's clients write) and the daemon's own
+//! ear for reloads ([`ReloadHandle`]).
 //! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
 
 use std::{

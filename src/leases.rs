@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, future::poll_fn, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
@@ -153,21 +154,33 @@ impl Keeper {
         }
     }
 
-    async fn end(&mut self, id: Arc<str>) {
-        self.deadlines.remove(&id);
+    /// Ends a session, and with it all others whose time is up: one write for all.
+    async fn end(&mut self, first: Arc<str>) {
+        let mut ids = vec![first];
+        while let Some(Some(due)) = poll_fn(|c| self.queue.poll_expired(c)).now_or_never() {
+            ids.push(due.into_inner());
+        }
+        for id in &ids {
+            self.deadlines.remove(id);
+        }
         let ended: Result<(), Unwritten> = self
             .store
             .write(|tx| {
-                tx.destroy_session(&id);
+                for id in &ids {
+                    tx.destroy_session(id);
+                }
                 Ok(())
             })
             .await;
         match ended {
-            Ok(()) => info!(session = %id, "Session expired"),
+            Ok(()) => info!(sessions = ?ids, "Sessions expired"),
             Err(error) => {
-                error!(session = %id, error = &error as &dyn std::error::Error, "Session not ended");
-                let key = self.queue.insert(Arc::clone(&id), RETRY);
-                self.deadlines.insert(id, key);
+                let error = &error as &dyn std::error::Error;
+                error!(sessions = ?ids, error, "Expired sessions not ended");
+                for id in ids {
+                    let key = self.queue.insert(Arc::clone(&id), RETRY);
+                    self.deadlines.insert(id, key);
+                }
             }
         }
     }

@@ -159,6 +159,10 @@ async fn index(State(app): State<Arc<App>>) -> String {
         ("/v1/agent/self", "this node"),
         ("/v1/agent/maintenance", "PUT ?enable=true|false&reason=: the whole node out, or back"),
         ("/v1/agent/service/maintenance/ID", "the same for one instance"),
+        ("/v1/kv/KEY", "PUT, GET, DELETE: keys and values; ?recurse, ?keys, ?cas=, ?acquire="),
+        ("/v1/session/create", "PUT: a session to hold locks with; also renew, destroy, list"),
+        ("/v1/txn", "PUT: several operations, all or none"),
+        ("/v1/event/list", "user events; PUT /v1/event/fire/NAME fires one"),
         ("/v1/status/leader", "this node's address"),
     ];
     let View { node_name, started, .. } = &app.view;

@@ -219,3 +219,16 @@ async fn a_renewal_while_the_daemon_stops_does_not_say_that_the_locks_are_lost()
     let answer = rig.put(&format!("/v1/session/renew/{id}"), "").await;
     answer.says(503, "the daemon is stopping");
 }
+
+#[tokio::test(start_paused = true)]
+async fn sessions_whose_time_is_up_together_end_in_one_change() {
+    let mut rig = Rig::with_node().await;
+    let _keeper = rig.keep_sessions();
+    for _ in 0..50 {
+        rig.session(json!({"TTL": "10s"})).await;
+    }
+    let index = rig.index();
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    rig.get("/v1/session/list").await.says(200, "[]");
+    assert_eq!(rig.index(), index + 1);
+}

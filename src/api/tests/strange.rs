@@ -122,19 +122,19 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![4 => select(WORDS).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
-fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+fn encoded(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| ["%".to_owned(), format!("{byte:02X}")]).collect()
 }
 
 fn uri() -> impl Strategy<Value = String> {
     let rest = prop_oneof![
         3 => "[a-c/%.~]{0,4}".prop_map(|rest: String| rest.replace('%', "%2F")),
         1 => vec(any::<u8>(), 0..6)
-            .prop_map(|bytes| bytes.iter().map(|byte| format!("%{byte:02X}")).collect()),
+            .prop_map(|bytes| encoded(&bytes)),
     ];
     let parameter = (select(NAMES), option::of(text())).prop_map(|(name, value)| match value {
         None => name.to_owned(),
-        Some(value) => format!("{name}={}", encoded(&value)),
+        Some(value) => format!("{name}={}", encoded(value.as_bytes())),
     });
     (select(PATHS), rest, vec(parameter, 0..3)).prop_map(|(path, rest, query)| {
         let rest = if path.ends_with('/') { rest } else { String::new() };

@@ -156,7 +156,7 @@ fn apply(tx: &mut Tx<'_>, op: &Op) -> Answer {
         Op::Create(id, behavior, delays) => {
             let lock_delay = if delays { 15_000_000_000 } else { 0 };
             let (id, node) = (id.into(), "n".into());
-            tx.create_session(Session { id, node, behavior, lock_delay, ..Session::default() })
+            tx.create_session(Session { id, node, lock_delay, behavior, ..Session::default() })
                 .unwrap();
         }
         Op::Destroy(id) => tx.destroy_session(id),

@@ -85,7 +85,9 @@ fn lock_delays_that_have_passed_are_forgotten_without_a_change() {
         }
     });
     let index = tables.index();
-    at(&mut tables, 110, |tx| tx.sweep_delays());
+    at(&mut tables, 110, |tx| {
+        tx.sweep_delays();
+    });
     let left: Vec<_> = tables.notes("").map(|note| &*note.name).collect();
     assert_eq!((left, tables.index()), (vec!["delay/long"], index));
 }
@@ -133,10 +135,10 @@ fn a_session_that_could_not_live_is_not_made() {
 
 #[test]
 fn a_session_ends_with_what_it_is_bound_to_in_the_same_change() {
-    let ends: [&dyn Fn(&mut Tx<'_>); 3] = [
-        &|tx| drop(tx.put(check("well", Health::Critical))),
-        &|tx| drop(tx.delete(Key::Check("n".into(), "well".into()))),
-        &|tx| drop(tx.delete(Key::Node("n".into()))),
+    let ends: [&dyn Fn(&mut Tx<'_>) -> bool; 3] = [
+        &|tx| tx.put(check("well", Health::Critical)),
+        &|tx| tx.delete(Key::Check("n".into(), "well".into())),
+        &|tx| tx.delete(Key::Node("n".into())),
     ];
     for behavior in [Behavior::Release, Behavior::Delete] {
         for end in ends {
@@ -151,7 +153,7 @@ fn a_session_ends_with_what_it_is_bound_to_in_the_same_change() {
                 tx.acquire(entry("k"), "s").unwrap();
             });
             let index = tables.index();
-            at(&mut tables, 0, |tx| drop(tx.put(check("well", Health::Warning))));
+            at(&mut tables, 0, |tx| tx.put(check("well", Health::Warning)));
             assert!(tables.session("s").is_some());
             at(&mut tables, 0, end);
             assert!(tables.session("s").is_none());

@@ -60,24 +60,26 @@ impl Op {
         let Self { key, session, .. } = self;
         let entry =
             Entry { key: Arc::clone(key), value: Arc::clone(&self.value), flags: self.flags };
-        match &*self.verb {
-            "cas" if !tx.cas(entry.clone(), self.index) => {
-                return Err(format!("failed to set key {key:?}, index is stale"));
-            }
+        let (done, failed) = match &*self.verb {
+            "cas" => (tx.cas(entry, self.index), format!("set key {key:?}, index is stale")),
             "lock" if tx.delayed_until(key).is_some() => {
-                return Err(format!("failed to lock key {key:?} due to lock delay"));
+                (false, format!("lock key {key:?} due to lock delay"))
             }
             "lock" => {
-                if !tx.acquire(entry, session).map_err(|error| error.to_string())? {
-                    return Err(format!("failed to lock key {key:?}, lock is already held"));
-                }
+                let done = tx.acquire(entry, session).map_err(|error| error.to_string())?;
+                (done, format!("lock key {key:?}, lock is already held"))
             }
-            "unlock" if !tx.release(entry.clone(), session) => {
+            "unlock" => {
                 let why = "lock isn't held, or is held by another session";
-                return Err(format!("failed to unlock key {key:?}, {why}"));
+                (tx.release(entry, session), format!("unlock key {key:?}, {why}"))
             }
-            "set" => tx.set(entry),
-            _ => {}
+            _ => {
+                tx.set(entry);
+                (true, String::new())
+            }
+        };
+        if !done {
+            return Err(format!("failed to {failed}"));
         }
         Ok(tx.pair(key).map(|pair| KvPair::from(&**pair).without_value()).into_iter().collect())
     }
