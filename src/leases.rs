@@ -9,7 +9,7 @@ use std::{collections::HashMap, future::poll_fn, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -22,7 +22,7 @@ use crate::store::{Change, Delta, Key, Row, Store, Subscription, Unwritten, row:
 /// Renewals under way; further ones wait for their turn.
 const RENEWAL_DEPTH: usize = 256;
 
-/// The wait before a session that could not be ended is tried again.
+/// The wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How often lock-delays that have passed are forgotten.
@@ -104,7 +104,10 @@ impl Keeper {
             if !self.store.settled(index).await {
                 continue;
             }
-            let Ok(deltas) = self.store.subscribe(index) else { continue };
+            let Ok(deltas) = self.store.subscribe(index) else {
+                sleep(RETRY).await;
+                continue;
+            };
             let known = |id: &Arc<str>| sessions.iter().any(|session| session.id == *id);
             let gone: Vec<_> = self.deadlines.keys().filter(|id| !known(id)).cloned().collect();
             for id in &gone {

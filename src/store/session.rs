@@ -82,8 +82,7 @@ impl Tx<'_> {
     /// Ends a session: its locks are released or deleted by its behaviour, and nobody may acquire
     /// them before its lock-delay has passed.
     pub fn end_session(&mut self, session: &Session) {
-        let held: Vec<Arc<Pair>> =
-            self.pairs("").filter(|pair| pair.session == session.id).cloned().collect();
+        let held: Vec<Arc<Pair>> = self.held_by(&session.id).cloned().collect();
         let delay = Duration::from_nanos(session.lock_delay).min(MAX_DELAY);
         let until = self.now().millis() + i64::try_from(delay.as_millis()).unwrap_or(0);
         for pair in held {

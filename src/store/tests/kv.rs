@@ -220,6 +220,12 @@ proptest! {
             tx.finish();
             prop_assert_eq!(answer, expected, "{:?}", op);
             prop_assert_eq!(&shown(&tables), &model, "{:?}", op);
+            for id in SESSIONS.iter().filter(|id| !id.is_empty()) {
+                let held = tables.held_by(id).map(|pair| &*pair.key).collect::<Vec<_>>();
+                let holds = |held: &Held| held.session == *id;
+                let holding = model.pairs.iter().filter(|(_, held)| holds(held));
+                prop_assert_eq!(held, holding.map(|(key, _)| *key).collect::<Vec<_>>());
+            }
             let changed = before.pairs != model.pairs || before.sessions != model.sessions;
             prop_assert_eq!(tables.index(), index + u64::from(changed), "{:?}", op);
         }
