@@ -68,7 +68,7 @@ impl Op {
         } else if let Some(op) = &self.check {
             op.apply(tx)?.map(Given::Check)
         } else {
-            return Err("unknown operation".to_owned());
+            return Err("no operation specified".to_owned());
         };
         Ok(given.into_iter().collect())
     }

@@ -90,7 +90,7 @@ async fn one_failure_undoes_all() {
         ),
         (kv("set", ""), "Must provide key".to_owned()),
         (kv("paint", "a"), "unknown KV verb \"paint\"".to_owned()),
-        (json!({}), "unknown operation".to_owned()),
+        (json!({}), "no operation specified".to_owned()),
     ] {
         assert_eq!(rig.fails(op).await, what);
     }
@@ -157,6 +157,7 @@ fn node(verb: &str, index: u64) -> Value {
 fn service(verb: &str, index: u64) -> Value {
     json!({"Service": {"Verb": verb, "Node": "n1", "Service": {
         "ID": "web-1", "Service": "web", "Tags": ["a"], "Port": 80, "ModifyIndex": index,
+        "Weights": {"Passing": 0, "Warning": 0},
         "TaggedAddresses": {"lan": {"Address": "10.0.0.1", "Port": 80}}, "Kind": "typical",
     }}})
 }

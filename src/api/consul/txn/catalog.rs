@@ -220,7 +220,9 @@ impl ServiceOp {
             enable_tag_override: body.enable_tag_override,
             token,
         };
-        let weights = body.weights.map(|w| Weights { passing: w.passing, warning: w.warning });
+        // Go's client sends zeros for weights that nobody set.
+        let weights = body.weights.filter(|weights| weights.passing > 0);
+        let weights = weights.map(|w| Weights { passing: w.passing, warning: w.warning });
         Ok(Row::from(Service {
             node: Arc::clone(&node.name),
             id: Arc::clone(id),
