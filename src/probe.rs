@@ -12,6 +12,7 @@
 
 pub mod egress;
 mod endpoint;
+pub mod exec;
 mod fault;
 pub mod grpc;
 pub mod h2ping;
@@ -56,11 +57,12 @@ pub trait Prober: Clone + Send + Sync + 'static {
     -> impl Future<Output = Observation> + Send;
 }
 
-/// The prober that uses the network, as far as its policy lets it. Clones share the bound on kept
-/// connections.
+/// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
+/// bounds on kept connections and on programs.
 #[derive(Debug, Clone)]
 pub struct Network {
     places: grpc::Places,
+    programs: exec::Places,
     egress: Arc<egress::Policy>,
 }
 
@@ -85,6 +87,8 @@ closed_set! {
         Udp = "udp",
         /// An HTTP/2 ping, over TLS or not.
         H2ping = "h2ping",
+        /// A program of this host.
+        Exec = "exec",
     }
 }
 
@@ -102,6 +106,8 @@ pub enum Spec {
     Udp(udp::Spec),
     /// An HTTP/2 ping.
     H2ping(h2ping::Spec),
+    /// A program.
+    Exec(exec::Spec),
 }
 
 /// What to ask, made ready once: files read, TLS set up, request bytes rendered. Shared by all
@@ -116,6 +122,7 @@ enum Kind {
     Grpc(grpc::Probe),
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
+    Exec(exec::Probe),
 }
 
 /// A check that cannot be made ready.
@@ -150,7 +157,11 @@ impl Network {
     /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
     /// target beyond that is asked over a new connection each time.
     fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
-        Self { places: grpc::Places::new(max_kept), egress: Arc::new(egress) }
+        Self {
+            places: grpc::Places::new(max_kept),
+            programs: exec::Places::default(),
+            egress: Arc::new(egress),
+        }
     }
 }
 
@@ -165,15 +176,14 @@ impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
         let mut trace = Trace::new(timeout, Arc::clone(&self.egress));
-        let result = match timeout_at(trace.deadline(), target.ask(&self.places, &mut trace)).await
-        {
+        let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(target.expired(&trace)),
         };
         let (phases, duration) = trace.finish();
         let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Success, None),
-            Err(fault) => (fault.outcome, Some(target.detail(&fault))),
+            Ok(()) => (Outcome::Success, target.remark(&trace)),
+            Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
         };
         Observation {
             started,
@@ -199,8 +209,9 @@ impl Target {
         &self.endpoint
     }
 
-    /// Where the probe goes: to the endpoint, unless a URL of its own leads elsewhere.
-    pub fn destination(&self) -> &Endpoint {
+    /// Where the probe goes: to the endpoint, unless a URL of its own leads elsewhere; nowhere if it
+    /// does not use the network.
+    pub fn destination(&self) -> Option<&Endpoint> {
         self.probe.destination(&self.endpoint)
     }
 
@@ -215,12 +226,13 @@ impl Target {
     }
 
     /// What is asked of whom, for people: `http://10.0.0.1:8080/healthz`, `10.0.0.1:6379`,
-    /// `10.0.0.1:50051/shop.v1.Cart`.
+    /// `10.0.0.1:50051/shop.v1.Cart`, `/usr/lib/check_disk`.
     pub fn url(&self) -> String {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
             Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) => self.endpoint.to_string(),
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
+            Kind::Exec(probe) => probe.program(),
         }
     }
 
@@ -233,10 +245,11 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
+            Kind::Exec(_) => format!("{url}: exit code 0"),
         }
     }
 
-    async fn ask(&self, places: &grpc::Places, trace: &mut Trace) -> Result<(), Fault> {
+    async fn ask(&self, network: &Network, trace: &mut Trace) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
             Kind::Tcp(probe) => {
@@ -245,22 +258,33 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                Box::pin(grpc::probe(probe, &self.endpoint, (&self.kept, places), trace)).await
+                let kept = (&self.kept, &network.places);
+                Box::pin(grpc::probe(probe, &self.endpoint, kept, trace)).await
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
+            Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
         }
     }
 
     fn expired(&self, trace: &Trace) -> Fault {
         match &self.probe.0 {
             Kind::Tcp(probe) => probe.describe(trace.expired(), &trace.buffer),
+            Kind::Exec(_) => exec::expired(trace),
             Kind::Http(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => trace.expired(),
         }
     }
 
+    /// What a success has to say besides, harmless to show: what a program wrote.
+    fn remark(&self, trace: &Trace) -> Option<Box<str>> {
+        match &self.probe.0 {
+            Kind::Exec(_) => exec::output(trace).map(Into::into),
+            Kind::Http(_) | Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => None,
+        }
+    }
+
     /// What was asked, and what is wrong with the answer; harmless to show.
-    fn detail(&self, fault: &Fault) -> Box<str> {
+    fn detail(&self, fault: &Fault, trace: &Trace) -> Box<str> {
         let url = self.url();
         let text = match &self.probe.0 {
             Kind::Http(probe) => {
@@ -270,6 +294,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
+            Kind::Exec(probe) => return probe.detail(fault, trace),
         };
         fault::printable(text.as_bytes(), fault::DETAIL_LEN).into()
     }
@@ -305,21 +330,31 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "ping"),
             ],
+            // It resolves nothing: that phase is the wait for its turn.
+            Self::Exec => &[(Phase::Resolve, "wait"), (Phase::Exchange, "run")],
         }
     }
 
     /// Whether connections are kept from one probe to the next.
     pub const fn keeps_connections(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Udp | Self::H2ping => false,
+            Self::Http | Self::Tcp | Self::Udp | Self::H2ping | Self::Exec => false,
             Self::Grpc => true,
+        }
+    }
+
+    /// Whether something is sent to another program at an address; else a program is run here.
+    pub const fn uses_network(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping => true,
+            Self::Exec => false,
         }
     }
 
     /// Whether targets answer with a [`Serving`](crate::model::Serving) status.
     pub const fn has_serving_status(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Udp | Self::H2ping => false,
+            Self::Http | Self::Tcp | Self::Udp | Self::H2ping | Self::Exec => false,
             Self::Grpc => true,
         }
     }
@@ -334,6 +369,7 @@ impl Spec {
             Self::Grpc(_) => Protocol::Grpc,
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
+            Self::Exec(_) => Protocol::Exec,
         }
     }
 
@@ -348,7 +384,7 @@ impl Spec {
             Self::Http(spec) => spec.tls_mut(),
             Self::Tcp(spec) => spec.tls.as_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
-            Self::Udp(_) => None,
+            Self::Udp(_) | Self::Exec(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
         }
     }
@@ -363,19 +399,21 @@ impl Probe {
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
+            Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
         }))
     }
 
-    /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere.
-    pub fn destination<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Endpoint {
-        self.url_endpoint().unwrap_or(endpoint)
+    /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere;
+    /// nowhere if it does not use the network.
+    pub fn destination<'a>(&'a self, endpoint: &'a Endpoint) -> Option<&'a Endpoint> {
+        self.protocol().uses_network().then(|| self.url_endpoint().unwrap_or(endpoint))
     }
 
     /// Where a URL of its own leads, if it has one.
     pub fn url_endpoint(&self) -> Option<&Endpoint> {
         match &self.0 {
             Kind::Http(probe) => probe.spec().url_endpoint(),
-            Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => None,
+            Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) | Kind::Exec(_) => None,
         }
     }
 
@@ -387,6 +425,7 @@ impl Probe {
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
+            Kind::Exec(probe) => Spec::Exec(probe.spec().clone()),
         }
     }
 
@@ -398,6 +437,7 @@ impl Probe {
             Kind::Grpc(_) => Protocol::Grpc,
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
+            Kind::Exec(_) => Protocol::Exec,
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     destination,
     diagnostic::{Place, Problem},
+    program,
     read::{Fidelity, Reader, Reading},
     scalar::{Id, Jitter, Objective},
     tree::Node,
@@ -39,7 +40,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
-/// one of `http`, `tcp`, `grpc`, `udp` and `h2ping` says how.
+/// one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec` says how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(transform = by_one_protocol)]
@@ -61,6 +62,8 @@ pub struct Check {
     pub udp: Option<probe::udp::Spec>,
     /// Ask by an HTTP/2 ping. Default: none.
     pub h2ping: Option<probe::h2ping::Spec>,
+    /// Ask by running a program. Default: none.
+    pub exec: Option<probe::exec::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
     /// costs the target more. At least two ticks of the scheduler (`scheduler.tick`), at most 7d.
     /// Default: 10s.
@@ -92,7 +95,7 @@ pub struct Check {
 }
 
 /// The keys that belong to one check alone.
-const OWN_KEYS: [&str; 8] = ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping"];
+const OWN_KEYS: [&str; 9] = ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping", "exec"];
 
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
@@ -158,9 +161,14 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) ->
     let merged = value.over(common.defaults);
     let written = Written { check: &merged, node };
     let spec = written.spec(reader, fidelity)?;
+    let key = node.entry(spec.protocol().as_str());
+    let key = key.map_or_else(|| head(node), |entry| entry.key_span.clone());
+    let place = reader.place(&key);
+    let allowed = program::vet(reader, &spec, place);
     if fidelity == Fidelity::Lossy {
         return None;
     }
+    allowed?;
     let schedule = written.schedule(reader)?;
     written.can_be_kept(reader, schedule.interval, common.tick)?;
     let thresholds = written.thresholds(reader)?;
@@ -291,13 +299,15 @@ impl Written<'_> {
         specs.extend(check.grpc.clone().map(probe::Spec::Grpc));
         specs.extend(check.udp.clone().map(probe::Spec::Udp));
         specs.extend(check.h2ping.clone().map(probe::Spec::H2ping));
+        specs.extend(check.exec.clone().map(probe::Spec::Exec));
         if specs.len() == 1 {
             return specs.pop();
         }
         if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
-        let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp` and `h2ping`";
+        let rule =
+            "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`";
         let all = probe::Protocol::ALL.iter();
         let mut keys = all.filter_map(|protocol| self.node.entry(protocol.as_str()));
         let problem = match (keys.next(), keys.next()) {

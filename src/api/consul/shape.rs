@@ -13,7 +13,7 @@ use crate::{
     judge::Verdict,
     metrics::Facts,
     model::Outcome,
-    probe::Host,
+    probe::{Host, Protocol},
     registry::{Check, Listed},
 };
 
@@ -141,7 +141,7 @@ impl<'a> Shape<'a> {
             service_id: check.instance.id.to_string(),
             service_name: service.to_owned(),
             service_tags: check.instance.tags.iter().map(ToString::to_string).collect(),
-            kind: definition.probe.protocol().as_str(),
+            kind: kind(definition.probe.protocol()),
             interval: go_duration(definition.schedule.interval),
             timeout: go_duration(definition.schedule.timeout),
             ..self.blank()
@@ -236,6 +236,11 @@ fn own_service() -> NodeService {
     }
 }
 
+/// Consul's word for a kind of check.
+fn kind(protocol: Protocol) -> &'static str {
+    if protocol.uses_network() { protocol.as_str() } else { "script" }
+}
+
 fn tags(listed: &Listed) -> Vec<String> {
     listed.instance.tags.iter().map(ToString::to_string).collect()
 }
@@ -279,7 +284,10 @@ fn output(check: &Check, facts: &Facts) -> String {
         // The counters survive a restart, the last result does not.
         None if facts.probes > 0 => "No probe has finished since the daemon started.".to_owned(),
         None => "No probe has finished yet.".to_owned(),
-        Some(Outcome::Success) => check.target.success(facts.answer),
+        Some(Outcome::Success) => match &facts.detail {
+            Some(said) => said.to_string(),
+            None => check.target.success(facts.answer),
+        },
         Some(Outcome::Warning(reason) | Outcome::Failure(reason)) => {
             facts.detail.as_deref().unwrap_or(reason.as_str()).to_owned()
         }

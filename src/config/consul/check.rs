@@ -19,15 +19,21 @@ use crate::{
     duration::Period,
     judge::Thresholds,
     model::{CheckId, Schedule},
-    probe::Probe,
+    probe::{Probe, Spec},
     registry::{Assigned, Definition},
 };
 
 /// Consul's own; ours is shorter.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Consul's own for what runs a program.
+const DEFAULT_TIMEOUT_OF_PROGRAMS: Duration = Duration::from_secs(30);
+
 /// Consul raises shorter intervals to this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a text for a shell is.
+const SHELL: &str = "script";
 
 /// The kinds of check by their keys, in the order in which Consul prefers them if a check has
 /// several; with the name of a kind that is not run.
@@ -39,9 +45,9 @@ const KINDS: &[(&str, Option<&str>)] = &[
     ("grpc", None),
     ("docker_container_id", Some("Docker")),
     ("os_service", Some("OS service")),
-    ("args", Some("script")),
-    ("script_args", Some("script")),
-    ("script", Some("script")),
+    ("args", None),
+    ("script_args", None),
+    ("script", Some(SHELL)),
     ("h2ping", None),
     ("alias_service", Some("alias")),
     ("alias_node", Some("alias")),
@@ -70,6 +76,8 @@ pub(super) struct Check {
     pub(super) udp: Option<String>,
     pub(super) h2ping: Option<String>,
     pub(super) h2ping_use_tls: Option<bool>,
+    #[serde(alias = "script_args")]
+    pub(super) args: Option<Vec<String>>,
     pub(super) tls_server_name: Option<String>,
     pub(super) tls_skip_verify: bool,
     pub(super) interval: Option<Time>,
@@ -136,9 +144,9 @@ pub(super) fn check(
         return None;
     }
     let written = Written { check: &check, node };
-    let schedule = written.schedule(reader)?;
-    let thresholds = written.thresholds(reader)?;
     let (spec, endpoint) = probe::spec(reader, &written)?;
+    let schedule = written.schedule(reader, &spec)?;
+    let thresholds = written.thresholds(reader)?;
     written.warn(reader);
     warn::settings(reader, node, &spec, &schedule, &thresholds);
     let probe = match Probe::prepare(&spec) {
@@ -163,11 +171,8 @@ pub(super) fn check(
         slo_objective: DEFAULT_OBJECTIVE,
     };
     let consul_id = given.as_ref().map_or(default_id, CheckId::as_str);
-    let assigned = Assigned {
-        definition: Arc::new(definition),
-        endpoint: Some(endpoint),
-        consul_id: Some(consul_id.into()),
-    };
+    let assigned =
+        Assigned { definition: Arc::new(definition), endpoint, consul_id: Some(consul_id.into()) };
     Some((check, assigned))
 }
 
@@ -175,11 +180,19 @@ pub(super) fn check(
 fn refuse(reader: &mut Reader<'_>, node: &Node, not_run: Option<(&Entry, &str)>) {
     let problem = match not_run {
         Some((entry, kind)) => {
-            Problem::warning(format!("checks of the kind {kind} are not run in this version"))
-                .at(reader.place(&entry.key_span), "the service is loaded without this check")
+            let problem =
+                Problem::warning(format!("checks of the kind {kind} are not run in this version"))
+                    .at(reader.place(&entry.key_span), "the service is loaded without this check");
+            match kind {
+                SHELL => problem
+                    .help("no shell is run: write the program and its arguments as a list, `args`"),
+                _ => problem,
+            }
         }
-        None => Problem::error("a check asks by one of `http`, `tcp`, `udp`, `grpc` and `h2ping`")
-            .at(reader.place(&head(node)), "asks by none of them"),
+        None => Problem::error(
+            "a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`",
+        )
+        .at(reader.place(&head(node)), "asks by none of them"),
     };
     reader.report(problem);
 }
@@ -196,7 +209,13 @@ impl Written<'_> {
         reader.place(&entry.map_or_else(|| head(self.node), |entry| entry.value.span.clone()))
     }
 
-    fn schedule(&self, reader: &mut Reader<'_>) -> Option<Schedule> {
+    /// Where the first of the keys is that is written.
+    pub(super) fn key(&self, reader: &Reader<'_>, keys: &[&str]) -> Place {
+        let entry = keys.iter().find_map(|key| reader.find(self.node, key));
+        reader.place(&entry.map_or_else(|| head(self.node), |entry| entry.key_span.clone()))
+    }
+
+    fn schedule(&self, reader: &mut Reader<'_>, spec: &Spec) -> Option<Schedule> {
         let Some(Time(mut interval)) = self.check.interval.filter(|time| !time.0.is_zero()) else {
             let problem = Problem::error("a check needs an `interval` above zero")
                 .at(self.place(reader, "interval"), "has none");
@@ -211,7 +230,7 @@ impl Written<'_> {
             interval = MIN_INTERVAL;
         }
         let timeout = self.check.timeout.map(|time| time.0).filter(|time| !time.is_zero());
-        let timeout = timeout.unwrap_or_else(|| self.default_timeout(interval));
+        let timeout = timeout.unwrap_or_else(|| self.default_timeout(spec, interval));
         for (key, value) in [("interval", interval), ("timeout", timeout)] {
             let place = self.place(reader, key);
             in_bounds(reader, key, value, place)?;
@@ -221,8 +240,9 @@ impl Written<'_> {
 
     /// A probe of a silent UDP target, which is well, takes nearly its timeout: Consul then asks less
     /// often than it says, and here every other run would be skipped.
-    fn default_timeout(&self, interval: Duration) -> Duration {
+    fn default_timeout(&self, spec: &Spec, interval: Duration) -> Duration {
         match self.check.udp {
+            _ if !spec.protocol().uses_network() => DEFAULT_TIMEOUT_OF_PROGRAMS,
             Some(_) => DEFAULT_TIMEOUT.min(interval * 4 / 5),
             None => DEFAULT_TIMEOUT,
         }

@@ -4,17 +4,28 @@ use std::{fmt::Display, str::FromStr};
 
 use super::{Problem, Reader, check::Written};
 use crate::{
-    config::destination,
-    probe::{Endpoint, Spec, http, parse_url, tls},
+    config::{destination, program},
+    probe::{Endpoint, Spec, exec, http, parse_url, tls},
 };
 
 /// As many as Consul follows.
 const REDIRECTS: u8 = 10;
 
 /// The probe and the endpoint that a check asks, by the first of its kinds in the order of
-/// preference, which is Consul's.
-pub(super) fn spec(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(Spec, Endpoint)> {
+/// preference, which is Consul's. A program has no endpoint.
+pub(super) fn spec(
+    reader: &mut Reader<'_>,
+    written: &Written<'_>,
+) -> Option<(Spec, Option<Endpoint>)> {
     let check = written.check;
+    let before = [&check.http, &check.tcp, &check.udp, &check.grpc];
+    if let Some(args) = &check.args
+        && before.iter().all(|kind| kind.is_none())
+    {
+        let spec = Spec::from(exec::Spec { args: args.clone() });
+        let key = written.key(reader, &["args", "script_args"]);
+        return program::vet(reader, &spec, key).map(|()| (spec, None));
+    }
     let kinds = [
         ("http", &check.http, ""),
         ("tcp", &check.tcp, if check.tcp_use_tls { "tls://" } else { "tcp://" }),
@@ -38,7 +49,7 @@ pub(super) fn spec(reader: &mut Reader<'_>, written: &Written<'_>) -> Option<(Sp
     if let Some(tls) = spec.tls_mut() {
         verify(reader, written, tls)?;
     }
-    Some((spec, endpoint))
+    Some((spec, Some(endpoint)))
 }
 
 /// The value, or a problem at a key of the check.
