@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT};
 use crate::{
     clock::Timestamp,
-    consul::Time,
+    consul::{Time, type_word},
     judge::{Machine, Maintenance, Streak, Verdict},
     metrics::Facts,
     model::Outcome,
@@ -97,7 +97,7 @@ pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) ->
         run: check.key.check.as_str().into(),
         since: now.millis(),
         notes: definition.notes.clone().unwrap_or_default(),
-        kind: definition.probe.protocol().as_str().into(),
+        kind: type_word(definition.probe.protocol()).into(),
         interval: Time(definition.schedule.interval).to_string().into(),
         timeout: Time(definition.schedule.timeout).to_string().into(),
         origin: Origin::Config,

@@ -6,6 +6,7 @@ mod bad;
 mod consul;
 mod egress;
 mod good;
+mod program;
 mod schema;
 mod validate;
 mod warned;

@@ -9,7 +9,7 @@ use super::{Folder, shown};
 #[track_caller]
 fn check(json: &str, expected: &Expect) {
     let folder = Folder::new(&[
-        ("rollcall.yaml", "service_files: [\"services.d/*.json\"]\n"),
+        ("rollcall.yaml", "checks: { exec: files }\nservice_files: [\"services.d/*.json\"]\n"),
         ("services.d/a.json", json),
     ]);
     let out = match folder.load() {
@@ -46,14 +46,8 @@ fn a_service_with_one_check() {
 }"#,
         &expect![[r#"
             redis redis 127.0.0.1:8000 ["primary"] {"meta": "for my service"}
+              exec "Service 'redis' check" exec as service:redis:1: every 10s ±0.05 within 30s after 0ns, 1/1/1, 0.99
               tcp "Service 'redis' check" tcp at 127.0.0.1:8000 as service:redis:2: every 10s ±0.05 within 1s after 0ns, 1/1/1, 0.99
-            warning: checks of the kind script are not run in this version
-              --> services.d/a.json:13:9
-               |
-            13 |       { "args": ["/usr/local/bin/check_redis.py"], "interval": "10s" },
-               |         ^^^^^^ the service is loaded without this check
-
-            warning: 0 errors, 1 warning
         "#]],
     );
 }
@@ -117,14 +111,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
         &expect![[r#"
             a a 127.0.0.1:1 [] {}
-            warning: no check asks an instance of the service `a`
-             --> services.d/a.json:1:22
-              |
-            1 | {"service": {"name": "a", "port": 1, "checks": [
-              |                      ^^^ always passes
-              |
-              = help: give the service `checks`, or leave the instance out
-
+              exec "Service 'a' check" exec as service:a:4: every 1s ±0.05 within 30s after 0ns, 1/1/1, 0.99
             warning: checks of the kind TTL are not run in this version
              --> services.d/a.json:2:4
               |
@@ -143,23 +130,19 @@ fn kinds_of_check_that_are_not_run_are_named() {
             2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
               |                                                                                  ^^^^^^^^^^^^^^^ the service is loaded without this check
 
-            warning: checks of the kind script are not run in this version
-             --> services.d/a.json:3:21
-              |
-            3 |   {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
-              |                     ^^^^^^ the service is loaded without this check
-
             warning: checks of the kind OS service are not run in this version
              --> services.d/a.json:3:56
               |
             3 |   {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
               |                                                        ^^^^^^^^^^^^ the service is loaded without this check
 
-            warning: checks of the kind script are not run in this version
-             --> services.d/a.json:4:33
+            warning: a check of the node itself is not run
+             --> services.d/a.json:4:17
               |
             4 | ]}, "checks": [{"name": "disk", "args": ["df"], "interval": "1m"}, {"name": "lost", "service_id": "q", "tcp": "h:1", "interval": "1m"},
-              |                                 ^^^^^^ the service is loaded without this check
+              |                 ^^^^^^ has no `service_id`
+              |
+              = help: put it into the service it tells of, or name that with `service_id`
 
             warning: no instance has the id `q`
              --> services.d/a.json:4:69
@@ -175,7 +158,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
               |
               = help: put it into the service it tells of, or name that with `service_id`
 
-            warning: 0 errors, 9 warnings
+            warning: 0 errors, 7 warnings
         "#]],
     );
 }
@@ -232,7 +215,7 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             11 |     {"tcp": "10.0.0.1", "interval": "1s"},
                |             ^^^^^^^^^^ cannot be used
 
-            error: a check asks by one of `http`, `tcp`, `udp`, `grpc` and `h2ping`
+            error: a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`
               --> services.d/a.json:12:6
                |
             12 |     {"interval": "1s"},
