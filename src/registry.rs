@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    judge::{self, Machine, Maintenance, Thresholds},
+    judge::{self, Machine, Maintenance, Thresholds, Verdict},
     metrics::{ClassSlot, Slot},
     model::{CheckId, CheckKey, InstanceId, Schedule, ServiceName, Status},
     probe::{Endpoint, Probe, Target},
@@ -94,6 +94,8 @@ pub struct Assigned {
     pub endpoint: Option<Endpoint>,
     /// The check's id in the Consul API, if it was given one; otherwise `instance:check`.
     pub consul_id: Option<Arc<str>>,
+    /// What consumers are told of it before the first result; if unknown, that it is critical.
+    pub initial: Verdict,
 }
 
 /// All checks of one id and protocol within a service: what histograms are kept by.
@@ -116,6 +118,8 @@ pub struct Check {
     pub definition: Arc<Definition>,
     /// The check's id in the Consul API, if it was given one.
     pub consul_id: Option<Arc<str>>,
+    /// What consumers are told of it before the first result, if that is known.
+    pub initial: Verdict,
     /// The class it is counted in.
     pub class: Arc<Class>,
     /// The probe, aimed.

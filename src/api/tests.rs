@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    judge::{Machine, Maintenance, Thresholds},
+    judge::{Machine, Maintenance, Thresholds, Verdict},
     model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
     probe::{self, Probe},
@@ -198,7 +198,12 @@ fn registration(text: &str) -> Registration {
             tags: vec!["Blue".into()],
             meta: BTreeMap::from([("team".into(), "shop".into())]),
         },
-        checks: vec![Assigned { definition: definition.into(), endpoint: None, consul_id: None }],
+        checks: vec![Assigned {
+            definition: definition.into(),
+            endpoint: None,
+            consul_id: None,
+            initial: Verdict::Unknown,
+        }],
     }
 }
 

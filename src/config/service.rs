@@ -19,6 +19,7 @@ use super::{
     tree::Node,
 };
 use crate::{
+    judge::Verdict,
     model::{CheckId, InstanceId, ServiceName},
     probe::Endpoint,
     registry::{Assigned, Instance, Registration},
@@ -273,7 +274,12 @@ impl Template<'_> {
 }
 
 fn assigned(defined: &Defined) -> Assigned {
-    Assigned { definition: Arc::clone(&defined.definition), endpoint: None, consul_id: None }
+    Assigned {
+        definition: Arc::clone(&defined.definition),
+        endpoint: None,
+        consul_id: None,
+        initial: Verdict::Unknown,
+    }
 }
 
 /// The id given, or one made of service, address and port.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 use super::{CheckDefinition, Invalid, Kind, ask, check::set};
 use crate::{
     duration::Period,
-    judge::Thresholds,
+    judge::{Thresholds, Verdict},
     model::{CheckId, InstanceId, MAX_ID_LEN, Schedule, ServiceName},
     probe::{Alias, Probe, Spec},
     registry::{Assigned, Definition},
@@ -92,14 +92,15 @@ impl CheckDefinition {
             definition: Arc::new(definition),
             endpoint,
             consul_id: Some(consul_id.into()),
+            initial: self.status.map_or(Verdict::Unknown, Verdict::from),
         })
     }
 
     /// The kind, if it is one that can be run.
     fn runnable(&self, programs: Programs) -> Result<Kind, Invalid> {
-        const NONE: &str =
-            "a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`";
-        let kind = self.kind().ok_or_else(|| Invalid::new("", NONE, "asks by none of them"))?;
+        const NONE: &str = "a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and \
+                            `h2ping`, or is told by `ttl`, `alias_service` or `alias_node`";
+        let kind = self.kind().ok_or_else(|| Invalid::new("", NONE, "has none of them"))?;
         match kind {
             Kind::Script if programs == Programs::Refused => Err(Invalid::new(
                 kind.fields()[0],

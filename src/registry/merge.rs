@@ -195,6 +195,7 @@ impl State {
             target: Target::new(Arc::clone(&definition.probe), endpoint),
             definition,
             consul_id: assigned.consul_id,
+            initial: assigned.initial,
             slot: Slot::default(),
         };
         let maintenance = self.maintenance.of(&instance.id);

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::{
     clock::{self, Timestamp},
-    judge::{Streak, Verdict},
+    judge::Streak,
     metrics::Facts,
     model::Outcome,
     probe::Spec,
@@ -35,6 +35,7 @@ fn registration(service: &str, id: &str, checks: &[&Arc<Definition>]) -> Registr
         definition: Arc::clone(definition),
         endpoint: None,
         consul_id: None,
+        initial: Verdict::Unknown,
     };
     Registration {
         instance: Instance {

@@ -146,6 +146,7 @@ fn registration(port: u16, schedule: Schedule) -> Registration {
             definition: Arc::new(definition),
             endpoint: None,
             consul_id: None,
+            initial: crate::judge::Verdict::Unknown,
         }],
     }
 }

@@ -38,11 +38,9 @@ pub(super) fn check(
         });
         return None;
     }
-    if check.kind() == Some(Kind::Script) {
-        let place = key_place(reader, node, Kind::Script);
-        program::vet(reader, place)?;
+    if let Some(kind) = check.kind() {
+        vet_kind(reader, node, &check, kind)?;
     }
-    warn_of_interval(reader, node, &check);
     let assigned = match check.assigned(naming, Programs::Allowed) {
         Ok(assigned) => assigned,
         Err(invalid) => {
@@ -62,16 +60,42 @@ fn not_run<'n>(
     kind: Option<Kind>,
 ) -> Option<(&'n Entry, &'static str)> {
     let (name, keys) = match kind {
-        Some(Kind::Http | Kind::Tcp | Kind::Udp | Kind::Grpc | Kind::Script | Kind::H2ping) => {
-            return None;
-        }
-        Some(Kind::Ttl) => ("TTL", Kind::Ttl.fields()),
+        Some(
+            Kind::Ttl
+            | Kind::Http
+            | Kind::Tcp
+            | Kind::Udp
+            | Kind::Grpc
+            | Kind::Script
+            | Kind::H2ping
+            | Kind::Alias,
+        ) => return None,
         Some(kind @ Kind::Docker) => ("Docker", kind.fields()),
         Some(kind @ Kind::OsService) => ("OS service", kind.fields()),
-        Some(kind @ Kind::Alias) => ("alias", kind.fields()),
         None => (SHELL, [SHELL].as_slice()),
     };
     keys.iter().find_map(|key| Some((reader.find(node, key)?, name)))
+}
+
+/// Refuses what a check of its kind may not do or say, and warns of its interval.
+fn vet_kind(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    check: &CheckDefinition,
+    kind: Kind,
+) -> Option<()> {
+    if kind == Kind::Script {
+        let place = key_place(reader, node, kind);
+        program::vet(reader, place)?;
+    }
+    if !kind.is_pushed() {
+        warn_of_interval(reader, node, check);
+    } else if let Err(invalid) = check.validate() {
+        let place = key_place(reader, node, kind);
+        reader.report(Problem::error(invalid.to_string()).at(place, ""));
+        return None;
+    }
+    Some(())
 }
 
 /// Where the key is that makes a check one of its kind.
@@ -111,6 +135,9 @@ fn vet(reader: &mut Reader<'_>, node: &Node, check: &CheckDefinition, assigned: 
             Problem::warning("services are not deregistered for being critical")
                 .at(place, "is not acted on in this version"),
         );
+    }
+    if definition.probe.pushed().is_some() {
+        return;
     }
     let (schedule, thresholds) = (&definition.schedule, &definition.thresholds);
     warn::settings(reader, node, &definition.probe.spec(), schedule, thresholds);

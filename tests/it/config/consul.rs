@@ -76,17 +76,12 @@ fn many_services_in_camel_case_with_nulls() {
             redis red1 127.0.0.1:7000 [] {}
               http "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:1: every 30s ±0.05 within 5s after 0ns, 1/1/1, 0.99
               http-2 "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:2: every 30s ±0.05 within 10s after 0ns, 1/1/1, 0.99
+              ttl "Service 'redis' check" ttl as service:red1:3: every 30s ±0 within 10s after 0ns, 1/1/1, 0.99
             warning: services are not deregistered for being critical
              --> services.d/a.json:9:104
               |
             9 |         { "http": "http://10.1.2.3:7000/live", "interval": "30s", "deregister_critical_service_after": "90m" },
               |                                                                                                        ^^^^^ is not acted on in this version
-
-            warning: checks of the kind TTL are not run in this version
-              --> services.d/a.json:10:11
-               |
-            10 |         { "ttl": "30s" }, {}
-               |           ^^^^^ the service is loaded without this check
 
             warning: an interval below 1s is raised to 1s
               --> services.d/a.json:13:101
@@ -96,7 +91,7 @@ fn many_services_in_camel_case_with_nulls() {
                |
                = help: Consul does the same; checks in our own format may ask faster
 
-            warning: 0 errors, 3 warnings
+            warning: 0 errors, 2 warnings
         "#]],
     );
 }
@@ -111,24 +106,14 @@ fn kinds_of_check_that_are_not_run_are_named() {
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
         &expect![[r#"
             a a 127.0.0.1:1 [] {}
+              ttl "Service 'a' check" ttl as service:a:1: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              alias "Service 'a' check" alias as service:a:3: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
               exec "Service 'a' check" exec as service:a:4: every 1s ±0.05 within 30s after 0ns, 1/1/1, 0.99
-            warning: checks of the kind TTL are not run in this version
-             --> services.d/a.json:2:4
-              |
-            2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
-              |    ^^^^^ the service is loaded without this check
-
             warning: checks of the kind Docker are not run in this version
              --> services.d/a.json:2:19
               |
             2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
               |                   ^^^^^^^^^^^^^^^^^^^^^ the service is loaded without this check
-
-            warning: checks of the kind alias are not run in this version
-             --> services.d/a.json:2:82
-              |
-            2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
-              |                                                                                  ^^^^^^^^^^^^^^^ the service is loaded without this check
 
             warning: checks of the kind OS service are not run in this version
              --> services.d/a.json:3:56
@@ -158,7 +143,58 @@ fn kinds_of_check_that_are_not_run_are_named() {
               |
               = help: put it into the service it tells of, or name that with `service_id`
 
-            warning: 0 errors, 7 warnings
+            warning: 0 errors, 5 warnings
+        "#]],
+    );
+}
+
+#[test]
+fn checks_that_are_told_are_loaded_with_their_first_status() {
+    check(
+        r#"{"service": {"name": "a", "port": 1, "checks": [
+  {"ttl": "30s", "status": "passing"}, {"alias_service": "b", "name": "like b"}, {"alias_node": "n"},
+  {"tcp": "10.0.0.1:1", "interval": "1m", "timeout": "5s", "status": "warning"},
+  {"TTL": "720h", "failures_before_critical": 3, "timeout": "1h"}
+]}}"#,
+        &expect![[r#"
+            a a 127.0.0.1:1 [] {}
+              ttl "Service 'a' check" ttl as service:a:1, first passing: every 30s ±0 within 10s after 0ns, 1/1/1, 0.99
+              like b "like b" alias as service:a:2: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              alias "Service 'a' check" alias as service:a:3: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              tcp "Service 'a' check" tcp at 10.0.0.1:1 as service:a:4, first warning: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+              ttl-2 "Service 'a' check" ttl as service:a:5: every 2592000s ±0 within 10s after 0ns, 1/1/1, 0.99
+        "#]],
+    );
+}
+
+#[test]
+fn checks_that_are_told_and_asked_are_refused_as_by_consul() {
+    check(
+        r#"{"service": {"name": "a", "port": 1, "checks": [
+  {"ttl": "30s", "interval": "10s"},
+  {"alias_service": "b", "ttl": "10s"},
+  {"ttl": "0s"}
+]}}"#,
+        &expect![[r#"
+            error: Interval and TTL cannot both be specified
+             --> services.d/a.json:2:4
+              |
+            2 |   {"ttl": "30s", "interval": "10s"},
+              |    ^^^^^
+
+            error: TTL must be not be set for Alias checks
+             --> services.d/a.json:3:26
+              |
+            3 |   {"alias_service": "b", "ttl": "10s"},
+              |                          ^^^^^
+
+            error: a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`, or is told by `ttl`, `alias_service` or `alias_node`
+             --> services.d/a.json:4:4
+              |
+            4 |   {"ttl": "0s"}
+              |    ^^^^^ has none of them
+
+            error: 3 errors, 0 warnings
         "#]],
     );
 }
@@ -215,11 +251,11 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             11 |     {"tcp": "10.0.0.1", "interval": "1s"},
                |             ^^^^^^^^^^ cannot be used
 
-            error: a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`
+            error: a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`, or is told by `ttl`, `alias_service` or `alias_node`
               --> services.d/a.json:12:6
                |
             12 |     {"interval": "1s"},
-               |      ^^^^^^^^^^ asks by none of them
+               |      ^^^^^^^^^^ has none of them
 
             error: failures_before_warning (3) is higher than failures_before_critical (2)
               --> services.d/a.json:13:72
