@@ -409,6 +409,21 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_says_anything_else_than_the_one_before_is_told_apart() {
+        let slot = Slot::default();
+        let saying = |text: Option<&str>| Observation {
+            detail: text.map(Into::into),
+            ..observation(Outcome::Success, 1)
+        };
+        let texts = [None, None, Some("a"), Some("a"), Some("b"), None, None];
+        let told = texts.map(|text| slot.record(&saying(text)));
+        assert_eq!(told, [true, false, true, false, true, true, false]);
+        assert!(slot.record(&observation(Outcome::Failure(Reason::Status), 1)));
+        assert!(!slot.record(&observation(Outcome::Failure(Reason::Status), 2)));
+        assert!(slot.record(&observation(Outcome::Failure(Reason::TlsName), 2)));
+    }
+
+    #[test]
     fn every_outcome_and_answer_survives_its_encoding() {
         let outcomes = Reason::ALL
             .iter()
