@@ -21,7 +21,7 @@ use super::*;
 use crate::tasks::Tasks;
 use crate::{
     agent::pushed::Engine,
-    judge::{Machine, Maintenance, Thresholds},
+    judge::{Machine, Maintenance, Thresholds, Verdict},
     model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
     probe::{self, Probe},
@@ -225,7 +225,12 @@ fn registration(text: &str) -> Registration {
             tags: vec!["Blue".into()],
             meta: BTreeMap::from([("team".into(), "shop".into())]),
         },
-        checks: vec![Assigned { definition: definition.into(), endpoint: None, consul_id: None }],
+        checks: vec![Assigned {
+            definition: definition.into(),
+            endpoint: None,
+            consul_id: None,
+            initial: Verdict::Unknown,
+        }],
     }
 }
 
