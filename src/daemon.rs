@@ -162,6 +162,7 @@ impl Daemon {
         let pulse = core.start_scheduler(&config, orders.probed, &stops, &mut tasks)?;
         core.agent.start(config.node_address()).await.map_err(Fault::Store)?;
         tasks.spawn("publisher", Arc::clone(&core.agent).publish(stops.listening.clone()));
+        tasks.spawn("sweeper", Arc::clone(&core.agent).sweep(stops.listening.clone()));
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
         let end = || stops.listening.clone();

@@ -26,6 +26,7 @@ use crate::{
     registry::{
         Assigned, Check, Definition, Instance, Order, Orders, Registration, snapshot::Snapshot,
     },
+    store::{Unwritten, row::Note},
 };
 
 mod consul;
@@ -62,6 +63,7 @@ impl Rig {
         let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let store = Arc::new(Store::in_memory());
+        store.write(|tx| Ok::<_, Unwritten>(tx.put(node_id()))).await.unwrap();
         let agent = Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry));
         let agent = Arc::new(agent);
         agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
@@ -107,6 +109,11 @@ impl Rig {
 
     async fn get(&self, uri: &str) -> Answered {
         self.ask(Method::GET, uri).await
+    }
+
+    /// The index of the last change.
+    fn index(&self) -> u64 {
+        self.view.store.read().index()
     }
 
     fn check(&self, instance: &str) -> Arc<Check> {
@@ -161,6 +168,12 @@ impl Answered {
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
+}
+
+/// The note by which our node has the same id in every test.
+fn node_id() -> Note {
+    let text = "e696ecc2-2078-89c3-9b08-af0eece84688".into();
+    Note { name: "node-id".into(), text, ..Note::default() }
 }
 
 async fn answered(router: Router, request: Request<Body>) -> Answered {

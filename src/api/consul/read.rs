@@ -60,6 +60,11 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 }
 
 impl Asked {
+    /// Whom it counts for.
+    pub(super) fn client(&self) -> IpAddr {
+        self.peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into())
+    }
+
     /// The same for all requests that get the same answer at the same index.
     fn point(&self) -> String {
         let mut point = self.path.clone();
@@ -139,7 +144,7 @@ pub(in crate::api) struct Waiters {
 
 /// A place among those held.
 #[derive(Debug)]
-struct Place<'a> {
+pub(super) struct Place<'a> {
     waiters: &'a Waiters,
     client: IpAddr,
 }
@@ -156,7 +161,7 @@ impl Waiters {
         self.lock().values().sum()
     }
 
-    fn enter(&self, client: IpAddr) -> Result<Place<'_>, Refusal> {
+    pub(super) fn enter(&self, client: IpAddr) -> Result<Place<'_>, Refusal> {
         let mut held = self.lock();
         let all: u32 = held.values().sum();
         let own = held.entry(client).or_default();
@@ -223,8 +228,7 @@ pub(super) async fn read<T>(
         }
         was_absent = answer.absent;
         if place.is_none() {
-            let client = asked.peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-            place = Some(app.waiters.enter(client)?);
+            place = Some(app.waiters.enter(asked.client())?);
         }
         tokio::select! {
             () = listener.changed() => {}
