@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::{
     params::Params,
-    router::{App, Refusal, get},
+    router::{App, Refusal, get, put},
 };
 
 mod agent;
@@ -49,6 +49,8 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/health/checks/{*name}", get(health::checks))
         .route("/v1/health/node/", get(missing_node))
         .route("/v1/health/node/{*name}", get(health::node))
+        .route("/v1/catalog/register", put(catalog::register))
+        .route("/v1/catalog/deregister", put(catalog::deregister))
         .route("/v1/catalog/datacenters", get(catalog::datacenters))
         .route("/v1/catalog/services", get(catalog::services))
         .route("/v1/catalog/service/", get(missing_service))

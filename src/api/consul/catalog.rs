@@ -27,6 +27,11 @@ use crate::{
     },
 };
 
+mod body;
+mod write;
+
+pub(super) use write::{deregister, register};
+
 pub(super) async fn datacenters(asked: Asked) -> Response {
     super::json(&asked.params, &[DATACENTER])
 }
