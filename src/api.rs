@@ -13,6 +13,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{agent::Agent, clock::Timestamp, event, metrics, registry::Registry, store::Store};
 
@@ -102,6 +103,8 @@ pub struct View {
     pub metrics_config: metrics::Config,
     /// Whether the daemon is ready.
     pub readiness: watch::Receiver<Readiness>,
+    /// Where to ask the daemon to stop.
+    pub leave: CancellationToken,
     /// Where to ask for a reload.
     pub reload: ReloadHandle,
     /// When the daemon started.

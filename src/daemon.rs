@@ -19,6 +19,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -178,7 +179,7 @@ impl Daemon {
         core.readiness.send_replace(Readiness::Ready);
         systemd::ready();
 
-        let fault = supervise(&mut tasks, &mut stop).await;
+        let fault = supervise(&mut tasks, &mut stop, &core.leave).await;
         core.readiness.send_replace(Readiness::Stopping);
         systemd::stopping();
         info!(grace = ?grace, "Stopping; a second signal stops at once");
@@ -197,7 +198,7 @@ impl Daemon {
 }
 
 /// Waits until told to stop (nothing) or until a part ends (the fault).
-async fn supervise(tasks: &mut Tasks, stop: &mut Stop) -> Option<Fault> {
+async fn supervise(tasks: &mut Tasks, stop: &mut Stop, leave: &CancellationToken) -> Option<Fault> {
     tokio::select! {
         ended = tasks.next_ended() => {
             let fault = fault_of(ended?);
@@ -205,6 +206,7 @@ async fn supervise(tasks: &mut Tasks, stop: &mut Stop) -> Option<Fault> {
             Some(fault)
         }
         () = stop.next() => None,
+        () = leave.cancelled() => None,
     }
 }
 
@@ -238,6 +240,8 @@ struct Core {
     events: event::Log,
     metrics: metrics::Daemon,
     readiness: watch::Sender<Readiness>,
+    /// Told by the API that the daemon is to stop.
+    leave: CancellationToken,
 }
 
 impl Core {
@@ -254,6 +258,7 @@ impl Core {
             events: event::Log::new(config.event_history),
             metrics: metrics::Daemon::new(),
             readiness: watch::Sender::new(Readiness::Starting),
+            leave: CancellationToken::new(),
         };
         (core, Ordered { probed: orders, pushed: told })
     }
@@ -283,6 +288,7 @@ impl Core {
             metrics: self.metrics.clone(),
             metrics_config: config.metrics.clone(),
             readiness: self.readiness.subscribe(),
+            leave: self.leave.clone(),
             reload,
             started: clock::now(),
         }
@@ -344,7 +350,9 @@ mod tests {
             let mut tasks = Tasks::default();
             tasks.spawn("grpc", std::future::pending());
             tasks.spawn("http", async move { assert!(!fails, "oh") });
-            let fault = supervise(&mut tasks, &mut Stop::listen().unwrap()).await;
+            let fault =
+                supervise(&mut tasks, &mut Stop::listen().unwrap(), &CancellationToken::new())
+                    .await;
             let told = fault.unwrap().to_string();
             assert_eq!(number.replace(&told, "task 1"), said);
         }

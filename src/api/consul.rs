@@ -27,6 +27,7 @@ mod filter;
 mod health;
 pub(super) mod read;
 mod shape;
+mod stub;
 mod wire;
 
 use filter::{Filter, field::Fields};
@@ -65,6 +66,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/catalog/node-services/", get(missing_node))
         .route("/v1/catalog/node-services/{*name}", get(catalog::node_services))
         .merge(agent::routes())
+        .merge(stub::routes())
 }
 
 async fn missing_service() -> Refusal {

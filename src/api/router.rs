@@ -110,7 +110,7 @@ where
 }
 
 /// Answers other methods as Consul does: `OPTIONS` with what is allowed, the rest with 405.
-fn only(allow: &'static str, route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+pub(super) fn only(allow: &'static str, route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
     route.fallback(async move |method: Method| {
         let allow = [(header::ALLOW, HeaderValue::from_static(allow))];
         if method == Method::OPTIONS {

@@ -29,10 +29,13 @@ use crate::{
     store::{Unwritten, row::Note},
 };
 
+mod agent;
+mod catalog;
 mod consul;
 mod events;
 mod filter;
 mod grpc;
+mod index;
 mod metrics;
 mod routes;
 mod serve;
@@ -77,6 +80,7 @@ impl Rig {
             metrics: crate::metrics::Daemon::new(),
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,
+            leave: CancellationToken::new(),
             reload,
             started: Timestamp::from_seconds(1_795_183_200),
         };
@@ -109,6 +113,17 @@ impl Rig {
 
     async fn get(&self, uri: &str) -> Answered {
         self.ask(Method::GET, uri).await
+    }
+
+    async fn put(&self, uri: &str, body: &str) -> Answered {
+        let request = Request::put(uri).body(Body::from(body.to_owned()));
+        answered(self.router(), request.unwrap()).await
+    }
+
+    /// Registers with the catalog what must be taken.
+    async fn catalog(&self, body: Value) {
+        let answer = self.put("/v1/catalog/register", &body.to_string()).await;
+        assert_eq!((answer.status.as_u16(), &*answer.body), (200, "true"));
     }
 
     /// The index of the last change.

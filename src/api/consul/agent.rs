@@ -22,8 +22,9 @@ use crate::{
     store::row::{Check, Service},
 };
 
+mod control;
 mod health;
-mod own;
+pub(super) mod own;
 mod service;
 
 /// Longest reason for maintenance that is kept, in characters: it stands in every view.
@@ -44,6 +45,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/agent/service/maintenance/", put(missing_service_id))
         .route("/v1/agent/service/maintenance/{*id}", put(maintain))
         .merge(own::routes())
+        .merge(control::routes())
 }
 
 async fn missing_service_id() -> Refusal {
