@@ -19,7 +19,10 @@ use super::{
 use crate::{
     agent::maintain::{NO_NODE_REASON, NO_SERVICE_REASON, Unmaintained},
     api::router::{App, Refusal, get, put},
-    store::row::{Check, Service},
+    store::{
+        Tables,
+        row::{Check, Service},
+    },
 };
 
 mod control;
@@ -56,21 +59,44 @@ async fn missing_service_name() -> Refusal {
     Refusal::bad("Missing service Name")
 }
 
-/// The instances registered here.
-fn local_services(app: &App) -> Vec<Arc<Service>> {
-    let tables = app.view.store.read();
-    let rows = tables.instances_on(&app.view.node_name);
-    rows.filter(|row| row.origin.is_local()).cloned().collect()
+/// Takes something out of the tables that is on disk.
+async fn settled<T>(app: &App, take: impl Fn(&Tables) -> T) -> T {
+    loop {
+        let (index, taken) = {
+            let tables = app.view.store.read();
+            (tables.index(), take(&tables))
+        };
+        if app.view.store.settled(index).await {
+            return taken;
+        }
+    }
 }
 
-/// The checks registered here for which `is_wanted` holds, as their last results have them.
-fn local_checks(app: &App, is_wanted: impl Fn(&Check) -> bool) -> Vec<Told> {
-    let mut checks: Vec<Told> = {
-        let tables = app.view.store.read();
-        let rows = tables.checks_on(&app.view.node_name);
-        let rows = rows.filter(|row| row.origin.is_local() && is_wanted(row));
-        rows.map(|row| with_instance(&tables, row)).collect()
-    };
+/// The instances registered here for which `is_wanted` holds.
+async fn local_services(app: &App, is_wanted: impl Fn(&Service) -> bool) -> Vec<Arc<Service>> {
+    settled(app, |tables| {
+        let rows = tables.instances_on(&app.view.node_name);
+        rows.filter(|row| row.origin.is_local() && is_wanted(row)).cloned().collect()
+    })
+    .await
+}
+
+/// The checks registered here, or those of them that bear on an instance: its node's, and its own;
+/// as their last results have them.
+async fn local_checks(app: &App, bearing_on: Option<&Service>) -> Vec<Told> {
+    let node = &app.view.node_name;
+    let mut checks: Vec<Told> = settled(app, |tables| {
+        let rows: Vec<_> = match bearing_on {
+            None => tables.checks_on(node).collect(),
+            Some(service) => {
+                let own = tables.instance_checks(node, &service.id);
+                tables.node_checks(node).chain(own).collect()
+            }
+        };
+        let rows = rows.into_iter().filter(|row| row.origin.is_local());
+        rows.map(|row| with_instance(tables, row)).collect()
+    })
+    .await;
     for told in &mut checks {
         told.check = app.view.agent.freshest(&told.check);
     }
@@ -79,7 +105,7 @@ fn local_checks(app: &App, is_wanted: impl Fn(&Check) -> bool) -> Vec<Told> {
 
 async fn checks(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
     let filter = super::filter_of(&asked.params, field::CHECK)?;
-    let rows = local_checks(&app, |_| true);
+    let rows = local_checks(&app, None).await;
     let checks = rows.iter().map(shape::agent_check);
     let checks = checks.filter(|check| filter.matches(check));
     let checks: BTreeMap<_, _> = checks.map(|check| (check.check_id, check)).collect();
@@ -88,7 +114,7 @@ async fn checks(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, R
 
 async fn services(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
     let filter = super::filter_of(&asked.params, field::SERVICE)?;
-    let rows = local_services(&app);
+    let rows = local_services(&app, |_| true).await;
     let services = rows.iter().map(|row| shape::agent_service(row));
     let services = services.filter(|service| filter.matches(service));
     let services: BTreeMap<_, _> = services.map(|service| (service.id, service)).collect();

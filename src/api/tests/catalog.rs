@@ -164,8 +164,8 @@ async fn a_node_is_shown_with_its_services_as_map_and_as_list() {
     assert_eq!(redis["Weights"], json!({"Passing": 1, "Warning": 1}));
     let listed = rig.get("/v1/catalog/node-services/foo").await.json();
     assert_eq!(listed["Services"], json!([redis]));
-    let none = rig.get("/v1/catalog/node/foo?filter=Service+==+none").await.json();
-    assert_eq!(none["Services"], json!({}));
+    let filtered = rig.get("/v1/catalog/node/foo?filter=Service+==+none").await.json();
+    assert_eq!(filtered["Services"], json!({}));
     for path in ["node", "node-services"] {
         let unknown = rig.get(&format!("/v1/catalog/{path}/nobody")).await;
         assert_eq!((unknown.status.as_u16(), &*unknown.body), (200, "null"));

@@ -35,12 +35,12 @@ pub(super) async fn by_id(
     headers: HeaderMap,
 ) -> Response {
     let is_text = wants_text(&asked, &headers);
-    let Some(service) = local_services(&app).into_iter().find(|row| *row.id == *id) else {
+    let Some(service) = local_services(&app, |row| *row.id == *id).await.pop() else {
         let health = ServiceHealth { aggregated_status: "critical", service: None, checks: None };
         let reason = format!("ServiceId {id} not found");
         return told(StatusCode::NOT_FOUND, reason, is_text, encode(&asked.params, &health));
     };
-    let checks = checks_of(&app, &service);
+    let checks = local_checks(&app, Some(&service)).await;
     let health = health(&service, &checks);
     let status = health.aggregated_status;
     told(code(status), status.to_owned(), is_text, encode(&asked.params, &health))
@@ -53,23 +53,20 @@ pub(super) async fn by_name(
     headers: HeaderMap,
 ) -> Response {
     let is_text = wants_text(&asked, &headers);
-    let mut services = local_services(&app);
-    services.retain(|row| *row.name == *name);
+    let services = local_services(&app, |row| *row.name == *name).await;
     if services.is_empty() {
         let reason = format!("ServiceName {name} Not Found");
         return told(StatusCode::NOT_FOUND, reason, is_text, b"[]".to_vec());
     }
-    let checks: Vec<_> = services.iter().map(|row| checks_of(&app, row)).collect();
+    let mut checks = Vec::with_capacity(services.len());
+    for service in &services {
+        checks.push(local_checks(&app, Some(service)).await);
+    }
     let all = services.iter().zip(&checks);
     let all: Vec<_> = all.map(|(service, checks)| health(service, checks)).collect();
     let worst = all.iter().map(|health| health.aggregated_status).max_by_key(|s| rank(s));
     let worst = worst.unwrap_or(RANKS[0]);
     told(code(worst), worst.to_owned(), is_text, encode(&asked.params, &all))
-}
-
-/// The checks that bear on an instance: its node's, and its own.
-fn checks_of(app: &App, service: &Service) -> Vec<Told> {
-    local_checks(app, |check| check.service.is_empty() || check.service == service.id)
 }
 
 fn health<'a>(service: &'a Service, checks: &'a [Told]) -> ServiceHealth<'a> {

@@ -9,6 +9,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
+use super::settled;
 use crate::{
     api::{
         consul::{encode, json, read::Asked, shape},
@@ -29,7 +30,7 @@ pub(super) async fn service(
     let mut listener = app.view.store.listen(&[Topic::Node(folded(node).into())]);
     let mut place = None;
     loop {
-        let row = app.view.store.read().instance(node, &id).cloned();
+        let row = settled(&app, |tables| tables.instance(node, &id).cloned()).await;
         let Some(row) = row.filter(|row| row.origin.is_local()) else {
             let text = format!("unknown service ID: {id}");
             return Err(Refusal::new(StatusCode::NOT_FOUND, text));

@@ -33,7 +33,8 @@ pub(super) struct Registration {
 pub(super) struct Service {
     #[serde(rename = "ID")]
     pub(super) id: String,
-    pub(super) service: String,
+    #[serde(rename = "Service")]
+    pub(super) name: String,
     pub(super) kind: String,
     pub(super) tags: Vec<String>,
     pub(super) meta: BTreeMap<String, String>,
@@ -67,7 +68,7 @@ pub(super) struct Weights {
 pub(super) struct Check {
     pub(super) node: String,
     #[serde(rename = "CheckID")]
-    pub(super) check_id: String,
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) status: String,
     pub(super) notes: String,
@@ -82,61 +83,59 @@ pub(super) struct Check {
 }
 
 /// How a check is asked, by whoever does. Written as it is shown: without what is empty.
+#[expect(clippy::struct_excessive_bools, reason = "they are Consul's")]
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Definition {
-    #[serde(rename = "HTTP", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "HTTP", skip_serializing_if = "is_blank")]
     http: String,
-    #[serde(rename = "TLSServerName", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "TLSServerName", skip_serializing_if = "is_blank")]
     tls_server_name: String,
-    #[serde(rename = "TLSSkipVerify", skip_serializing_if = "is_off")]
+    #[serde(rename = "TLSSkipVerify", skip_serializing_if = "is_blank")]
     tls_skip_verify: bool,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     header: BTreeMap<String, Vec<String>>,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     method: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     body: String,
-    #[serde(skip_serializing_if = "is_off")]
+    #[serde(skip_serializing_if = "is_blank")]
     disable_redirects: bool,
-    #[serde(rename = "TCP", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "TCP", skip_serializing_if = "is_blank")]
     tcp: String,
-    #[serde(rename = "TCPUseTLS", skip_serializing_if = "is_off")]
+    #[serde(rename = "TCPUseTLS", skip_serializing_if = "is_blank")]
     tcp_use_tls: bool,
-    #[serde(rename = "UDP", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "UDP", skip_serializing_if = "is_blank")]
     udp: String,
-    #[serde(rename = "H2PING", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "H2PING", skip_serializing_if = "is_blank")]
     h2ping: String,
-    #[serde(rename = "H2PingUseTLS", skip_serializing_if = "is_off")]
+    #[serde(rename = "H2PingUseTLS", skip_serializing_if = "is_blank")]
     h2ping_use_tls: bool,
-    #[serde(rename = "OSService", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "OSService", skip_serializing_if = "is_blank")]
     os_service: String,
-    #[serde(alias = "IntervalDuration", skip_serializing_if = "Span::is_zero")]
+    #[serde(alias = "IntervalDuration", skip_serializing_if = "is_blank")]
     interval: Span,
-    #[serde(alias = "TimeoutDuration", skip_serializing_if = "Span::is_zero")]
+    #[serde(alias = "TimeoutDuration", skip_serializing_if = "is_blank")]
     timeout: Span,
-    #[serde(
-        alias = "DeregisterCriticalServiceAfterDuration",
-        skip_serializing_if = "Span::is_zero"
-    )]
+    #[serde(alias = "DeregisterCriticalServiceAfterDuration", skip_serializing_if = "is_blank")]
     deregister_critical_service_after: Span,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_blank")]
     output_max_size: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     script_args: Vec<String>,
-    #[serde(rename = "DockerContainerID", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "DockerContainerID", skip_serializing_if = "is_blank")]
     docker_container_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     shell: String,
-    #[serde(rename = "GRPC", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "GRPC", skip_serializing_if = "is_blank")]
     grpc: String,
-    #[serde(rename = "GRPCUseTLS", skip_serializing_if = "is_off")]
+    #[serde(rename = "GRPCUseTLS", skip_serializing_if = "is_blank")]
     grpc_use_tls: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     alias_node: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "is_blank")]
     alias_service: String,
-    #[serde(rename = "TTL", skip_serializing_if = "Span::is_zero")]
+    #[serde(rename = "TTL", skip_serializing_if = "is_blank")]
     ttl: Span,
 }
 
@@ -144,7 +143,7 @@ impl Definition {
     /// Consul's word for how the check is asked; empty if it does not say.
     pub(super) fn kind(&self) -> &'static str {
         let kinds = [
-            (!self.ttl.is_zero(), "ttl"),
+            (!is_blank(&self.ttl), "ttl"),
             (!self.http.is_empty(), "http"),
             (!self.tcp.is_empty(), "tcp"),
             (!self.udp.is_empty(), "udp"),
@@ -174,12 +173,6 @@ pub(super) struct Deregistration {
 /// A duration: a text as Go writes it, or a number of nanoseconds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span(Duration);
-
-impl Span {
-    fn is_zero(&self) -> bool {
-        self.0.is_zero()
-    }
-}
 
 impl Serialize for Span {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -214,10 +207,6 @@ impl Visitor<'_> for Spelling {
     }
 }
 
-fn is_off(flag: &bool) -> bool {
-    !flag
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+fn is_blank<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

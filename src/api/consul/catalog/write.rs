@@ -31,7 +31,7 @@ pub(in crate::api::consul) async fn register(
     let registration: Registration = case::decode(&body)?;
     let registration = vetted(registration)?;
     let own = &app.view.node_name;
-    app.view.store.write(|tx| put(tx, own, registration)).await?;
+    app.view.store.write(|tx| put(tx, own, &registration)).await?;
     Ok(json(&asked.params, &true))
 }
 
@@ -81,14 +81,14 @@ fn vetted(mut registration: Registration) -> Result<Registration, Refusal> {
     if !id.is_empty() && uuid::Uuid::try_parse(id).is_err() {
         return Err(refused(format!("Bad node ID: {id:?} is not a UUID")));
     }
-    registration.service.take_if(|service| service.id.is_empty() && service.service.is_empty());
+    registration.service.take_if(|service| service.id.is_empty() && service.name.is_empty());
     if let Some(service) = &mut registration.service {
-        if service.service.is_empty() {
+        if service.name.is_empty() {
             let text = "Must provide service name (Service.Service) when service ID is provided";
             return Err(refused(text));
         }
         if service.id.is_empty() {
-            service.id.clone_from(&service.service);
+            service.id.clone_from(&service.name);
         }
         if service.address.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
             return Err(refused("Invalid service address"));
@@ -96,17 +96,17 @@ fn vetted(mut registration: Registration) -> Result<Registration, Refusal> {
     }
     registration.checks.extend(registration.check.take());
     for check in &mut registration.checks {
-        if check.check_id.is_empty() {
-            check.check_id.clone_from(&check.name);
+        if check.id.is_empty() {
+            check.id.clone_from(&check.name);
         }
     }
-    registration.checks.retain(|check| !check.check_id.is_empty());
+    registration.checks.retain(|check| !check.id.is_empty());
     Ok(registration)
 }
 
-fn put(tx: &mut Tx<'_>, own: &str, registration: Registration) -> Result<(), Refusal> {
-    let Registration { service, checks, .. } = &registration;
-    let name = put_node(tx, own, &registration)?;
+fn put(tx: &mut Tx<'_>, own: &str, registration: &Registration) -> Result<(), Refusal> {
+    let Registration { service, checks, .. } = registration;
+    let name = put_node(tx, own, registration)?;
     if let Some(service) = service {
         put_service(tx, own, &name, service);
     }
@@ -195,7 +195,7 @@ fn put_service(tx: &mut Tx<'_>, own: &str, node: &Arc<str>, given: &body::Servic
     tx.put(Service {
         node: Arc::clone(node),
         id: given.id.as_str().into(),
-        name: given.service.as_str().into(),
+        name: given.name.as_str().into(),
         address: given.address.as_str().into(),
         port: given.port,
         tags,
@@ -220,7 +220,7 @@ fn put_check(
     node: &Arc<str>,
     given: &body::Check,
 ) -> Result<(), Refusal> {
-    if is_kept_check(tx, own, node, &given.check_id) {
+    if is_kept_check(tx, own, node, &given.id) {
         return Ok(());
     }
     if !given.service_id.is_empty() && tx.instance(node, &given.service_id).is_none() {
@@ -231,11 +231,11 @@ fn put_check(
     let text = definition.map(serde_json::to_string).transpose();
     let text = text.map_err(|error| refused(error.to_string()))?;
     let status = given.status.as_str().into();
-    let held = tx.check(node, &given.check_id).filter(|held| held.status == status);
+    let held = tx.check(node, &given.id).filter(|held| held.status == status);
     let since = held.map_or_else(|| tx.now().millis(), |held| held.since);
     tx.put(Check {
         node: Arc::clone(node),
-        id: given.check_id.as_str().into(),
+        id: given.id.as_str().into(),
         name: given.name.as_str().into(),
         service: given.service_id.as_str().into(),
         status,
