@@ -1,7 +1,8 @@
 //! Who may look: the listeners and what they answer.
 //!
 //! Everything here reads the [`View`] and answers; nothing probes, and nothing is changed except
-//! through the registry (maintenance) and the daemon's own ear for reloads ([`ReloadHandle`]).
+//! through the agent (what is registered here), the store (what others answer for) and the daemon's
+//! own ears ([`ReloadHandle`], [`View::leave`]).
 //! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
 
 use std::{

@@ -358,6 +358,15 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_daemon_that_is_told_to_leave_stops_without_a_fault() {
+        let (mut tasks, leave) = (Tasks::default(), CancellationToken::new());
+        tasks.spawn("http", std::future::pending());
+        leave.cancel();
+        let fault = supervise(&mut tasks, &mut Stop::listen().unwrap(), &leave).await;
+        assert!(fault.is_none(), "{fault:?}");
+    }
+
     #[test]
     fn a_data_directory_has_one_daemon() {
         let folder = tempfile::tempdir().unwrap();

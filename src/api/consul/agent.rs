@@ -19,10 +19,7 @@ use super::{
 use crate::{
     agent::maintain::{NO_NODE_REASON, NO_SERVICE_REASON, Unmaintained},
     api::router::{App, Refusal, get, put},
-    store::{
-        Tables,
-        row::{Check, Service},
-    },
+    store::{Tables, row::Service},
 };
 
 mod control;

@@ -243,6 +243,10 @@ async fn what_the_catalog_cannot_take_is_refused_and_changes_nothing() {
     let refused = rig.put(DEREGISTER, "{}").await;
     assert_eq!((refused.status.as_u16(), &*refused.body), (500, "Must provide node"));
     assert_eq!(rig.put(DEREGISTER, "{").await.status, 400);
+    for path in [REGISTER, DEREGISTER] {
+        let refused = rig.put(&format!("{path}?dc=dc2"), &foo().to_string()).await;
+        assert_eq!((refused.status.as_u16(), &*refused.body), (500, "No path to datacenter"));
+    }
     assert_eq!(rig.index(), before);
 }
 

@@ -29,6 +29,7 @@ pub(in crate::api::consul) async fn register(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let registration: Registration = case::decode(&body)?;
+    vet_datacenter(asked.params.get("dc").unwrap_or_default())?;
     let registration = vetted(registration)?;
     let own = &app.view.node_name;
     app.view.store.write(|tx| put(tx, own, &registration)).await?;
@@ -41,6 +42,7 @@ pub(in crate::api::consul) async fn deregister(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let wanted: Deregistration = case::decode(&body)?;
+    vet_datacenter(asked.params.get("dc").unwrap_or_default())?;
     vet_datacenter(&wanted.datacenter)?;
     if wanted.node.is_empty() {
         return Err(refused("Must provide node"));
