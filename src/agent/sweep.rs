@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{ALIVE, Agent, CONSUL};
-use crate::store::{Key, Unwritten, row::Origin};
+use crate::store::{Key, Tables, Tx, Unwritten, row::Origin};
 
 /// How often.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -37,17 +37,17 @@ impl Agent {
 
     /// Removes from our node the instances and checks that others put there. Says how many.
     pub async fn sweep_foreign(&self) -> Result<usize, Unwritten> {
-        let foreign = self.foreign();
-        if foreign.is_empty() {
+        if self.foreign(&self.store.read()).is_empty() {
             return Ok(0);
         }
-        self.store
-            .write(|tx| Ok(foreign.into_iter().filter(|key| tx.delete(key.clone())).count()))
-            .await
+        // Looked for again: some of it may have been registered here meanwhile.
+        let remove = |tx: &mut Tx<'_>| {
+            Ok(self.foreign(tx).into_iter().filter(|key| tx.delete(key.clone())).count())
+        };
+        self.store.write(remove).await
     }
 
-    fn foreign(&self) -> Vec<Key> {
-        let tables = self.store.read();
+    fn foreign(&self, tables: &Tables) -> Vec<Key> {
         let services = tables.instances_on(&self.node);
         let services = services.filter(|row| row.origin == Origin::Catalog && *row.id != *CONSUL);
         let checks = tables.checks_on(&self.node);

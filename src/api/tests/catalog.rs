@@ -370,6 +370,23 @@ async fn what_others_put_on_our_node_goes_with_the_next_sweep() {
     assert_eq!(keys(&on("/v1/catalog/services").await), ["consul", "redis", "web"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn our_node_is_swept_every_minute() {
+    let rig = Rig::new(&[]).await;
+    let stop = CancellationToken::new();
+    let shown = async || rig.get("/v1/catalog/service/x").await.body != "[]";
+    tokio::join!(Arc::clone(&rig.view.agent).sweep(stop.clone()), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.catalog(json!({"Node": "node-1", "SkipNodeUpdate": true, "Service": {"Service": "x"}}))
+            .await;
+        tokio::time::sleep(Duration::from_secs(58)).await;
+        assert!(shown().await);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!shown().await);
+        stop.cancel();
+    });
+}
+
 #[tokio::test]
 async fn proxies_and_what_is_native_are_found_through_the_mesh() {
     let rig = Rig::new(WEB).await;
