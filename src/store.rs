@@ -243,10 +243,10 @@ impl Store {
             None => {
                 // What it saw, and left as it was, may be on its way to the disk still.
                 let seen = self.read().index();
-                match self.settled(seen).await {
-                    true => Ok(value),
-                    false => Err(Unwritten(Arc::new(TakenBack)).into()),
+                if self.settled(seen).await {
+                    return Ok(value);
                 }
+                Err(Unwritten(Arc::new(TakenBack)).into())
             }
             Some(written) => match written.await {
                 Ok(Ok(())) => Ok(value),
