@@ -22,7 +22,7 @@ mod tests;
 use std::borrow::Cow;
 
 pub use self::{
-    assign::{Naming, add},
+    assign::{Naming, add, numbered},
     check::{CheckDefinition, InvalidCheck, Kind, Status},
     json::{DecodeError, decode_json, same_key},
     scalar::Time,

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT};
+use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT, pushed::MAX_OUTPUT};
 use crate::{
     clock::Timestamp,
     consul::{CheckDefinition, Naming, ServiceDefinition, Status, Time},
@@ -80,18 +80,31 @@ pub(super) fn service(node: &Arc<str>, instance: &registry::Instance) -> Service
     }
 }
 
+/// The id that the Consul API shows of a check of the configuration.
+pub(super) fn public_id(instance: &registry::Instance, assigned: &Assigned) -> Arc<str> {
+    match &assigned.consul_id {
+        Some(id) => Arc::clone(id),
+        None => format!("{}:{}", instance.id, assigned.definition.id).into(),
+    }
+}
+
 /// A check of the configuration, as yet without a result.
-pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) -> Check {
-    let (definition, service) = (&check.definition, check.instance.service.as_str());
+pub(super) fn check(
+    node: &Arc<str>,
+    instance: &registry::Instance,
+    assigned: &Assigned,
+    now: Timestamp,
+) -> Check {
+    let (definition, service) = (&assigned.definition, instance.service.as_str());
     Check {
         node: Arc::clone(node),
-        id: (&*check.public_id()).into(),
+        id: public_id(instance, assigned),
         name: match &definition.name {
             Some(name) => Arc::clone(name),
             None => format!("Service '{service}' check").into(),
         },
-        service: check.instance.id.as_str().into(),
-        run: check.key.check.as_str().into(),
+        service: instance.id.as_str().into(),
+        run: definition.id.as_str().into(),
         since: now.millis(),
         notes: definition.notes.clone().unwrap_or_default(),
         kind: definition.probe.protocol().as_str().into(),
@@ -175,6 +188,19 @@ pub(super) fn registered_check(
         deregister_after: u32::try_from(deregister_after).unwrap_or(u32::MAX),
         origin: Origin::Agent,
         ..Check::default()
+    }
+}
+
+/// Most of a pushed output that is kept, in bytes.
+pub(super) fn max_output(check: &Check) -> usize {
+    // Few have it, and heartbeats are many.
+    if !check.definition.contains("output_max_size") {
+        return MAX_OUTPUT;
+    }
+    let definition: CheckDefinition = serde_json::from_str(&check.definition).unwrap_or_default();
+    match usize::try_from(definition.output_max_size) {
+        Ok(0) | Err(_) => MAX_OUTPUT,
+        Ok(size) => size.min(MAX_OUTPUT),
     }
 }
 
@@ -268,29 +294,37 @@ pub(super) fn health(verdict: Verdict) -> Option<Health> {
     }
 }
 
+/// What the names of marks begin with.
+pub(super) const MARK: &str = "mark/";
+
 /// The name of the note that says how a check's results stand on their way to another status.
 pub(super) fn mark_name(check: &str) -> String {
-    format!("mark/{check}")
+    format!("{MARK}{check}")
 }
 
-/// How results stand on their way from a verdict to another, written down.
-pub(super) fn mark(verdict: Verdict, streak: Streak) -> Option<String> {
+/// How results stand on their way from a verdict to another, and when the last of them began,
+/// written down.
+pub(super) fn mark(facts: &Facts) -> Option<String> {
+    let Facts { verdict, streak, .. } = *facts;
     let is_wavering = Machine::restore(verdict, streak, Maintenance::Off).is_wavering();
     let sign = if streak.failures() > 0 { '-' } else { '+' };
-    is_wavering.then(|| format!("{verdict} {sign}{}", streak.len()))
+    let last = facts.last_started.filter(|_| is_wavering)?;
+    Some(format!("{verdict} {sign}{} {}", streak.len(), last.millis()))
 }
 
-/// The streak of a mark, if it is on the way from this verdict.
-pub(super) fn streak(mark: &str, verdict: Verdict) -> Option<Streak> {
-    let (from, streak) = mark.split_once(' ')?;
-    if from != verdict.as_str() {
+/// The streak of a mark with the beginning of its last result, if it is on the way from this
+/// verdict.
+pub(super) fn streak(mark: &str, verdict: Verdict) -> Option<(Streak, Timestamp)> {
+    let mut words = mark.split(' ');
+    if words.next()? != verdict.as_str() {
         return None;
     }
-    match streak.split_at_checked(1)? {
+    let streak = match words.next()?.split_at_checked(1)? {
         ("+", n) => n.parse().ok().map(Streak::Successes),
         ("-", n) => n.parse().ok().map(Streak::Failures),
         _ => None,
-    }
+    };
+    Some((streak?, Timestamp::from_millis(words.next()?.parse().ok()?)))
 }
 
 /// What Consul writes of the last result; nothing if there is nothing new to say.

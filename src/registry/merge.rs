@@ -88,6 +88,7 @@ impl State {
     pub(super) fn put(
         &mut self,
         registration: Registration,
+        source: Source,
         remembered: &mut Snapshot,
     ) -> Vec<Order> {
         let mut merge = Merge { remembered, orders: Vec::new() };
@@ -97,7 +98,7 @@ impl State {
             self.leave(old);
         }
         let before = old.as_ref().map(|old| old.checks.clone()).unwrap_or_default();
-        let listed = self.list(registration, (Source::Api, old), &mut merge);
+        let listed = self.list(registration, (source, old), &mut merge);
         let instances = self.services.entry(listed.instance.service.clone()).or_default();
         if let Err(place) = instances.binary_search(&id) {
             instances.insert(place, id.clone());
