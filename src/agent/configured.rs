@@ -10,7 +10,11 @@ use std::{
 
 use tracing::error;
 
-use super::{Agent, key, register::free, rows};
+use super::{
+    Agent, key,
+    register::{again, free},
+    rows,
+};
 use crate::{
     registry::{Difference, Registration},
     store::{
@@ -119,9 +123,9 @@ impl Agent {
     fn join(&self, tables: &Tables, registration: &mut Registration) {
         let Registration { instance, checks } = registration;
         let added = tables.instance_checks(&self.node, instance.id.as_str());
-        for assigned in
-            added.filter(|row| is_added(row)).filter_map(|row| super::register::again(row))
-        {
+        let added: Vec<_> = added.filter(|row| is_added(row)).collect();
+        self.remind(tables, added.iter().copied());
+        for assigned in added.into_iter().filter_map(|row| again(row)) {
             if checks.iter().all(|check| check.definition.id != assigned.definition.id) {
                 checks.push(assigned);
             }

@@ -279,7 +279,7 @@ impl Agent {
             let tables = self.store.read();
             let found = self.registration(&tables, service);
             if found.is_some() {
-                self.remind(&tables, service);
+                self.remind(&tables, run_for(&tables, &self.node, service));
             }
             found
         };
@@ -290,8 +290,12 @@ impl Agent {
     }
 
     /// Lets checks that the registry does not have yet go on from what the store knows of them.
-    fn remind(&self, tables: &Tables, service: &str) {
-        let rows = run_for(tables, &self.node, service).into_iter();
+    pub(super) fn remind<'a>(
+        &self,
+        tables: &Tables,
+        rows: impl IntoIterator<Item = &'a Arc<Check>>,
+    ) {
+        let rows = rows.into_iter();
         let new = rows
             .filter_map(|row| known(tables, row))
             .filter(|(key, _)| self.registry.check(key).is_none());

@@ -34,7 +34,9 @@ mod consul;
 mod events;
 mod filter;
 mod grpc;
+mod idempotency;
 mod metrics;
+mod register;
 mod routes;
 mod serve;
 

@@ -163,7 +163,11 @@ impl State {
             let held = before.iter().position(|check| check.key.check == assigned.definition.id);
             match held.map(|index| before.swap_remove(index)) {
                 Some(check) if check.same_as(&instance, &assigned) => checks.push(check),
-                held => checks.push(self.run(&instance, assigned, held.as_deref(), merge)),
+                held => {
+                    // Under another id it is another check, of which nothing is known.
+                    let held = held.filter(|held| held.consul_id == assigned.consul_id);
+                    checks.push(self.run(&instance, assigned, held.as_deref(), merge));
+                }
             }
         }
         merge.orders.extend(before.into_iter().map(|gone| Order::Stop(gone.key.clone())));

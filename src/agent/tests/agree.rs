@@ -216,7 +216,7 @@ fn outline(rig: &Rig) -> (Vec<String>, Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn whatever_is_done_the_registry_is_what_the_rows_say(

@@ -12,27 +12,6 @@ use crate::{
 
 /// An instance of the configuration with checks by TCP.
 pub(super) fn registration(service: &str, id: &str, checks: &[&str]) -> Registration {
-    let one = NonZeroU32::MIN;
-    let assigned = |check: &&str| Assigned {
-        definition: Arc::new(Definition {
-            id: check.parse().unwrap(),
-            name: None,
-            notes: None,
-            probe: Arc::new(
-                Probe::prepare(&Spec::Tcp(crate::probe::tcp::Spec::default())).unwrap(),
-            ),
-            schedule: Schedule {
-                interval: Duration::from_secs(10),
-                timeout: Duration::from_secs(1),
-                jitter: 0.0,
-                initial_delay: Duration::ZERO,
-            },
-            thresholds: Thresholds::new(one, one, one).unwrap(),
-            slo_objective: 0.99,
-        }),
-        endpoint: None,
-        consul_id: None,
-    };
     Registration {
         instance: Instance {
             id: id.parse().unwrap(),
@@ -41,8 +20,32 @@ pub(super) fn registration(service: &str, id: &str, checks: &[&str]) -> Registra
             tags: Vec::new(),
             meta: BTreeMap::new(),
         },
-        checks: checks.iter().map(assigned).collect(),
+        checks: checks.iter().map(|check| assigned(check, tcp())).collect(),
     }
+}
+
+fn tcp() -> Spec {
+    Spec::Tcp(crate::probe::tcp::Spec::default())
+}
+
+/// A check every ten seconds, or told.
+pub(super) fn assigned(id: &str, spec: Spec) -> Assigned {
+    let one = NonZeroU32::MIN;
+    let definition = Definition {
+        id: id.parse().unwrap(),
+        name: None,
+        notes: None,
+        probe: Arc::new(Probe::prepare(&spec).unwrap()),
+        schedule: Schedule {
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            jitter: 0.0,
+            initial_delay: Duration::ZERO,
+        },
+        thresholds: Thresholds::new(one, one, one).unwrap(),
+        slo_objective: 0.99,
+    };
+    Assigned { definition: Arc::new(definition), endpoint: None, consul_id: None }
 }
 
 /// `instance: its checks` in the registry.
@@ -182,26 +185,9 @@ async fn the_configuration_takes_an_id_over_and_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn an_alias_of_the_configuration_finds_what_it_mirrors_from_the_start() {
     let rig = Rig::new().await;
+    let of = crate::probe::Alias { node: None, service: Some("db-1".parse().unwrap()) };
     let mut alias = registration("a", "a-1", &[]);
-    alias.checks.push(Assigned {
-        definition: Arc::new(Definition {
-            id: "like".parse().unwrap(),
-            name: None,
-            notes: None,
-            probe: Arc::new(
-                Probe::prepare(&Spec::Alias(crate::probe::Alias {
-                    node: None,
-                    service: Some("db-1".parse().unwrap()),
-                }))
-                .unwrap(),
-            ),
-            schedule: registration("a", "a", &["x"]).checks[0].definition.schedule,
-            thresholds: registration("a", "a", &["x"]).checks[0].definition.thresholds,
-            slo_objective: 0.99,
-        }),
-        endpoint: None,
-        consul_id: None,
-    });
+    alias.checks.push(assigned("like", Spec::Alias(of)));
     rig.agent.configure(vec![alias, registration("db", "db-1", &[])]).await;
     rig.publish().await;
     assert_eq!(rig.said("a-1:like"), "passing No checks found.");

@@ -239,12 +239,3 @@ async fn what_is_refused_changes_nothing() {
     assert_eq!(rig.store.read().index(), before);
     rig.agrees();
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_check_of_two_kinds_is_heard_if_it_is_run_as_one_that_is_pushed() {
-    let rig = Rig::new().await;
-    let both = json!({"TTL": "10s", "HTTP": "http://127.0.0.1/"});
-    rig.put(json!({"ID": "web-1", "Name": "web", "Check": both})).await.unwrap();
-    rig.hear(WEB, "passing", "well").await;
-    assert_eq!(rig.said(WEB), "passing well");
-}

@@ -128,6 +128,7 @@ async fn a_panic_is_that_requests_loss_only() {
     let app = Arc::new(router::App {
         waiters: super::super::consul::read::Waiters::new(&rig.limits),
         kept: super::super::consul::read::Kept::default(),
+        answers: Arc::default(),
         view: rig.view.clone(),
         rate: guard::Rate::new(&rig.limits),
         stop: rig.stop.clone(),
