@@ -194,9 +194,7 @@ impl Machine {
     /// Takes in one result. Says what changed, if the status did.
     pub fn observe(&mut self, thresholds: &Thresholds, outcome: Outcome) -> Option<Change> {
         let from = self.status();
-        let first = self.streak.is_empty()
-            && self.verdict == Verdict::Unknown
-            && thresholds.first == First::AtOnce;
+        let first = self.streak.is_empty() && thresholds.first == First::AtOnce;
         self.streak = self.streak.extended(outcome);
         if first {
             self.decide(thresholds, outcome);

@@ -100,11 +100,11 @@ impl Agent {
                     origin: rows::origin(held.as_deref().map(|s| s.origin)),
                     ..row.clone()
                 });
-                let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
                 if terms.replaces_checks {
+                    let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
                     self.drop_checks(tx, &row.id, &mentioned);
                 }
-                let mut taken = runs(tx, &self.node, &row.id, &mentioned);
+                let mut taken = runs(tx, &self.node, &row.id);
                 let mut losers = BTreeSet::new();
                 for (definition, naming) in &checks {
                     let loser = self.put_check(tx, (definition, naming), &row.id, &mut taken)?;
@@ -142,8 +142,7 @@ impl Agent {
                 if !service.is_empty() && tx.instance(&self.node, service).is_none() {
                     return Err(Refused::NoSuchService(service.to_owned()));
                 }
-                let mentioned = HashSet::from([naming.id.as_str()]);
-                let mut taken = runs(tx, &self.node, service, &mentioned);
+                let mut taken = runs(tx, &self.node, service);
                 self.put_check(tx, (definition, &naming), service, &mut taken)
             })
             .await?;
@@ -407,11 +406,9 @@ fn run_for<'a>(tables: &'a Tables, node: &'a str, service: &'a str) -> Vec<&'a A
     }
 }
 
-/// The names by which checks of an instance are run, but for these.
-fn runs(tables: &Tables, node: &str, service: &str, but: &HashSet<&str>) -> HashSet<Arc<str>> {
-    let others = run_for(tables, node, service).into_iter();
-    let others = others.filter(|check| !but.contains(&*check.id));
-    others.map(|check| Arc::clone(&check.run)).collect()
+/// The names by which checks of an instance are run: those that are registered again keep theirs.
+fn runs(tables: &Tables, node: &str, service: &str) -> HashSet<Arc<str>> {
+    run_for(tables, node, service).into_iter().map(|check| Arc::clone(&check.run)).collect()
 }
 
 /// A name that is not taken.

@@ -319,7 +319,8 @@ mod tests {
         assert!(matches!(answers.begin(&name("1"), 0), Begun::Again(_)));
         assert!(matches!(answers.begin(&name("running"), 0), Begun::Wait(_)));
         assert!(matches!(answers.begin(&name("0"), 0), Begun::First(_)));
-        assert_eq!((answers.lock().order.len(), answers.lock().bytes), (MAX_ANSWERS, MAX_ANSWERS));
+        let kept = answers.lock();
+        assert_eq!((kept.order.len(), kept.bytes), (MAX_ANSWERS, MAX_ANSWERS));
     }
 
     #[tokio::test(start_paused = true)]

@@ -134,7 +134,12 @@ impl Snapshot {
                 facts.last_started = facts.last_started.max(Some(last));
             } else if Machine::restore(known.verdict, facts.streak, Maintenance::Off).is_wavering()
             {
-                facts.streak = Streak::None;
+                // It has come to its verdict since: what comes now is not the first of all.
+                facts.streak = match known.verdict {
+                    Verdict::Unknown => Streak::None,
+                    Verdict::Passing | Verdict::Warning => Streak::Successes(1),
+                    Verdict::Critical => Streak::Failures(1),
+                };
             }
             // What was wrong is said by both; what was well by the newer source alone.
             if is_other || facts.detail.is_some() || facts.last_outcome.is_none() {
