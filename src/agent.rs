@@ -95,7 +95,9 @@ impl Agent {
                 let of_id = tx.nodes().filter(|node| node.id == id && node.name != self.node);
                 let former: Vec<_> = of_id.map(|node| Arc::clone(&node.name)).collect();
                 tx.put(rows::own_node(&self.node, id, address));
-                former.iter().for_each(|name| self.take_along(tx, name));
+                for name in &former {
+                    self.take_along(tx, name);
+                }
                 tx.put(rows::own_service(&self.node));
                 let alive = rows::alive(&self.node, tx.now());
                 let since = tx.check(&self.node, ALIVE).map_or(alive.since, |held| held.since);

@@ -41,7 +41,9 @@ impl Agent {
         };
         {
             let tables = self.store.read();
-            registrations.iter_mut().for_each(|registration| self.join(&tables, registration));
+            for registration in &mut registrations {
+                self.join(&tables, registration);
+            }
         }
         let difference = self.registry.replace(registrations).await;
         for instance in losers {
@@ -66,7 +68,9 @@ impl Agent {
         for keys in gone.chunks(CHUNK) {
             self.store
                 .write(|tx| {
-                    keys.iter().for_each(|key| self.drop_configured(tx, key));
+                    for key in keys {
+                        self.drop_configured(tx, key);
+                    }
                     Ok::<_, Unwritten>(())
                 })
                 .await?;
@@ -75,7 +79,9 @@ impl Agent {
         for some in registrations.chunks(CHUNK) {
             self.store
                 .write(|tx| {
-                    some.iter().for_each(|one| self.keep_one(tx, one, &mut losers));
+                    for one in some {
+                        self.keep_one(tx, one, &mut losers);
+                    }
                     Ok::<_, Unwritten>(())
                 })
                 .await?;

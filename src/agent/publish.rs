@@ -48,7 +48,9 @@ impl Agent {
                     error = &error as &dyn std::error::Error,
                     "Status not published; will try again"
                 );
-                left.iter().for_each(|key| news.changed(key));
+                for key in &left {
+                    news.changed(key);
+                }
                 if !is_over {
                     // What is told meanwhile may wait as well: it would fail likewise.
                     drop(timeout(RETRY, stop.cancelled()).await);
@@ -92,7 +94,8 @@ impl Agent {
             None => drop(tx.delete(Key::Note(name))),
         }
         let Some(status) = rows::health(facts.verdict) else { return };
-        let output = rows::output(check, &facts).map_or_else(|| held.output.clone(), Into::into);
+        let output =
+            rows::output(check, &facts).map_or_else(|| Arc::clone(&held.output), Into::into);
         let since = match status == held.status {
             true => held.since,
             // Below maintenance the verdict changes and the status does not.

@@ -137,13 +137,14 @@ impl Engine {
                 },
                 Some(heard) = heard.recv() => self.hear(heard),
                 Some(expired) = self.alarms.next() => self.ring(&expired.into_inner()),
-                delta = deltas.next() => match delta {
-                    Ok(delta) => self.mirror(delta.changes.iter().map(|change| &change.key)),
-                    Err(_) => {
+                delta = deltas.next() => {
+                    if let Ok(delta) = delta {
+                        self.mirror(delta.changes.iter().map(|change| &change.key));
+                    } else {
                         deltas = self.follow();
                         self.mirror_all();
                     }
-                },
+                }
             }
         }
     }
@@ -155,7 +156,7 @@ impl Engine {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Run(check, start) => self.admit(check, start),
+            Order::Run(check, start) => self.admit(&check, start),
             Order::Stop(key) => drop(self.dismiss(&key)),
             Order::Maintain { key, maintenance, reason } => {
                 if let Some(entry) = self.entries.get_mut(&key) {
@@ -189,7 +190,7 @@ impl Engine {
     }
 
     /// Takes a check in. Its time starts now: heartbeats may have been lost while nobody listened.
-    fn admit(&mut self, check: Arc<Check>, start: Start) {
+    fn admit(&mut self, check: &Arc<Check>, start: Start) {
         let held = self.dismiss(&check.key);
         let machine = match (start, held) {
             (Start::Afresh(machine), _) => machine,
@@ -201,7 +202,7 @@ impl Engine {
         };
         check.slot.judged(&machine);
         let key = check.key.clone();
-        let entry = Entry { check: Arc::clone(&check), machine, alarm: None };
+        let entry = Entry { check: Arc::clone(check), machine, alarm: None };
         self.entries.insert(key.clone(), entry);
         match check.definition.probe.pushed() {
             // One that has run out already stays so until it is heard of.
@@ -295,12 +296,16 @@ impl Engine {
             })
             .map(|(key, _)| key.clone())
             .collect();
-        concerned.iter().for_each(|key| self.reflect(key));
+        for key in &concerned {
+            self.reflect(key);
+        }
     }
 
     fn mirror_all(&mut self) {
         let keys: Vec<CheckKey> = self.aliases.keys().cloned().collect();
-        keys.iter().for_each(|key| self.reflect(key));
+        for key in &keys {
+            self.reflect(key);
+        }
     }
 
     /// Lets an alias say what it mirrors, if that is anything else than it says.

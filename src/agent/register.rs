@@ -294,10 +294,11 @@ impl Agent {
         tables: &Tables,
         rows: impl IntoIterator<Item = &'a Arc<Check>>,
     ) {
-        let rows = rows.into_iter();
-        let new = rows
-            .filter_map(|row| known(tables, row))
-            .filter(|(key, _)| self.registry.check(key).is_none());
+        let new = rows.into_iter().filter_map(|row| {
+            let (key, known) = known(tables, row)?;
+            let held = self.registry.check(&key);
+            held.is_none_or(|held| *held.public_id() != *row.id).then_some((key, known))
+        });
         self.registry.remember(new.collect::<Vec<_>>());
     }
 

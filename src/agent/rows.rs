@@ -165,9 +165,8 @@ pub(super) fn registered_check(
 ) -> Check {
     let schedule = &assigned.definition.schedule;
     let is_asked = assigned.definition.probe.pushed().is_none();
-    let shown = |time: Duration| match is_asked {
-        true => Time(time).to_string().into(),
-        false => Arc::<str>::default(),
+    let shown = |time: Duration| {
+        if is_asked { Time(time).to_string().into() } else { Arc::<str>::default() }
     };
     let deregister_after = definition.deregister_after().map_or(0, |after| after.as_secs());
     Check {

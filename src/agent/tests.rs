@@ -38,7 +38,7 @@ struct Rig {
     events: Log,
     metrics: Daemon,
     monitor: Monitor,
-    orders: mpsc::Receiver<Vec<Order>>,
+    _orders: mpsc::Receiver<Vec<Order>>,
     stop: CancellationToken,
     tasks: Tasks,
 }
@@ -54,7 +54,7 @@ impl Rig {
     }
 
     async fn remembering(store: Arc<Store>, node: &str, snapshot: Snapshot) -> Self {
-        let (probed, orders) = mpsc::channel(1 << 20);
+        let (probed, _orders) = mpsc::channel(1 << 20);
         let (pushed, told) = mpsc::channel(1 << 20);
         let registry = Arc::new(Registry::new(snapshot, Orders { probed, pushed }));
         let (events, metrics) = (Log::new(1000), Daemon::new());
@@ -66,7 +66,7 @@ impl Rig {
         let engine = Engine::new(Arc::clone(&agent), monitor.clone());
         tasks.spawn("heartbeats", engine.run(told, heard, stop.clone()));
         agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
-        let rig = Self { agent, store, registry, events, metrics, monitor, orders, stop, tasks };
+        let rig = Self { agent, store, registry, events, metrics, monitor, _orders, stop, tasks };
         rig.settle().await;
         rig
     }
@@ -252,10 +252,10 @@ async fn wait(seconds: f64) {
 /// Keeps paused time where it is while something waits for the disk.
 async fn still<T>(work: impl Future<Output = T>) -> T {
     let (done, hold) = std::sync::mpsc::channel::<()>();
-    let held = tokio::task::spawn_blocking(move || drop(hold.recv()));
+    let holding = tokio::task::spawn_blocking(move || hold.recv().is_ok());
     let value = work.await;
     drop(done);
-    held.await.unwrap();
+    holding.await.unwrap();
     value
 }
 

@@ -228,15 +228,14 @@ pub(super) async fn idempotent(
         Ok(Some((text, is_key))) => once(&app.answers, (text, is_key), request, next).await,
         Err(refusal) => Err(refusal),
     };
-    done.unwrap_or_else(|refusal| refusal.into_response())
+    done.unwrap_or_else(Refusal::into_response)
 }
 
-/// What names a request, and whether that stands for no other request.
-fn text(
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-) -> Result<Option<(Box<[u8]>, bool)>, Refusal> {
+/// What names a request, and whether it stands for no other request.
+type Text = (Box<[u8]>, bool);
+
+/// What names a request, if anything does.
+fn text(method: &Method, path: &str, headers: &HeaderMap) -> Result<Option<Text>, Refusal> {
     let fits = |text: &&HeaderValue| (1..=MAX_NAME).contains(&text.len());
     if let Some(key) = headers.get(KEY) {
         let key = Some(key).filter(fits).ok_or_else(|| {
@@ -254,7 +253,7 @@ fn text(
 /// Does a request, or gives the answer it had.
 async fn once(
     answers: &Arc<Answers>,
-    (text, is_key): (Box<[u8]>, bool),
+    (text, is_key): Text,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {

@@ -20,7 +20,7 @@ pub(super) fn registration(service: &str, id: &str, checks: &[&str]) -> Registra
             tags: Vec::new(),
             meta: BTreeMap::new(),
         },
-        checks: checks.iter().map(|check| assigned(check, tcp())).collect(),
+        checks: checks.iter().map(|check| assigned(check, &tcp())).collect(),
     }
 }
 
@@ -29,13 +29,13 @@ fn tcp() -> Spec {
 }
 
 /// A check every ten seconds, or told.
-pub(super) fn assigned(id: &str, spec: Spec) -> Assigned {
+pub(super) fn assigned(id: &str, spec: &Spec) -> Assigned {
     let one = NonZeroU32::MIN;
     let definition = Definition {
         id: id.parse().unwrap(),
         name: None,
         notes: None,
-        probe: Arc::new(Probe::prepare(&spec).unwrap()),
+        probe: Arc::new(Probe::prepare(spec).unwrap()),
         schedule: Schedule {
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
@@ -187,7 +187,7 @@ async fn an_alias_of_the_configuration_finds_what_it_mirrors_from_the_start() {
     let rig = Rig::new().await;
     let of = crate::probe::Alias { node: None, service: Some("db-1".parse().unwrap()) };
     let mut alias = registration("a", "a-1", &[]);
-    alias.checks.push(assigned("like", Spec::Alias(of)));
+    alias.checks.push(assigned("like", &Spec::Alias(of)));
     rig.agent.configure(vec![alias, registration("db", "db-1", &[])]).await;
     rig.publish().await;
     assert_eq!(rig.said("a-1:like"), "passing No checks found.");

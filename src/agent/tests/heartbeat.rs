@@ -183,7 +183,7 @@ async fn a_hundred_thousand_expire_on_time() {
     const CHECKS: u64 = 100_000;
     const TTL: Duration = Duration::from_secs(10);
     let rig = Rig::new().await;
-    let one = configured::assigned("up", crate::probe::Spec::Ttl(TTL));
+    let one = configured::assigned("up", &crate::probe::Spec::Ttl(TTL));
     let registrations = (0..CHECKS).map(|n| {
         let bare = configured::registration("web", &format!("web-{n}"), &[]);
         Registration { checks: vec![one.clone()], ..bare }

@@ -172,8 +172,12 @@ async fn a_node_that_is_renamed_takes_its_registrations_along() {
         let renamed = Rig::over(store, name).await;
         let (services, checks) = rows(&renamed);
         let named = |node: &Arc<str>| assert_eq!(&**node, name);
-        services.iter().for_each(|row| named(&row.node));
-        checks.iter().for_each(|row| named(&row.node));
+        for row in &services {
+            named(&row.node);
+        }
+        for row in &checks {
+            named(&row.node);
+        }
         let back: Vec<_> =
             checks.into_iter().map(|row| Check { node: "node-1".into(), ..row }).collect();
         assert_eq!(back, before.1);
