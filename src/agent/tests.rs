@@ -54,7 +54,7 @@ impl Rig {
     }
 
     async fn remembering(store: Arc<Store>, node: &str, snapshot: Snapshot) -> Self {
-        let (probed, _orders) = mpsc::channel(1 << 20);
+        let (probed, orders) = mpsc::channel(1 << 20);
         let (pushed, told) = mpsc::channel(1 << 20);
         let registry = Arc::new(Registry::new(snapshot, Orders { probed, pushed }));
         let (events, metrics) = (Log::new(1000), Daemon::new());
@@ -66,7 +66,8 @@ impl Rig {
         let engine = Engine::new(Arc::clone(&agent), monitor.clone());
         tasks.spawn("heartbeats", engine.run(told, heard, stop.clone()));
         agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
-        let rig = Self { agent, store, registry, events, metrics, monitor, _orders, stop, tasks };
+        let rig =
+            Self { agent, store, registry, events, metrics, monitor, _orders: orders, stop, tasks };
         rig.settle().await;
         rig
     }
