@@ -15,19 +15,20 @@ use std::{
 };
 
 use tokio::sync::{Mutex, mpsc};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
     consul::Programs,
     metrics,
     model::CheckKey,
-    registry::{Difference, Listed, Registration, Registry, Source, snapshot::Known},
+    registry::{Registry, snapshot::Known},
     store::{
-        Key, Store, Tables, Unwritten,
-        row::{Check, Note, Origin, Service},
+        Key, Store, Tables, Tx, Unwritten, folded,
+        row::{Check, Note, Service, Session},
     },
 };
 
+mod configured;
 mod history;
 pub mod maintain;
 pub mod publish;
@@ -61,9 +62,6 @@ pub const NODE_MAINTENANCE: &str = "_node_maintenance";
 
 /// What the id of the check that takes an instance out begins with.
 pub const SERVICE_MAINTENANCE: &str = "_service_maintenance:";
-
-/// Instances whose rows are written in one go.
-const CHUNK: usize = 500;
 
 /// The daemon's registrations, in the store and with the scheduler.
 #[derive(Debug)]
@@ -131,52 +129,34 @@ impl Agent {
                     text: Arc::clone(&id),
                     ..Note::default()
                 });
-                // A daemon that has been renamed takes its registrations along under its new name.
-                let of_id: Vec<_> = tx.nodes().filter(|node| node.id == id).cloned().collect();
-                for node in of_id.iter().filter(|node| node.name != self.node) {
-                    tx.delete(Key::Node(Arc::clone(&node.name)));
-                }
+                let of_id = tx.nodes().filter(|node| node.id == id && node.name != self.node);
+                let former: Vec<_> = of_id.map(|node| Arc::clone(&node.name)).collect();
                 tx.put(rows::own_node(&self.node, id, address));
+                for name in &former {
+                    self.take_along(tx, name);
+                }
                 tx.put(rows::own_service(&self.node));
                 let alive = rows::alive(&self.node, tx.now());
                 let since = tx.check(&self.node, ALIVE).map_or(alive.since, |held| held.since);
                 tx.put(Check { since, ..alive });
                 self.put_maintenance(tx, "", maintenance.as_ref());
+                self.drop_stray_marks(tx);
                 Ok::<_, Unwritten>(())
             })
             .await?;
         let known: Vec<_> = {
             let tables = self.store.read();
-            let run = tables.checks_on(&self.node).filter(|check| !check.run.is_empty());
-            run.filter_map(|check| self.known(&tables, check)).collect()
+            tables.checks_on(&self.node).filter_map(|check| known(&tables, check)).collect()
         };
         self.registry.remember(known);
         self.resume().await;
         Ok(())
     }
 
-    /// What the store knows of how a check stands.
-    fn known(&self, tables: &Tables, check: &Check) -> Option<(CheckKey, Known)> {
-        let key = CheckKey {
-            instance: rows::instance_id(&check.service).parse().ok()?,
-            check: check.run.parse().ok()?,
-        };
-        let verdict = rows::verdict(check)?;
-        let mark = tables.note(&rows::mark_name(&check.id));
-        let streak = mark.and_then(|mark| rows::streak(&mark.text, verdict));
-        let output = rows::without_note(&check.output);
-        let output = (!output.is_empty()).then(|| Box::from(output));
-        Some((key, Known { verdict, since: check.since(), streak, output }))
-    }
-
     /// A check's row as its last result has it, which may not have been published yet.
     pub fn freshest(&self, row: &Arc<Check>) -> Arc<Check> {
         let fresh = || {
-            let key = CheckKey {
-                instance: rows::instance_id(&row.service).parse().ok()?,
-                check: row.run.parse().ok()?,
-            };
-            let check = self.registry.check(&key)?;
+            let check = self.registry.check(&key(row)?)?;
             let facts = check.slot.read();
             let output = rows::output(&check, &facts)?.into();
             Some(Arc::new(Check {
@@ -188,56 +168,37 @@ impl Agent {
         fresh().unwrap_or_else(|| Arc::clone(row))
     }
 
-    /// Takes over the instances of the configuration: exactly these, beside those registered
-    /// through the API. They are asked even if they cannot be put on disk.
-    pub async fn configure(&self, registrations: Vec<Registration>) -> Difference {
-        let _turn = self.turn.lock().await;
-        let difference = self.registry.replace(registrations).await;
-        let listed: Vec<Listed> =
-            self.registry.list().into_iter().filter(|l| l.source == Source::Config).collect();
-        if let Err(unwritten) = self.keep(&listed).await {
-            error!(error = &unwritten as &dyn std::error::Error, "Configured instances not stored");
+    /// Has a daemon that has been renamed take along what is registered under its former name.
+    fn take_along(&self, tx: &mut Tx<'_>, former: &Arc<str>) {
+        let services: Vec<_> = tx.instances_on(former).cloned().collect();
+        let checks: Vec<_> = tx.checks_on(former).cloned().collect();
+        let sessions: Vec<_> =
+            tx.sessions().filter(|s| s.node.eq_ignore_ascii_case(former)).cloned().collect();
+        for row in services {
+            tx.put(Service { node: Arc::clone(&self.node), ..Service::clone(&row) });
         }
-        difference
+        for row in checks {
+            tx.put(Check { node: Arc::clone(&self.node), ..Check::clone(&row) });
+        }
+        for row in sessions {
+            tx.put(Session { node: Arc::clone(&self.node), ..Session::clone(&row) });
+        }
+        // Names that differ in the case of letters alone are of one node.
+        if folded(former) != folded(&self.node) {
+            tx.delete(Key::Node(Arc::clone(former)));
+        }
     }
 
-    /// Makes the rows of the configuration's instances be exactly these.
-    async fn keep(&self, listed: &[Listed]) -> Result<(), Unwritten> {
-        let mut gone = self.configured();
-        for listed in listed {
-            gone.remove(&Key::Service(Arc::clone(&self.node), listed.instance.id.as_str().into()));
-            for check in &listed.checks {
-                gone.remove(&Key::Check(Arc::clone(&self.node), (&*check.public_id()).into()));
-            }
+    /// Forgets how the results of checks stood that went with their instance or node.
+    fn drop_stray_marks(&self, tx: &mut Tx<'_>) {
+        let marks = tx.notes(rows::MARK).map(|mark| Arc::clone(&mark.name));
+        let stray = marks.filter(|name| {
+            let id = name.strip_prefix(rows::MARK).unwrap_or_default();
+            tx.check(&self.node, id).is_none()
+        });
+        for name in stray.collect::<Vec<_>>() {
+            tx.delete(Key::Note(name));
         }
-        let gone: Vec<_> = gone.into_iter().collect();
-        for keys in gone.chunks(CHUNK) {
-            self.store
-                .write(|tx| {
-                    keys.iter().cloned().for_each(|key| drop(tx.delete(key)));
-                    Ok::<_, Unwritten>(())
-                })
-                .await?;
-        }
-        for some in listed.chunks(CHUNK) {
-            self.store
-                .write(|tx| {
-                    for listed in some {
-                        tx.put(rows::service(&self.node, &listed.instance));
-                        for check in &listed.checks {
-                            let row = rows::check(&self.node, check, tx.now());
-                            let held = tx.check(&self.node, &row.id).cloned();
-                            tx.put(rows::going_on(row, held.as_deref()));
-                        }
-                        let id = &listed.instance.id;
-                        let maintenance = self.registry.maintenance(id);
-                        self.put_maintenance(tx, id.as_str(), maintenance.as_ref());
-                    }
-                    Ok::<_, Unwritten>(())
-                })
-                .await?;
-        }
-        Ok(())
     }
 
     /// Tells that an id has gone from one owner to another, which Consul lets happen.
@@ -251,16 +212,26 @@ impl Agent {
             "An instance was registered over another owner's of the same id"
         );
     }
+}
 
-    /// The rows that stand for the configuration.
-    fn configured(&self) -> std::collections::BTreeSet<Key> {
-        let tables = self.store.read();
-        let services = tables.instances_on(&self.node);
-        let services = services.filter(|row| row.origin == Origin::Config);
-        let services =
-            services.map(|row| Key::Service(Arc::clone(&self.node), Arc::clone(&row.id)));
-        let checks = tables.checks_on(&self.node).filter(|row| row.origin == Origin::Config);
-        let checks = checks.map(|row| Key::Check(Arc::clone(&self.node), Arc::clone(&row.id)));
-        services.chain(checks).collect()
+/// The name under which the registry has a check; nothing if it is not run here.
+fn key(check: &Check) -> Option<CheckKey> {
+    Some(CheckKey {
+        instance: rows::instance_id(&check.service).parse().ok()?,
+        check: check.run.parse().ok()?,
+    })
+}
+
+/// What the store knows of how a check stands, which may be nothing.
+fn known(tables: &Tables, check: &Check) -> Option<(CheckKey, Option<Known>)> {
+    let (key, verdict) = (key(check)?, rows::verdict(check));
+    let mark = tables.note(&rows::mark_name(&check.id));
+    let streak = mark.and_then(|mark| rows::streak(&mark.text, verdict.unwrap_or_default()));
+    if verdict.is_none() && streak.is_none() {
+        return Some((key, None));
     }
+    let output = rows::without_note(&check.output);
+    let output = (!output.is_empty()).then(|| Box::from(output));
+    let since = verdict.is_some().then(|| check.since());
+    Some((key, Some(Known { verdict: verdict.unwrap_or_default(), since, streak, output })))
 }

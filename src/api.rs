@@ -21,6 +21,7 @@ mod consul;
 mod exposition;
 mod grpc;
 mod guard;
+mod idempotency;
 mod listen;
 pub mod native;
 mod params;

@@ -22,7 +22,7 @@ mod tests;
 use std::borrow::Cow;
 
 pub use self::{
-    assign::{Naming, Programs, add},
+    assign::{Naming, Programs, add, numbered},
     check::{CheckDefinition, InvalidCheck, Kind, Status, type_word},
     json::{DecodeError, decode_json, same_key},
     scalar::Time,

@@ -281,8 +281,9 @@ impl Registry {
         }
     }
 
-    /// Lets checks that are registered from now on go on from these states.
-    pub fn remember(&self, checks: impl IntoIterator<Item = (CheckKey, Known)>) {
+    /// Lets checks that are registered from now on go on from these states, or begin anew where
+    /// there is none.
+    pub fn remember(&self, checks: impl IntoIterator<Item = (CheckKey, Option<Known>)>) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.correct(checks);
     }
@@ -316,14 +317,15 @@ impl Registry {
         difference
     }
 
-    /// Registers an instance through the API, in place of the one with the same id if there is
-    /// one. Checks that are the same go on undisturbed.
-    pub async fn put(&self, registration: Registration) {
+    /// Registers one instance, in place of the one with the same id if there is one. Checks that
+    /// are the same go on undisturbed. One of the configuration's goes when the configuration does
+    /// not list it any more.
+    pub async fn put(&self, registration: Registration, source: Source) {
         let sender = self.orders.lock().await;
         let orders = {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.put(registration, &mut remembered)
+            state.put(registration, source, &mut remembered)
         };
         self.send(&sender, orders).await;
     }

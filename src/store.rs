@@ -141,6 +141,9 @@ pub struct Store {
     queue: Arc<Queue>,
     /// Whether changes are put on disk.
     is_durable: bool,
+    /// Whether no change can be written.
+    #[cfg(test)]
+    is_failing: std::sync::atomic::AtomicBool,
 }
 
 /// Keeps the store on disk. Dropped, it lets the store be written to no more and waits until what
@@ -225,7 +228,15 @@ impl Store {
             deltas: broadcast::Sender::new(SUBSCRIBER_DEPTH),
             queue: Arc::default(),
             is_durable,
+            #[cfg(test)]
+            is_failing: std::sync::atomic::AtomicBool::new(false),
         }
+    }
+
+    /// Lets every write fail from now on, or none.
+    #[cfg(test)]
+    pub(crate) fn fail(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The rows as they are now. Held for as short as can be: writers wait. What is read may not
@@ -245,6 +256,11 @@ impl Store {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             let mut tx = Tx::new(&mut tables, clock::now());
             match change(&mut tx) {
+                #[cfg(test)]
+                Ok(_) if self.is_failing.load(std::sync::atomic::Ordering::Relaxed) => {
+                    tx.abandon();
+                    return Err(Unwritten(Arc::new(Closed)).into());
+                }
                 Ok(value) => (value, self.enter(tx.finish())),
                 Err(error) => {
                     tx.abandon();

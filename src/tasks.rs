@@ -95,6 +95,15 @@ impl Tasks {
     }
 }
 
+/// Runs a future to its end, also if whoever waits for it goes away.
+pub async fn finish<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, task::JoinError> {
+    #[expect(clippy::disallowed_methods, reason = "it is short, and who waits for it sees it end")]
+    let running = tokio::spawn(work);
+    running.await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,13 +7,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Agent, rows};
+use super::{Agent, key, rows};
 use crate::{
-    model::CheckKey,
+    model::{CheckKey, Status},
     registry,
     store::{
         Key, Tx, Unwritten,
@@ -34,27 +34,26 @@ impl Agent {
     /// Publishes what is observed until `stop`, and then what is left.
     pub async fn publish(self: Arc<Self>, stop: CancellationToken) {
         let mut say = interval(SAY_EVERY);
-        let mut unwritten = Vec::new();
+        let news = self.registry.news();
         loop {
-            let news = self.registry.news();
-            let is_over = tokio::select! {
+            let (mut keys, is_over) = tokio::select! {
                 biased;
-                () = stop.cancelled() => true,
-                () = news.wait() => false,
-                _ = say.tick() => {
-                    unwritten.append(&mut news.take_said());
-                    false
-                }
+                () = stop.cancelled() => (news.take_said(), true),
+                _ = say.tick() => (news.take_said(), false),
+                () = news.wait() => (Vec::new(), false),
             };
-            unwritten.append(&mut news.take_changed());
-            if let Err((error, left)) = self.tell(std::mem::take(&mut unwritten)).await {
+            keys.append(&mut news.take_changed());
+            if let Err((error, left)) = self.tell(keys).await {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "Status not published; will try again"
                 );
-                unwritten = left;
+                for key in &left {
+                    news.changed(key);
+                }
                 if !is_over {
-                    tokio::time::sleep(RETRY).await;
+                    // What is told meanwhile may wait as well: it would fail likewise.
+                    drop(timeout(RETRY, stop.cancelled()).await);
                 }
             }
             if is_over {
@@ -68,9 +67,10 @@ impl Agent {
         let mut left = keys;
         while !left.is_empty() {
             let rest = left.split_off(left.len().min(CHUNK));
-            let checks: Vec<_> = left.iter().filter_map(|key| self.registry.check(key)).collect();
             let written = self.store.write(|tx| {
-                checks.iter().for_each(|check| self.update(tx, check));
+                // Looked up here, where nobody registers anything else under the name meanwhile.
+                let checks = left.iter().filter_map(|key| self.registry.check(key));
+                checks.for_each(|check| self.update(tx, &check));
                 Ok::<_, Unwritten>(())
             });
             if let Err(error) = written.await {
@@ -85,9 +85,11 @@ impl Agent {
     /// Makes a check's row say what is known of it.
     fn update(&self, tx: &mut Tx<'_>, check: &registry::Check) {
         let facts = check.slot.read();
-        let Some(held) = tx.check(&self.node, &check.public_id()).cloned() else { return };
+        let held = tx.check(&self.node, &check.public_id()).cloned();
+        // A check that is being registered again elsewhere is told of from there.
+        let Some(held) = held.filter(|held| key(held).as_ref() == Some(&check.key)) else { return };
         let name: Arc<str> = rows::mark_name(&held.id).into();
-        match rows::mark(facts.verdict, facts.streak) {
+        match rows::mark(&facts) {
             Some(mark) => drop(tx.put(Note { name, text: mark.into(), ..Note::default() })),
             None => drop(tx.delete(Key::Note(name))),
         }
@@ -102,6 +104,8 @@ impl Agent {
         };
         let since = match status == held.status {
             true => held.since,
+            // Below maintenance the verdict changes and the status does not.
+            false if facts.status == Status::Maintenance => tx.now().millis(),
             false => facts.changed.unwrap_or_else(|| tx.now()).millis(),
         };
         tx.put(Check { status, output, since, judged: true, ..Check::clone(&held) });

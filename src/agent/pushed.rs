@@ -7,13 +7,17 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::{
     sync::CancellationToken,
     time::{DelayQueue, delay_queue},
 };
+use tracing::warn;
 
-use super::Agent;
+use super::{ALIVE, Agent};
 use crate::{
     clock,
     judge::{Machine, Verdict},
@@ -27,6 +31,13 @@ use crate::{
 /// Heartbeats that may wait; whoever sends more waits until there is room.
 pub(super) const DEPTH: usize = 1024;
 
+/// The queue of alarms looks no further ahead than two years: whoever has longer is asked again.
+const LONGEST_ALARM: Duration = Duration::from_secs(365 * 86_400);
+
+/// An alarm that rings so late was not waited for: the process was stopped, and who would have
+/// been heard meanwhile is not known.
+const HELD_UP: Duration = Duration::from_secs(1);
+
 /// Most of an output that is kept, in bytes, as Consul has it.
 pub const MAX_OUTPUT: usize = 4096;
 
@@ -34,30 +45,36 @@ pub const MAX_OUTPUT: usize = 4096;
 #[derive(Debug)]
 pub struct Heard {
     key: CheckKey,
-    status: Health,
-    output: Box<str>,
+    /// The status and the output; nothing from who has only registered the check again.
+    said: Option<(Health, Box<str>)>,
     /// Told when it has been taken in; dropped if there is no such check.
     taken: oneshot::Sender<()>,
 }
 
 impl Heard {
-    /// Word of a check, and what tells when it has been taken in.
+    /// Word of a check, with so much of the output as is kept, and what tells when it has been
+    /// taken in.
     pub(super) fn new(
         key: CheckKey,
         status: Health,
-        output: &str,
+        (output, max_output): (&str, usize),
     ) -> (Self, oneshot::Receiver<()>) {
         let (taken, done) = oneshot::channel();
-        (Self { key, status, output: bounded(output), taken }, done)
+        (Self { key, said: Some((status, bounded(output, max_output))), taken }, done)
+    }
+
+    /// Starts a check's time anew without a word, if it is running.
+    pub(super) fn renewal(key: CheckKey) -> Self {
+        Self { key, said: None, taken: oneshot::channel().0 }
     }
 }
 
 /// An output cut to what is kept, as Consul cuts it.
-fn bounded(output: &str) -> Box<str> {
-    if output.len() <= MAX_OUTPUT {
+fn bounded(output: &str, max: usize) -> Box<str> {
+    if output.len() <= max {
         return output.into();
     }
-    let mut end = MAX_OUTPUT;
+    let mut end = max;
     while !output.is_char_boundary(end) {
         end -= 1;
     }
@@ -70,7 +87,14 @@ struct Entry {
     check: Arc<Check>,
     machine: Machine,
     /// When its time is over, if it is running.
-    alarm: Option<delay_queue::Key>,
+    alarm: Option<Alarm>,
+}
+
+/// When a check's time is over.
+#[derive(Debug, Clone, Copy)]
+struct Alarm {
+    at: Instant,
+    key: delay_queue::Key,
 }
 
 /// The task's state.
@@ -112,14 +136,15 @@ impl Engine {
                     None => return,
                 },
                 Some(heard) = heard.recv() => self.hear(heard),
-                Some(expired) = self.alarms.next() => self.expire(&expired.into_inner()),
-                delta = deltas.next() => match delta {
-                    Ok(delta) => self.mirror(delta.changes.iter().map(|change| &change.key)),
-                    Err(_) => {
+                Some(expired) = self.alarms.next() => self.ring(&expired.into_inner()),
+                delta = deltas.next() => {
+                    if let Ok(delta) = delta {
+                        self.mirror(delta.changes.iter().map(|change| &change.key));
+                    } else {
                         deltas = self.follow();
                         self.mirror_all();
                     }
-                },
+                }
             }
         }
     }
@@ -131,7 +156,7 @@ impl Engine {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Run(check, start) => self.admit(check, start),
+            Order::Run(check, start) => self.admit(&check, start),
             Order::Stop(key) => drop(self.dismiss(&key)),
             Order::Maintain { key, maintenance, reason } => {
                 if let Some(entry) = self.entries.get_mut(&key) {
@@ -145,13 +170,27 @@ impl Engine {
         self.aliases.remove(key);
         let entry = self.entries.remove(key)?;
         if let Some(alarm) = &entry.alarm {
-            self.alarms.remove(alarm);
+            self.alarms.remove(&alarm.key);
         }
         Some(entry)
     }
 
+    /// Starts a check's time, which ends then.
+    fn arm(&mut self, key: &CheckKey, at: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let next = at.min(Instant::now() + LONGEST_ALARM);
+        let alarm = match entry.alarm {
+            Some(alarm) => {
+                self.alarms.reset_at(&alarm.key, next);
+                alarm.key
+            }
+            None => self.alarms.insert_at(key.clone(), next),
+        };
+        entry.alarm = Some(Alarm { at, key: alarm });
+    }
+
     /// Takes a check in. Its time starts now: heartbeats may have been lost while nobody listened.
-    fn admit(&mut self, check: Arc<Check>, start: Start) {
+    fn admit(&mut self, check: &Arc<Check>, start: Start) {
         let held = self.dismiss(&check.key);
         let machine = match (start, held) {
             (Start::Afresh(machine), _) => machine,
@@ -163,39 +202,68 @@ impl Engine {
         };
         check.slot.judged(&machine);
         let key = check.key.clone();
-        let mut alias = None;
-        let mut alarm = None;
+        let entry = Entry { check: Arc::clone(check), machine, alarm: None };
+        self.entries.insert(key.clone(), entry);
         match check.definition.probe.pushed() {
             // One that has run out already stays so until it is heard of.
             Some(Pushed::Ttl(ttl)) if machine.verdict() != Verdict::Critical => {
-                alarm = Some(self.alarms.insert(key.clone(), ttl));
+                self.arm(&key, Instant::now() + ttl);
             }
-            Some(Pushed::Alias(of)) => alias = Some(of.clone()),
+            Some(Pushed::Alias(of)) => {
+                self.aliases.insert(key.clone(), of.clone());
+                self.reflect(&key);
+            }
             Some(Pushed::Ttl(_)) | None => {}
-        }
-        self.entries.insert(key.clone(), Entry { check, machine, alarm });
-        if let Some(alias) = alias {
-            self.aliases.insert(key.clone(), alias);
-            self.reflect(&key);
         }
     }
 
     fn hear(&mut self, heard: Heard) {
-        let Heard { key, status, output, taken } = heard;
+        let Heard { key, said, taken } = heard;
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let Some(Pushed::Ttl(ttl)) = entry.check.definition.probe.pushed() else { return };
-        match &entry.alarm {
-            Some(alarm) => self.alarms.reset(alarm, ttl),
-            None => entry.alarm = Some(self.alarms.insert(key, ttl)),
+        if let Some((status, output)) = said {
+            observe(&self.monitor, entry, &status, output);
+        } else if entry.alarm.is_none() {
+            return;
         }
-        observe(&self.monitor, entry, &status, output);
+        self.arm(&key, Instant::now() + ttl);
         // Whoever spoke may have gone away.
-        drop(taken.send(()));
+        taken.send(()).unwrap_or(());
+    }
+
+    /// A check's time may be over.
+    fn ring(&mut self, key: &CheckKey) {
+        let Some(alarm) = self.entries.get_mut(key).and_then(|entry| entry.alarm.take()) else {
+            return;
+        };
+        let now = Instant::now();
+        if now < alarm.at {
+            self.arm(key, alarm.at);
+        } else if now - alarm.at > HELD_UP {
+            warn!("The daemon was held up; all heartbeats have their whole time again");
+            self.arm(key, now);
+            self.forgive();
+        } else {
+            self.expire(key);
+        }
+    }
+
+    /// Gives every running check its whole time again: heartbeats could not be heard for a while.
+    fn forgive(&mut self) {
+        let now = Instant::now();
+        let running = self.entries.iter().filter(|(_, entry)| entry.alarm.is_some());
+        let until =
+            running.filter_map(|(key, entry)| match entry.check.definition.probe.pushed() {
+                Some(Pushed::Ttl(ttl)) => Some((key.clone(), now + ttl)),
+                Some(Pushed::Alias(_)) | None => None,
+            });
+        for (key, at) in until.collect::<Vec<_>>() {
+            self.arm(&key, at);
+        }
     }
 
     fn expire(&mut self, key: &CheckKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.alarm = None;
         let last = entry.check.slot.read().detail.filter(|last| !last.is_empty());
         let output = match last {
             Some(last) => format!("TTL expired (last output before timeout follows): {last}"),
@@ -228,12 +296,16 @@ impl Engine {
             })
             .map(|(key, _)| key.clone())
             .collect();
-        concerned.iter().for_each(|key| self.reflect(key));
+        for key in &concerned {
+            self.reflect(key);
+        }
     }
 
     fn mirror_all(&mut self) {
         let keys: Vec<CheckKey> = self.aliases.keys().cloned().collect();
-        keys.iter().for_each(|key| self.reflect(key));
+        for key in &keys {
+            self.reflect(key);
+        }
     }
 
     /// Lets an alias say what it mirrors, if that is anything else than it says.
@@ -247,8 +319,10 @@ impl Engine {
         };
         let facts = entry.check.slot.read();
         let is_same = super::rows::health(facts.verdict).as_ref() == Some(&status);
+        // Cut, because aliases of each other would say ever more.
+        let output = bounded(&output, MAX_OUTPUT);
         if !is_same || facts.detail.as_deref() != Some(&*output) {
-            observe(&self.monitor, entry, &status, output.into());
+            observe(&self.monitor, entry, &status, output);
         }
     }
 }
@@ -269,15 +343,18 @@ fn mirrored(
     }
     let of_service = service.into_iter().flat_map(|id| tables.instance_checks(node, id));
     let checks = tables.node_checks(node).chain(of_service);
-    let own_id = |check: &&Arc<crate::store::row::Check>| {
-        !(*check.id == *itself && check.node.eq_ignore_ascii_case(own))
+    // Of our own node the agent's checks count, as in Consul: neither the alias itself nor what
+    // says that the agent is there.
+    let is_own = node.eq_ignore_ascii_case(own);
+    let counts = |check: &&Arc<crate::store::row::Check>| {
+        !(is_own && (*check.id == *itself || &*check.id == ALIVE))
     };
     let weight = |status: &Health| match status {
         Health::Passing => 0,
         Health::Warning => 1,
         Health::Critical | Health::Other(_) => 2,
     };
-    match checks.filter(own_id).max_by_key(|check| weight(&check.status)) {
+    match checks.filter(counts).max_by_key(|check| weight(&check.status)) {
         None => (Health::Passing, "No checks found.".to_owned()),
         Some(check) if check.status == Health::Passing => {
             (Health::Passing, "All checks passing.".to_owned())

@@ -4,13 +4,17 @@
 //! restart, and scheduled when it is on disk. Everything that is scheduled is made from the rows,
 //! so that a restart finds what a registration left.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
-use super::{Agent, pushed::Heard, rows, vet};
+use super::{Agent, key, known, pushed::Heard, rows, vet};
 use crate::{
-    consul::{CheckDefinition, Kind, Naming, Programs, ServiceDefinition},
-    model::{CheckId, CheckKey, InstanceId},
-    registry::{Assigned, Registration},
+    consul::{self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition},
+    model::{CheckId, InstanceId},
+    probe::Pushed,
+    registry::{Assigned, Registration, Source},
     store::{
         Key, Tables, Tx, Unwritten,
         row::{Check, Health, Origin, Service},
@@ -87,9 +91,9 @@ impl Agent {
         vet::service(definition)?;
         let row = rows::registered(&self.node, definition, terms.token)
             .ok_or_else(|| Refused::Invalid("Missing service name".to_owned()))?;
-        let checks = self.definitions(definition, &row)?;
+        let checks = definitions(definition, &row)?;
         let _turn = self.turn.lock().await;
-        let (is_new, conflict) = self
+        let (is_new, conflict, losers) = self
             .store
             .write(|tx| {
                 let held = tx.instance(&self.node, &row.id).cloned();
@@ -102,15 +106,17 @@ impl Agent {
                     origin: rows::origin(held.as_deref().map(|s| s.origin)),
                     ..row.clone()
                 });
-                let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
                 if terms.replaces_checks {
+                    let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
                     self.drop_checks(tx, &row.id, &mentioned);
                 }
-                let mut taken = runs(tx, &self.node, &row.id, &mentioned);
+                let mut taken = runs(tx, &self.node, &row.id);
+                let mut losers = BTreeSet::new();
                 for (definition, naming) in &checks {
-                    self.put_check(tx, (definition, naming), &row.id, &mut taken)?;
+                    let loser = self.put_check(tx, (definition, naming), &row.id, &mut taken)?;
+                    losers.extend(loser);
                 }
-                Ok((held.is_none(), conflict))
+                Ok((held.is_none(), conflict, losers))
             })
             .await?;
         if let Some(place) = conflict {
@@ -119,7 +125,11 @@ impl Agent {
         if is_new {
             self.metrics.registrations.with_label_values(&["register"]).inc();
         }
+        for loser in losers {
+            self.schedule(&loser).await;
+        }
         self.schedule(&row.id).await;
+        self.renew(checks.iter().map(|(_, naming)| naming.id.as_str())).await;
         Ok(())
     }
 
@@ -127,28 +137,26 @@ impl Agent {
     pub async fn register_check(&self, definition: &CheckDefinition) -> Result<(), Refused> {
         let name = definition.name.clone();
         let name = name.ok_or_else(|| Refused::Invalid("Missing check name".to_owned()))?;
-        vet::check(definition)?;
         let id = definition.id.as_ref().map_or(name.as_str(), CheckId::as_str).to_owned();
+        vet::check(definition, &id)?;
         let naming = Naming { id, name };
         let service = definition.service_id.as_ref().map_or("", InstanceId::as_str);
         let _turn = self.turn.lock().await;
-        let moved_from = self
+        let loser = self
             .store
             .write(|tx| {
                 if !service.is_empty() && tx.instance(&self.node, service).is_none() {
                     return Err(Refused::NoSuchService(service.to_owned()));
                 }
-                let held = tx.check(&self.node, &naming.id).map(|held| Arc::clone(&held.service));
-                let mentioned = HashSet::from([naming.id.as_str()]);
-                let mut taken = runs(tx, &self.node, service, &mentioned);
-                self.put_check(tx, (definition, &naming), service, &mut taken)?;
-                Ok(held.filter(|held| **held != *service))
+                let mut taken = runs(tx, &self.node, service);
+                self.put_check(tx, (definition, &naming), service, &mut taken)
             })
             .await?;
-        if let Some(before) = moved_from {
-            self.schedule(&before).await;
+        if let Some(loser) = loser {
+            self.schedule(&loser).await;
         }
         self.schedule(service).await;
+        self.renew(std::iter::once(naming.id.as_str())).await;
         Ok(())
     }
 
@@ -188,18 +196,17 @@ impl Agent {
     /// Takes in what somebody says of a check whose results are pushed. Returns when a status that
     /// has changed by it is on disk.
     pub async fn hear(&self, id: &str, status: Health, output: &str) -> Result<(), Refused> {
-        let key = {
+        let (key, max_output) = {
             let tables = self.store.read();
             let held = tables.check(&self.node, id).filter(|held| held.origin.is_local());
             let held = held.ok_or_else(|| Refused::UnknownCheck(id.to_owned()))?;
-            let no_ttl = || Refused::NoTtl(id.to_owned());
-            if &*held.kind != "ttl" {
-                return Err(no_ttl());
-            }
-            let instance = rows::instance_id(&held.service).parse().map_err(|_| no_ttl())?;
-            CheckKey { instance, check: held.run.parse().map_err(|_| no_ttl())? }
+            let key = key(held).filter(|key| {
+                let check = self.registry.check(key);
+                check.is_some_and(|c| matches!(c.definition.probe.pushed(), Some(Pushed::Ttl(_))))
+            });
+            (key.ok_or_else(|| Refused::NoTtl(id.to_owned()))?, rows::max_output(held))
         };
-        let (heard, taken) = Heard::new(key.clone(), status.clone(), output);
+        let (heard, taken) = Heard::new(key.clone(), status.clone(), (output, max_output));
         let gone = || Refused::UnknownCheck(id.to_owned());
         self.pushed.send(heard).await.map_err(|_| gone())?;
         taken.await.map_err(|_| gone())?;
@@ -213,37 +220,15 @@ impl Agent {
         Ok(())
     }
 
-    /// The checks of a definition with their names.
-    fn definitions<'a>(
-        &self,
-        definition: &'a ServiceDefinition,
-        row: &Service,
-    ) -> Result<Vec<(&'a CheckDefinition, Naming)>, Refused> {
-        let count = definition.all_checks().count();
-        let mut checks = Vec::with_capacity(count);
-        for (index, check) in definition.all_checks().enumerate() {
-            vet::check(check)?;
-            let (Ok(id), Ok(name)) = (row.id.parse(), row.name.parse()) else { continue };
-            let mut naming = Naming::within(&id, &name, index, count);
-            if let Some(id) = &check.id {
-                naming.id = id.to_string();
-            }
-            if let Some(name) = &check.name {
-                naming.name.clone_from(name);
-            }
-            checks.push((check, naming));
-        }
-        Ok(checks)
-    }
-
-    /// Puts a check's row, which keeps the status of the one with the same id.
+    /// Puts a check's row, which keeps the status of the one with the same id. Returns the
+    /// instance that has lost it, if it was another's.
     fn put_check(
         &self,
         tx: &mut Tx<'_>,
         (definition, naming): (&CheckDefinition, &Naming),
         service: &str,
         taken: &mut HashSet<Arc<str>>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<Arc<str>>, Refused> {
         let held = tx.check(&self.node, &naming.id).cloned();
         let assigned = assigned(definition, naming, self.programs())?;
         let run = match held.as_deref().filter(|held| *held.service == *service) {
@@ -254,11 +239,28 @@ impl Agent {
         let row = rows::registered_check(&self.node, (definition, naming), &assigned, tx.now());
         let row = Check { service: service.into(), run, ..row };
         tx.put(rows::going_on(row, held.as_deref()));
-        Ok(())
+        Ok(held.map(|held| Arc::clone(&held.service)).filter(|before| **before != *service))
+    }
+
+    /// Starts the time of heartbeats anew whose checks have been registered again.
+    async fn renew(&self, ids: impl Iterator<Item = &str>) {
+        let keys: Vec<_> = {
+            let tables = self.store.read();
+            ids.filter_map(|id| key(tables.check(&self.node, id)?)).collect()
+        };
+        for key in keys {
+            let is_ttl = |check: Arc<crate::registry::Check>| {
+                matches!(check.definition.probe.pushed(), Some(Pushed::Ttl(_)))
+            };
+            if self.registry.check(&key).is_some_and(is_ttl) {
+                // Nobody listens only when the daemon stops.
+                drop(self.pushed.send(Heard::renewal(key)).await);
+            }
+        }
     }
 
     /// Deletes the checks of an instance except these and its maintenance.
-    fn drop_checks(&self, tx: &mut Tx<'_>, service: &str, kept: &HashSet<&str>) {
+    pub(super) fn drop_checks(&self, tx: &mut Tx<'_>, service: &str, kept: &HashSet<&str>) {
         let ids: Vec<_> = tx
             .instance_checks(&self.node, service)
             .filter(|check| !kept.contains(&*check.id) && !check.run.is_empty())
@@ -275,7 +277,7 @@ impl Agent {
         tx.delete(Key::Service(Arc::clone(&self.node), id.into()));
     }
 
-    fn drop_check(&self, tx: &mut Tx<'_>, id: &str) {
+    pub(super) fn drop_check(&self, tx: &mut Tx<'_>, id: &str) {
         tx.delete(Key::Note(rows::mark_name(id).into()));
         tx.delete(Key::Check(Arc::clone(&self.node), id.into()));
     }
@@ -283,39 +285,58 @@ impl Agent {
     /// Has an instance asked as its rows say; the node itself if the id is empty.
     pub(super) async fn schedule(&self, service: &str) {
         let Ok(id) = rows::instance_id(service).parse::<InstanceId>() else { return };
-        let registration = {
+        let found = {
             let tables = self.store.read();
-            self.registration(&tables, service)
+            let found = self.registration(&tables, service);
+            if found.is_some() {
+                self.remind(&tables, run_for(&tables, &self.node, service));
+            }
+            found
         };
-        match registration {
-            Some(registration) => self.registry.put(registration).await,
+        match found {
+            Some((registration, source)) => self.registry.put(registration, source).await,
             None => self.registry.remove(&id).await,
         }
     }
 
-    /// What the rows of an instance say is to be asked; nothing if it is not there.
-    pub(super) fn registration(&self, tables: &Tables, service: &str) -> Option<Registration> {
-        let instance = if service.is_empty() {
-            rows::node_instance(tables.node(&self.node)?)?
+    /// Lets checks that the registry does not have yet go on from what the store knows of them.
+    pub(super) fn remind<'a>(
+        &self,
+        tables: &Tables,
+        rows: impl IntoIterator<Item = &'a Arc<Check>>,
+    ) {
+        let new = rows.into_iter().filter_map(|row| {
+            let (key, known) = known(tables, row)?;
+            let held = self.registry.check(&key);
+            held.is_none_or(|held| *held.public_id() != *row.id).then_some((key, known))
+        });
+        self.registry.remember(new.collect::<Vec<_>>());
+    }
+
+    /// What the rows of an instance say is to be asked, and who listed it; nothing if it is not
+    /// there.
+    pub(super) fn registration(
+        &self,
+        tables: &Tables,
+        service: &str,
+    ) -> Option<(Registration, Source)> {
+        let (instance, source) = if service.is_empty() {
+            (rows::node_instance(tables.node(&self.node)?)?, Source::Api)
         } else {
             let row = tables.instance(&self.node, service).filter(|row| row.origin.is_local())?;
-            rows::instance(row, tables.node(&self.node)?)?
+            let is_configured = row.origin == Origin::Config;
+            let source = if is_configured { Source::Config } else { Source::Api };
+            (rows::instance(row, tables.node(&self.node)?)?, source)
         };
         let held = self.registry.instance(instance.id.as_str());
-        let rows: Vec<_> = if service.is_empty() {
-            tables.node_checks(&self.node).filter(|check| check.service.is_empty()).collect()
-        } else {
-            tables.instance_checks(&self.node, service).collect()
-        };
-        let checks: Vec<Assigned> = rows
+        let checks: Vec<Assigned> = run_for(tables, &self.node, service)
             .into_iter()
-            .filter(|row| !row.run.is_empty())
             .filter_map(|row| again(row, self.programs()).or_else(|| from(held.as_ref()?, row)))
             .collect();
         if service.is_empty() && checks.is_empty() {
             return None;
         }
-        Some(Registration { instance, checks })
+        Some((Registration { instance, checks }, source))
     }
 
     /// Has everything asked that was registered through the API before a restart.
@@ -329,6 +350,28 @@ impl Agent {
             self.schedule(&id).await;
         }
     }
+}
+
+/// The checks of a definition with their names.
+fn definitions<'a>(
+    definition: &'a ServiceDefinition,
+    row: &Service,
+) -> Result<Vec<(&'a CheckDefinition, Naming)>, Refused> {
+    let count = definition.all_checks().count();
+    let mut checks = Vec::with_capacity(count);
+    for (index, check) in definition.all_checks().enumerate() {
+        let (Ok(id), Ok(name)) = (row.id.parse(), row.name.parse()) else { continue };
+        let mut naming = Naming::within(&id, &name, index, count);
+        if let Some(id) = &check.id {
+            naming.id = id.to_string();
+        }
+        if let Some(name) = &check.name {
+            naming.name.clone_from(name);
+        }
+        vet::check(check, &naming.id)?;
+        checks.push((check, naming));
+    }
+    Ok(checks)
 }
 
 /// Where an instance listens, for people.
@@ -353,7 +396,7 @@ fn assigned(
 }
 
 /// A check as it was registered.
-fn again(row: &Check, programs: Programs) -> Option<Assigned> {
+pub(super) fn again(row: &Check, programs: Programs) -> Option<Assigned> {
     let definition: CheckDefinition = serde_json::from_str(&row.definition).ok()?;
     let naming = Naming { id: row.id.to_string(), name: row.name.to_string() };
     let mut assigned = assigned(&definition, &naming, programs).ok()?;
@@ -373,22 +416,26 @@ fn from(held: &crate::registry::Listed, row: &Check) -> Option<Assigned> {
     })
 }
 
-/// The names by which checks of an instance are run, but for these.
-fn runs(tables: &Tables, node: &str, service: &str, but: &HashSet<&str>) -> HashSet<Arc<str>> {
-    let others: Vec<_> = if service.is_empty() {
-        tables.node_checks(node).collect()
+/// The checks that are run for an instance; for the node itself if the id is empty.
+fn run_for<'a>(tables: &'a Tables, node: &'a str, service: &'a str) -> Vec<&'a Arc<Check>> {
+    let is_run = |check: &&Arc<Check>| !check.run.is_empty() && *check.service == *service;
+    if service.is_empty() {
+        tables.node_checks(node).filter(is_run).collect()
     } else {
-        tables.instance_checks(node, service).collect()
-    };
-    let others = others.into_iter().filter(|check| !but.contains(&*check.id));
-    others.map(|check| Arc::clone(&check.run)).collect()
+        tables.instance_checks(node, service).filter(is_run).collect()
+    }
+}
+
+/// The names by which checks of an instance are run: those that are registered again keep theirs.
+fn runs(tables: &Tables, node: &str, service: &str) -> HashSet<Arc<str>> {
+    run_for(tables, node, service).into_iter().map(|check| Arc::clone(&check.run)).collect()
 }
 
 /// A name that is not taken.
-fn free(base: &str, taken: &HashSet<Arc<str>>) -> Arc<str> {
+pub(super) fn free(base: &str, taken: &HashSet<Arc<str>>) -> Arc<str> {
     if !taken.contains(base) {
         return base.into();
     }
-    let mut numbered = (2_u32..).map(|n| Arc::<str>::from(format!("{base}-{n}")));
+    let mut numbered = (2..).map(|n| Arc::<str>::from(consul::numbered(base, n)));
     numbered.find(|name| !taken.contains(name)).unwrap_or_else(|| base.into())
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT};
+use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT, pushed::MAX_OUTPUT};
 use crate::{
     clock::Timestamp,
     consul::{CheckDefinition, Naming, ServiceDefinition, Status, Time, type_word},
@@ -83,21 +83,34 @@ pub(super) fn service(node: &Arc<str>, instance: &registry::Instance) -> Service
     }
 }
 
+/// The id that the Consul API shows of a check of the configuration.
+pub(super) fn public_id(instance: &registry::Instance, assigned: &Assigned) -> Arc<str> {
+    match &assigned.consul_id {
+        Some(id) => Arc::clone(id),
+        None => format!("{}:{}", instance.id, assigned.definition.id).into(),
+    }
+}
+
 /// A check of the configuration, as yet without a result.
-pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) -> Check {
-    let (definition, service) = (&check.definition, check.instance.service.as_str());
+pub(super) fn check(
+    node: &Arc<str>,
+    instance: &registry::Instance,
+    assigned: &Assigned,
+    now: Timestamp,
+) -> Check {
+    let (definition, service) = (&assigned.definition, instance.service.as_str());
     let is_asked = definition.probe.pushed().is_none();
     let shown = |time| if is_asked { Time(time).to_string().into() } else { Arc::default() };
     Check {
         node: Arc::clone(node),
-        id: (&*check.public_id()).into(),
+        id: public_id(instance, assigned),
         name: match &definition.name {
             Some(name) => Arc::clone(name),
             None => format!("Service '{service}' check").into(),
         },
-        service: check.instance.id.as_str().into(),
-        run: check.key.check.as_str().into(),
-        status: health(check.initial).unwrap_or_default(),
+        service: instance.id.as_str().into(),
+        run: definition.id.as_str().into(),
+        status: health(assigned.initial).unwrap_or_default(),
         since: now.millis(),
         notes: definition.notes.clone().unwrap_or_default(),
         kind: type_word(definition.probe.protocol()).into(),
@@ -158,9 +171,8 @@ pub(super) fn registered_check(
 ) -> Check {
     let schedule = &assigned.definition.schedule;
     let is_asked = assigned.definition.probe.pushed().is_none();
-    let shown = |time: Duration| match is_asked {
-        true => Time(time).to_string().into(),
-        false => Arc::<str>::default(),
+    let shown = |time: Duration| {
+        if is_asked { Time(time).to_string().into() } else { Arc::<str>::default() }
     };
     let deregister_after = definition.deregister_after().map_or(0, |after| after.as_secs());
     Check {
@@ -181,6 +193,19 @@ pub(super) fn registered_check(
         deregister_after: u32::try_from(deregister_after).unwrap_or(u32::MAX),
         origin: Origin::Agent,
         ..Check::default()
+    }
+}
+
+/// Most of a pushed output that is kept, in bytes.
+pub(super) fn max_output(check: &Check) -> usize {
+    // Few have it, and heartbeats are many.
+    if !check.definition.contains("output_max_size") {
+        return MAX_OUTPUT;
+    }
+    let definition: CheckDefinition = serde_json::from_str(&check.definition).unwrap_or_default();
+    match usize::try_from(definition.output_max_size) {
+        Ok(0) | Err(_) => MAX_OUTPUT,
+        Ok(size) => size.min(MAX_OUTPUT),
     }
 }
 
@@ -274,29 +299,37 @@ pub(super) fn health(verdict: Verdict) -> Option<Health> {
     }
 }
 
+/// What the names of marks begin with.
+pub(super) const MARK: &str = "mark/";
+
 /// The name of the note that says how a check's results stand on their way to another status.
 pub(super) fn mark_name(check: &str) -> String {
-    format!("mark/{check}")
+    format!("{MARK}{check}")
 }
 
-/// How results stand on their way from a verdict to another, written down.
-pub(super) fn mark(verdict: Verdict, streak: Streak) -> Option<String> {
+/// How results stand on their way from a verdict to another, and when the last of them began,
+/// written down.
+pub(super) fn mark(facts: &Facts) -> Option<String> {
+    let Facts { verdict, streak, .. } = *facts;
     let is_wavering = Machine::restore(verdict, streak, Maintenance::Off).is_wavering();
     let sign = if streak.failures() > 0 { '-' } else { '+' };
-    is_wavering.then(|| format!("{verdict} {sign}{}", streak.len()))
+    let last = facts.last_started.filter(|_| is_wavering)?;
+    Some(format!("{verdict} {sign}{} {}", streak.len(), last.millis()))
 }
 
-/// The streak of a mark, if it is on the way from this verdict.
-pub(super) fn streak(mark: &str, verdict: Verdict) -> Option<Streak> {
-    let (from, streak) = mark.split_once(' ')?;
-    if from != verdict.as_str() {
+/// The streak of a mark with the beginning of its last result, if it is on the way from this
+/// verdict.
+pub(super) fn streak(mark: &str, verdict: Verdict) -> Option<(Streak, Timestamp)> {
+    let mut words = mark.split(' ');
+    if words.next()? != verdict.as_str() {
         return None;
     }
-    match streak.split_at_checked(1)? {
+    let streak = match words.next()?.split_at_checked(1)? {
         ("+", n) => n.parse().ok().map(Streak::Successes),
         ("-", n) => n.parse().ok().map(Streak::Failures),
         _ => None,
-    }
+    };
+    Some((streak?, Timestamp::from_millis(words.next()?.parse().ok()?)))
 }
 
 /// What Consul writes of the last result; nothing if there is nothing new to say.
@@ -330,53 +363,44 @@ pub(super) fn without_note(output: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
-    use crate::{
-        consul::{Programs, decode_json},
-        probe::Endpoint,
-        registry::{Instance, Orders, Registration, Registry, snapshot::Snapshot},
-    };
+    use crate::consul::{Programs, decode_json};
 
     /// The row of a check that is defined so.
-    async fn row(definition: &str) -> Check {
+    fn row(definition: &str) -> Check {
         let definition: CheckDefinition = decode_json(definition.as_bytes()).unwrap();
         let naming =
             Naming { id: "service:web".to_owned(), name: "Service 'web' check".to_owned() };
-        let instance = Instance {
+        let instance = registry::Instance {
             id: "web".parse().unwrap(),
             service: "web".parse().unwrap(),
             endpoint: Endpoint { host: "10.0.0.1".parse().unwrap(), port: 80 },
             tags: Vec::new(),
             meta: Map::new(),
         };
-        let checks = vec![definition.assigned(&naming, Programs::Allowed).unwrap()];
-        let registry = Registry::new(Snapshot::default(), Orders::probed(mpsc::channel(1).0));
-        registry.replace(vec![Registration { instance, checks }]).await;
-        let listed = registry.instance("web").unwrap();
-        check(&"here".into(), &listed.checks[0], Timestamp::from_seconds(7))
+        let assigned = definition.assigned(&naming, Programs::Allowed).unwrap();
+        check(&"here".into(), &instance, &assigned, Timestamp::from_seconds(7))
     }
 
-    #[tokio::test]
-    async fn a_check_has_the_status_it_is_defined_with_until_it_is_judged() {
-        let bare = row(r#"{"tcp":"10.0.0.1:80","interval":"10s"}"#).await;
+    #[test]
+    fn a_check_has_the_status_it_is_defined_with_until_it_is_judged() {
+        let bare = row(r#"{"tcp":"10.0.0.1:80","interval":"10s"}"#);
         assert_eq!((&bare.status, bare.judged, bare.since), (&Health::Critical, false, 7000));
-        let defined = row(r#"{"tcp":"10.0.0.1:80","interval":"10s","status":"passing"}"#).await;
+        let defined = row(r#"{"tcp":"10.0.0.1:80","interval":"10s","status":"passing"}"#);
         assert_eq!((&defined.status, verdict(&defined)), (&Health::Passing, None));
         assert_eq!((&*defined.interval, &*defined.timeout), ("10s", "10s"));
     }
 
-    #[tokio::test]
-    async fn a_check_that_is_told_has_no_interval() {
-        let ttl = row(r#"{"ttl":"30s","status":"warning"}"#).await;
+    #[test]
+    fn a_check_that_is_told_has_no_interval() {
+        let ttl = row(r#"{"ttl":"30s","status":"warning"}"#);
         assert_eq!((&ttl.status, &*ttl.kind), (&Health::Warning, "ttl"));
         assert_eq!((&*ttl.interval, &*ttl.timeout, &*ttl.output), ("", "", ""));
     }
 
-    #[tokio::test]
-    async fn a_program_is_a_script_in_consuls_word() {
-        let program = row(r#"{"args":["df"],"interval":"10s"}"#).await;
+    #[test]
+    fn a_program_is_a_script_in_consuls_word() {
+        let program = row(r#"{"args":["df"],"interval":"10s"}"#);
         assert_eq!((&*program.kind, &*program.timeout), ("script", "30s"));
     }
 }

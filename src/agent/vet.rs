@@ -1,8 +1,10 @@
 //! What Consul refuses of a definition, in its words.
 
-use super::register::Refused;
+use super::{
+    ALIVE, CONSUL, NODE_MAINTENANCE, SERVICE_MAINTENANCE, register::Refused, rows::NODE_INSTANCE,
+};
 use crate::{
-    consul::{CheckDefinition, ServiceDefinition},
+    consul::{CheckDefinition, Kind, ServiceDefinition},
     probe::Host,
 };
 
@@ -20,6 +22,10 @@ pub(super) fn service(definition: &ServiceDefinition) -> Result<(), Refused> {
     let refuse = |text: String| Err(Refused::Invalid(text));
     if definition.name.is_none() {
         return refuse("Missing service name".to_owned());
+    }
+    let id = definition.instance_id();
+    if let Some(id) = id.filter(|id| [CONSUL, NODE_INSTANCE].contains(&id.as_str())) {
+        return refuse(format!("Invalid service ID: {:?} is the daemon's own", id.as_str()));
     }
     if let Some(Host::Ip(ip)) = &definition.address
         && ip.is_unspecified()
@@ -71,6 +77,16 @@ fn meta(key: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn check(definition: &CheckDefinition) -> Result<(), Refused> {
-    definition.validate().map_err(|error| Refused::Invalid(format!("Invalid check: {error}")))
+pub(super) fn check(definition: &CheckDefinition, id: &str) -> Result<(), Refused> {
+    let refuse = |text: String| Err(Refused::Invalid(format!("Invalid check: {text}")));
+    if let Err(error) = definition.validate() {
+        return refuse(error.to_string());
+    }
+    if let Some(Kind::Script | Kind::Docker) = definition.kind() {
+        return Err(Refused::Scripts);
+    }
+    if [ALIVE, NODE_MAINTENANCE].contains(&id) || id.starts_with(SERVICE_MAINTENANCE) {
+        return refuse(format!("the id {id:?} is the daemon's own"));
+    }
+    Ok(())
 }

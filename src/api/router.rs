@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Limits, Readiness, View, consul, exposition, guard, native};
+use super::{Limits, Readiness, View, consul, exposition, guard, idempotency, native};
 use crate::{build, metrics::text, store::Unwritten};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -27,6 +27,7 @@ pub(super) struct App {
     pub(super) waiters: consul::read::Waiters,
     pub(super) kept: consul::read::Kept,
     pub(super) fired: consul::event::Fired,
+    pub(super) answers: Arc<idempotency::Answers>,
     pub(super) stop: CancellationToken,
 }
 
@@ -38,6 +39,7 @@ impl App {
             waiters: consul::read::Waiters::new(limits),
             kept: consul::read::Kept::default(),
             fired: consul::event::Fired::default(),
+            answers: Arc::default(),
             stop,
         }
     }
@@ -105,6 +107,7 @@ pub(super) fn router(view: View, limits: &Limits, stop: CancellationToken) -> Ro
         .merge(native::routes())
         .merge(consul::routes())
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), idempotency::idempotent))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
 }

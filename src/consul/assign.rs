@@ -220,7 +220,7 @@ pub fn add(all: &mut Vec<Assigned>, mut assigned: Assigned) {
 }
 
 /// An id with a number, cut to the length an id may have.
-fn numbered(base: &str, n: usize) -> String {
+pub fn numbered(base: &str, n: usize) -> String {
     let suffix = format!("-{n}");
     let most = (MAX_ID_LEN - suffix.len()).min(base.len());
     let end = (0..=most).rev().find(|&at| base.is_char_boundary(at)).unwrap_or_default();

@@ -96,6 +96,7 @@ impl State {
     pub(super) fn put(
         &mut self,
         registration: Registration,
+        source: Source,
         remembered: &mut Snapshot,
     ) -> Vec<Order> {
         let mut merge = Merge { remembered, orders: Vec::new() };
@@ -105,7 +106,7 @@ impl State {
             self.leave(old);
         }
         let before = old.as_ref().map(|old| old.checks.clone()).unwrap_or_default();
-        let listed = self.list(registration, (Source::Api, old), &mut merge);
+        let listed = self.list(registration, (source, old), &mut merge);
         let instances = self.services.entry(listed.instance.service.clone()).or_default();
         if let Err(place) = instances.binary_search(&id) {
             instances.insert(place, id.clone());
@@ -170,7 +171,11 @@ impl State {
             let held = before.iter().position(|check| check.key.check == assigned.definition.id);
             match held.map(|index| before.swap_remove(index)) {
                 Some(check) if check.same_as(&instance, &assigned) => checks.push(check),
-                held => checks.push(self.run(&instance, assigned, held.as_deref(), merge)),
+                held => {
+                    // Under another id it is another check, of which nothing is known.
+                    let held = held.filter(|held| held.consul_id == assigned.consul_id);
+                    checks.push(self.run(&instance, assigned, held.as_deref(), merge));
+                }
             }
         }
         merge.orders.extend(before.into_iter().map(|gone| Order::Stop(gone.key.clone())));

@@ -73,10 +73,11 @@ pub struct Snapshot {
 pub struct Known {
     /// What was last said of it.
     pub verdict: Verdict,
-    /// Since when.
-    pub since: Timestamp,
-    /// How its results stood, if that is known.
-    pub streak: Option<Streak>,
+    /// Since when, if anything was.
+    pub since: Option<Timestamp>,
+    /// How its results stood on the way to something else and when the last of them began, if
+    /// they were on the way.
+    pub streak: Option<(Streak, Timestamp)>,
     /// What the last result said.
     pub output: Option<Box<str>>,
 }
@@ -119,20 +120,33 @@ impl Snapshot {
         &self.maintenance
     }
 
-    /// Puts right what newer sources know better.
-    pub(super) fn correct(&mut self, checks: impl IntoIterator<Item = (CheckKey, Known)>) {
+    /// Puts right what newer sources know better; of which they know nothing is forgotten.
+    pub(super) fn correct(&mut self, checks: impl IntoIterator<Item = (CheckKey, Option<Known>)>) {
         for (key, known) in checks {
+            let Some(known) = known else {
+                self.checks.remove(&key);
+                continue;
+            };
             let facts = self.checks.entry(key).or_default();
-            if let Some(streak) = known.streak {
+            let is_other = facts.verdict != known.verdict;
+            if let Some((streak, last)) = known.streak {
                 facts.streak = streak;
-            } else if facts.verdict != known.verdict {
-                facts.streak = Streak::None;
+                facts.last_started = facts.last_started.max(Some(last));
+            } else if Machine::restore(known.verdict, facts.streak, Maintenance::Off).is_wavering()
+            {
+                // It has come to its verdict since: what comes now is not the first of all.
+                facts.streak = match known.verdict {
+                    Verdict::Unknown => Streak::None,
+                    Verdict::Passing | Verdict::Warning => Streak::Successes(1),
+                    Verdict::Critical => Streak::Failures(1),
+                };
             }
-            facts.verdict = known.verdict;
-            facts.changed = Some(known.since);
-            if facts.detail.is_none() {
+            // What was wrong is said by both; what was well by the newer source alone.
+            if is_other || facts.detail.is_some() || facts.last_outcome.is_none() {
                 facts.detail = known.output;
             }
+            facts.verdict = known.verdict;
+            facts.changed = known.since;
         }
     }
 

@@ -250,7 +250,7 @@ async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_defini
     let Rig { registry, orders } = Rig::new(Snapshot::default());
     let put = async |id: &str, seconds| {
         let own = definition("up", seconds);
-        registry.put(registration("web", id, &[&own])).await;
+        registry.put(registration("web", id, &[&own]), Source::Api).await;
         Arc::downgrade(&own)
     };
     let held = |id: &str| Arc::clone(&registry.instance(id).unwrap().checks[0]);

@@ -47,7 +47,7 @@ fn undecodable(error: &DecodeError, status: &str) -> Refusal {
 
 /// A hash of the token a request comes with; zero for none. It tells owners apart, and is no more
 /// than that: the token itself is not kept.
-fn token(params: &Params, headers: &HeaderMap) -> u64 {
+pub(in crate::api) fn token(params: &Params, headers: &HeaderMap) -> u64 {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = header(header::AUTHORIZATION.as_str()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;

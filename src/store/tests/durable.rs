@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 use crate::store::{
-    Keeper, Key, Row, Store, Topic, Unwritten,
+    Keeper, Key, Row, Seen, Store, Topic, Unwritten,
     log::{self, Disk, Os},
     replay,
     row::{Check, Health, Node, Pair, Service},
@@ -117,12 +117,15 @@ async fn a_reader_of_what_is_taken_back_is_told_to_read_again() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Shaky::default());
     let (store, _keeper) = open(folder.path(), &disk, u64::MAX);
     set(&store, "a", "1").await.unwrap();
-    assert!(store.settled(store.read().index()).await, "what is on disk is settled");
+    let before = store.read().seen();
+    assert!(store.settled(before).await, "what is on disk is settled");
     disk.fails(true);
-    let before = store.read().index();
-    let (written, settled) = tokio::join!(set(&store, "a", "2"), store.settled(before + 1));
+    // The thread that writes may be done with it before we look further, or not.
+    let seen = Seen { index: before.index + 1, ..before };
+    let (written, settled) = tokio::join!(set(&store, "a", "2"), store.settled(seen));
     assert!(written.is_err());
     assert!(!settled);
+    assert!(!store.settled(seen).await, "whoever asks late is told as well");
 }
 
 #[tokio::test]

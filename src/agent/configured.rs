@@ -1,0 +1,173 @@
+//! The configuration's instances, beside those registered through the API.
+//!
+//! The configuration says which instances are its own, and puts right at every reload what others
+//! have made of them. Checks that others have added to its instances stay.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use tracing::error;
+
+use super::{
+    Agent, key,
+    register::{again, free},
+    rows,
+};
+use crate::{
+    registry::{Difference, Registration},
+    store::{
+        Key, Tables, Tx, Unwritten,
+        row::{Check, Origin},
+    },
+};
+
+/// Instances whose rows are written in one go.
+const CHUNK: usize = 500;
+
+impl Agent {
+    /// Takes over the instances of the configuration: exactly these, beside those registered
+    /// through the API. They are asked even if they cannot be put on disk.
+    pub async fn configure(&self, mut registrations: Vec<Registration>) -> Difference {
+        let _turn = self.turn.lock().await;
+        let losers = match self.keep(&registrations).await {
+            Ok(losers) => losers,
+            Err(unwritten) => {
+                let error = &unwritten as &dyn std::error::Error;
+                error!(error, "Configured instances not stored");
+                BTreeSet::new()
+            }
+        };
+        {
+            let tables = self.store.read();
+            for registration in &mut registrations {
+                self.join(&tables, registration);
+            }
+        }
+        let difference = self.registry.replace(registrations).await;
+        for instance in losers {
+            self.schedule(&instance).await;
+        }
+        self.say_what_is_known();
+        difference
+    }
+
+    /// Makes the rows of the configuration's instances be exactly these. Returns the instances
+    /// that have lost a check to another.
+    async fn keep(&self, registrations: &[Registration]) -> Result<BTreeSet<Arc<str>>, Unwritten> {
+        let mut gone = self.configured();
+        for Registration { instance, checks } in registrations {
+            gone.remove(&Key::Service(Arc::clone(&self.node), instance.id.as_str().into()));
+            for check in checks {
+                let id = rows::public_id(instance, check);
+                gone.remove(&Key::Check(Arc::clone(&self.node), id));
+            }
+        }
+        let gone: Vec<_> = gone.into_iter().collect();
+        for keys in gone.chunks(CHUNK) {
+            self.store
+                .write(|tx| {
+                    for key in keys {
+                        self.drop_configured(tx, key);
+                    }
+                    Ok::<_, Unwritten>(())
+                })
+                .await?;
+        }
+        let mut losers = BTreeSet::new();
+        for some in registrations.chunks(CHUNK) {
+            self.store
+                .write(|tx| {
+                    for one in some {
+                        self.keep_one(tx, one, &mut losers);
+                    }
+                    Ok::<_, Unwritten>(())
+                })
+                .await?;
+        }
+        Ok(losers)
+    }
+
+    fn drop_configured(&self, tx: &mut Tx<'_>, key: &Key) {
+        match key {
+            Key::Check(_, id) => self.drop_check(tx, id),
+            Key::Service(_, id) => {
+                self.drop_checks(tx, id, &HashSet::new());
+                tx.delete(key.clone());
+            }
+            Key::Node(_) | Key::Pair(_) | Key::Session(_) | Key::Tombstone(_) | Key::Note(_) => {}
+        }
+    }
+
+    fn keep_one(
+        &self,
+        tx: &mut Tx<'_>,
+        Registration { instance, checks }: &Registration,
+        losers: &mut BTreeSet<Arc<str>>,
+    ) {
+        tx.put(rows::service(&self.node, instance));
+        let mut taken = HashSet::new();
+        for assigned in checks {
+            let row = rows::check(&self.node, instance, assigned, tx.now());
+            taken.insert(Arc::clone(&row.run));
+            let held = tx.check(&self.node, &row.id).cloned();
+            let before = held.as_ref().map(|held| Arc::clone(&held.service));
+            losers.extend(before.filter(|before| *before != row.service));
+            tx.put(rows::going_on(row, held.as_deref()));
+        }
+        let added = tx.instance_checks(&self.node, instance.id.as_str());
+        let added: Vec<_> = added.filter(|row| is_added(row)).cloned().collect();
+        for row in added {
+            let run = free(&row.run, &taken);
+            taken.insert(Arc::clone(&run));
+            tx.put(Check { run, ..Check::clone(&row) });
+        }
+        let maintenance = self.registry.maintenance(&instance.id);
+        self.put_maintenance(tx, instance.id.as_str(), maintenance.as_ref());
+    }
+
+    /// Adds the checks to a registration that others have added to its instance.
+    fn join(&self, tables: &Tables, registration: &mut Registration) {
+        let Registration { instance, checks } = registration;
+        let added = tables.instance_checks(&self.node, instance.id.as_str());
+        let added: Vec<_> = added.filter(|row| is_added(row)).collect();
+        self.remind(tables, added.iter().copied());
+        for assigned in added.into_iter().filter_map(|row| again(row, self.programs())) {
+            if checks.iter().all(|check| check.definition.id != assigned.definition.id) {
+                checks.push(assigned);
+            }
+        }
+    }
+
+    /// The rows that stand for the configuration.
+    fn configured(&self) -> BTreeSet<Key> {
+        let tables = self.store.read();
+        let services = tables.instances_on(&self.node);
+        let services = services.filter(|row| row.origin == Origin::Config);
+        let services =
+            services.map(|row| Key::Service(Arc::clone(&self.node), Arc::clone(&row.id)));
+        let checks = tables.checks_on(&self.node).filter(|row| row.origin == Origin::Config);
+        let checks = checks.map(|row| Key::Check(Arc::clone(&self.node), Arc::clone(&row.id)));
+        services.chain(checks).collect()
+    }
+
+    /// Has told what is known of checks whose rows do not say it: those remembered from before
+    /// there were rows.
+    fn say_what_is_known(&self) {
+        let tables = self.store.read();
+        for row in tables.checks_on(&self.node) {
+            let Some(key) = key(row) else { continue };
+            let Some(check) = self.registry.check(&key) else { continue };
+            let status = rows::health(check.slot.read_numbers().verdict);
+            if status.is_some_and(|status| !row.judged || status != row.status) {
+                self.registry.news().changed(&key);
+            }
+        }
+    }
+}
+
+/// Whether a check of one of the configuration's instances was added by others.
+fn is_added(row: &Check) -> bool {
+    row.origin == Origin::Agent && !row.run.is_empty()
+}
