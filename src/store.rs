@@ -23,6 +23,7 @@ use std::{
 
 use tokio::sync::{broadcast, oneshot, watch};
 
+mod counts;
 mod journal;
 pub mod kv;
 pub mod log;
@@ -36,10 +37,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use self::{journal::Queue, topic::Topics, tx::Done, wire::Step};
+use self::{counts::Counts, journal::Queue, topic::Topics, tx::Done, wire::Step};
 pub use self::{
+    counts::{COMMIT_BUCKETS, Commits, Totals},
     row::{Index, Key, Row},
-    tables::{Change, Tables, folded},
+    tables::{Change, Rows, Tables, folded},
     topic::{Listener, Topic},
     tx::Tx,
 };
@@ -136,6 +138,7 @@ pub struct Store {
     history: Mutex<VecDeque<Arc<Delta>>>,
     deltas: broadcast::Sender<Arc<Delta>>,
     queue: Arc<Queue>,
+    counts: Arc<Counts>,
     /// Whether changes are put on disk.
     is_durable: bool,
 }
@@ -187,6 +190,7 @@ impl Store {
         })?;
         tables.forget_history();
         let store = Arc::new(Self::of(tables, true));
+        store.counts.log_is(log.bytes_since_snapshot());
         let (queue, weak) = (Arc::clone(&store.queue), Arc::downgrade(&store));
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -210,6 +214,7 @@ impl Store {
             history: Mutex::default(),
             deltas: broadcast::Sender::new(SUBSCRIBER_DEPTH),
             queue: Arc::default(),
+            counts: Arc::default(),
             is_durable,
         }
     }
@@ -340,7 +345,13 @@ impl Store {
             drop(self.deltas.send(delta));
         }
         self.settled.send_modify(|settled| settled.index = index);
+        self.counts.changed();
         self.topics.wake(&touched);
+    }
+
+    /// What has been done so far.
+    pub fn totals(&self) -> Totals {
+        self.counts.totals()
     }
 
     fn history(&self) -> MutexGuard<'_, VecDeque<Arc<Delta>>> {

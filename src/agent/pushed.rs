@@ -189,6 +189,7 @@ impl Engine {
             None => entry.alarm = Some(self.alarms.insert(key, ttl)),
         }
         observe(&self.monitor, entry, &status, output);
+        self.agent.metrics.heartbeats.inc();
         // Whoever spoke may have gone away.
         drop(taken.send(()));
     }
@@ -196,6 +197,7 @@ impl Engine {
     fn expire(&mut self, key: &CheckKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.alarm = None;
+        self.agent.metrics.heartbeats_missed.inc();
         let last = entry.check.slot.read().detail.filter(|last| !last.is_empty());
         let output = match last {
             Some(last) => format!("TTL expired (last output before timeout follows): {last}"),

@@ -33,9 +33,9 @@ pub(super) struct App {
 impl App {
     pub(super) fn new(view: View, limits: &Limits, stop: CancellationToken) -> Self {
         Self {
+            waiters: consul::read::Waiters::new(limits, &view.metrics),
             view,
             rate: guard::Rate::new(limits),
-            waiters: consul::read::Waiters::new(limits),
             kept: consul::read::Kept::default(),
             fired: consul::event::Fired::default(),
             stop,

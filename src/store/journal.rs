@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{debug, error};
 
 use super::{
@@ -111,12 +111,14 @@ pub(super) fn run(store: &Weak<Store>, queue: &Queue, mut log: Log) {
         if let Err((entries, unwritten)) = commit(&store, &mut log, entries) {
             store.take_back(entries, &unwritten);
         }
+        store.counts.log_is(log.bytes_since_snapshot());
         let is_idle = snapshot.as_ref().is_none_or(thread::JoinHandle::is_finished);
         if is_idle && log.bytes_since_snapshot() > snapshot_after {
             snapshot_after = SNAPSHOT_AFTER;
             match begin_snapshot(&store, &mut log) {
                 Ok(started) => snapshot = Some(started),
                 Err(error) => {
+                    store.counts.snapshot(false);
                     error!(error = &*error, "Snapshot not begun; the log goes on growing");
                     snapshot_after += log.bytes_since_snapshot();
                 }
@@ -136,13 +138,19 @@ fn commit(
     log: &mut Log,
     entries: Vec<Entry>,
 ) -> Result<(), (Vec<Entry>, Unwritten)> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     for entry in &entries {
         log.append(entry.done.index, &wire::encode(&entry.done.changes));
     }
+    let started = Instant::now();
     if let Err(error) = log.commit() {
+        store.counts.failed();
         error!(error = &error as &dyn Error, "Changes not written");
         return Err((entries, Unwritten(Arc::new(error))));
     }
+    store.counts.committed(started.elapsed());
     for Entry { done, written } in entries {
         store.publish(done);
         // Whoever wrote may have gone away.
@@ -165,9 +173,12 @@ fn begin_snapshot(
         }
         (log.begin_snapshot()?, tables.rows(), tables.index())
     };
+    let counts = Arc::clone(&store.counts);
     let written = move || {
         let count = rows.len();
-        match write_snapshot(writer, &rows, index) {
+        let result = write_snapshot(writer, &rows, index);
+        counts.snapshot(result.is_ok());
+        match result {
             Ok(()) => debug!(rows = count, index, "Snapshot written"),
             Err(error) => {
                 error!(

@@ -1,4 +1,5 @@
 //! The store's promises.
 
+mod counts;
 mod kv;
 mod session;
