@@ -69,6 +69,19 @@ impl Error for Unwritten {
     }
 }
 
+impl Unwritten {
+    /// Why, for people.
+    pub fn cause(&self) -> String {
+        with_causes(&*self.0)
+    }
+}
+
+/// An error with all that has caused it, for people.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let errors = std::iter::successors(Some(error), |error| (*error).source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// The store is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is closed")]

@@ -19,7 +19,7 @@ use super::{
     log::{self, Log, SnapshotWriter},
     row::{Index, Row},
     tx::Done,
-    wire,
+    wire, with_causes,
 };
 
 /// Bytes of log after which a new snapshot is worth its while at least.
@@ -119,7 +119,10 @@ pub(super) fn run(store: &Weak<Store>, queue: &Queue, mut log: Log) {
                 Ok(started) => snapshot = Some(started),
                 Err(error) => {
                     store.counts.snapshot(false);
-                    error!(error = &*error, "Snapshot not begun; the log goes on growing");
+                    error!(
+                        error = with_causes(&*error),
+                        "Snapshot not begun; the log goes on growing"
+                    );
                     snapshot_after += log.bytes_since_snapshot();
                 }
             }
@@ -147,8 +150,9 @@ fn commit(
     let started = Instant::now();
     if let Err(error) = log.commit() {
         store.counts.failed();
-        error!(error = &error as &dyn Error, "Changes not written");
-        return Err((entries, Unwritten(Arc::new(error))));
+        let unwritten = Unwritten(Arc::new(error));
+        error!(error = unwritten.cause(), "Changes not written");
+        return Err((entries, unwritten));
     }
     store.counts.committed(started.elapsed());
     for Entry { done, written } in entries {
@@ -182,7 +186,7 @@ fn begin_snapshot(
             Ok(()) => debug!(rows = count, index, "Snapshot written"),
             Err(error) => {
                 error!(
-                    error = &error as &dyn Error,
+                    error = with_causes(&error),
                     "Snapshot not written; the log goes on growing"
                 );
             }
