@@ -141,7 +141,7 @@ families! {
     DISCOVERY_LAST_SUCCESS = "rollcall_discovery_last_success_timestamp_seconds" Gauge Process ["source"]
         "When a source of instances was read last without a fault.";
     REGISTRATIONS = "rollcall_registrations_total" Counter Process ["action"]
-        "Instances registered through the API, deregistered, deregistered after being critical for too long (expire), and brought back from that (restore).";
+        "Instances registered, deregistered, deregistered after being critical for too long (expire), and brought back from that (restore).";
     DEREGISTRATIONS_HELD = "rollcall_deregistrations_held" Gauge Process []
         "Instances critical for so long that they would be deregistered, held back because too much of their service is critical at once.";
     CHECKS_STALE = "rollcall_checks_stale" Gauge Process []
@@ -160,7 +160,7 @@ families! {
     REGISTRY_ROWS = "rollcall_registry_rows" Gauge Process ["kind"]
         "Nodes, instances of services, checks, keys and sessions in the registry; our own node, its service and its check are among them.";
     REGISTRY_CHANGES = "rollcall_registry_changes_total" Counter Process []
-        "Changes of the registry that were kept and told.";
+        "Changes of the registry put on disk, among them those that no client sees.";
     REGISTRY_COMMIT_DURATION = "rollcall_registry_commit_duration_seconds" Histogram Process []
         "Time to put changes on disk, many with one write and one sync.";
     REGISTRY_COMMIT_FAILURES = "rollcall_registry_commit_failures_total" Counter Process []
