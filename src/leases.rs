@@ -17,7 +17,10 @@ use tokio_util::{
 };
 use tracing::{error, info};
 
-use crate::store::{Change, Delta, Key, Row, Store, Subscription, Unwritten, row::Session};
+use crate::{
+    metrics,
+    store::{Change, Delta, Key, Row, Store, Subscription, Unwritten, row::Session},
+};
 
 /// Renewals under way; further ones wait for their turn.
 const RENEWAL_DEPTH: usize = 256;
@@ -52,13 +55,14 @@ pub struct Keeper {
     requests: mpsc::Receiver<Renewal>,
     queue: DelayQueue<Arc<str>>,
     deadlines: HashMap<Arc<str>, delay_queue::Key>,
+    metrics: metrics::Daemon,
 }
 
 /// Both ends.
-pub fn leases(store: Arc<Store>) -> (Renewer, Keeper) {
+pub fn leases(store: Arc<Store>, metrics: metrics::Daemon) -> (Renewer, Keeper) {
     let (sender, requests) = mpsc::channel(RENEWAL_DEPTH);
     let (queue, deadlines) = (DelayQueue::new(), HashMap::new());
-    (Renewer { requests: sender }, Keeper { store, requests, queue, deadlines })
+    (Renewer { requests: sender }, Keeper { store, requests, queue, deadlines, metrics })
 }
 
 impl Renewer {
@@ -166,17 +170,22 @@ impl Keeper {
         for id in &ids {
             self.deadlines.remove(id);
         }
-        let ended: Result<(), Unwritten> = self
+        let ended: Result<usize, Unwritten> = self
             .store
             .write(|tx| {
+                let mut ended = 0;
                 for id in &ids {
+                    ended += usize::from(tx.session(id).is_some());
                     tx.destroy_session(id);
                 }
-                Ok(())
+                Ok(ended)
             })
             .await;
         match ended {
-            Ok(()) => info!(sessions = ?ids, "Sessions expired"),
+            Ok(ended) => {
+                self.metrics.sessions_expired.inc_by(ended as u64);
+                info!(sessions = ?ids, "Sessions expired");
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 error!(sessions = ?ids, error, "Expired sessions not ended");

@@ -4,20 +4,20 @@
 //! **List** who exists → **schedule** when to ask → **probe** → **judge** the answer → **tell**.
 //!
 //! ```text
-//!  config ──Registration──▶ registry ──Order──▶ scheduler ──▶ probe
-//!   (what is written)        (who)               (when)        (how)
-//!                              ▲                   ▲             │
-//!                              │ reads             └─Observation─┘
-//!                              │                   │
-//!                              │                   ▼
-//!                              │                 monitor ── judge   (what it means, pure)
-//!                              │                   │ Transition
-//!                              │         ┌─────────┼──────────┐
-//!                              │         ▼         ▼          ▼
-//!                              │      metrics    event     registry's version
-//!                              │         └────┬────┘          │
-//!                              └─────────  api · dns  ────────┘   (who is told)
+//!  files ──▶ config ─┐
+//!                    ├─Registration─▶ agent ──rows──▶ store ──deltas, topics──▶ api · dns
+//!  API ───▶ consul ──┘   (who is in)   │ ▲                (what consumers are told)
+//!                                      │ └──────────── news ◀──────────────────────┐
+//!                                      ▼                                           │
+//!                                   registry ──Order──▶ scheduler ──▶ probe ──▶ monitor ── judge
+//!                                     (whom)            (when)        (how)        │  (what it means)
+//!                                                                                  ▼
+//!                                                     api ◀── registry · metrics · event
+//!                                                     (what is observed)
 //! ```
+//!
+//! What is registered stands in the store before it is asked, and consumers are told what stands in
+//! the store; what is observed is shown beside it.
 //!
 //! The modules below stand in the order of their layers: each uses only those above it.
 
@@ -29,10 +29,11 @@ pub mod tasks;
 
 pub mod event;
 pub mod judge;
-pub mod metrics;
 pub mod probe;
-pub mod store;
 pub mod telemetry;
+
+pub mod metrics;
+pub mod store;
 
 pub mod leases;
 pub mod registry;

@@ -3,8 +3,9 @@
 //! Two kinds of series, for two rates of change. What happens at every probe is written into flat
 //! slots ([`Slot`] for a check, [`ClassSlot`] for a check definition) with plain atomic stores, no
 //! label look-up and no lock, and turned into text at scrape time. What the daemon counts of
-//! itself ([`Daemon`]) goes through the `prometheus` crate. The one table of names, types, labels
-//! and help texts for both is [`catalogue`].
+//! itself ([`Daemon`]) goes through the `prometheus` crate; what the store counts of itself is asked
+//! of it at scrape time. The one table of names, types, labels and help texts for all of them is
+//! [`catalogue`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -23,6 +23,7 @@ use std::{
 
 use tokio::sync::{broadcast, oneshot, watch};
 
+mod counts;
 mod journal;
 pub mod kv;
 pub mod log;
@@ -36,10 +37,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use self::{journal::Queue, topic::Topics, tx::Done, wire::Step};
+use self::{counts::Counts, journal::Queue, topic::Topics, tx::Done, wire::Step};
 pub use self::{
+    counts::{COMMIT_BUCKETS, Commits, Totals},
     row::{Index, Key, Row},
-    tables::{Change, Seen, Tables, folded},
+    tables::{Change, Rows, Seen, Tables, folded},
     topic::{Listener, Topic},
     tx::Tx,
 };
@@ -68,6 +70,19 @@ impl Error for Unwritten {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
     }
+}
+
+impl Unwritten {
+    /// Why, for people.
+    pub fn cause(&self) -> String {
+        with_causes(&*self.0)
+    }
+}
+
+/// An error with all that has caused it, for people.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let errors = std::iter::successors(Some(error), |error| (*error).source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The store is closed.
@@ -139,6 +154,7 @@ pub struct Store {
     history: Mutex<VecDeque<Arc<Delta>>>,
     deltas: broadcast::Sender<Arc<Delta>>,
     queue: Arc<Queue>,
+    counts: Arc<Counts>,
     /// Whether changes are put on disk.
     is_durable: bool,
     /// Whether no change can be written.
@@ -204,6 +220,7 @@ impl Store {
         tables.index = tables.index.max(FIRST_INDEX);
         tables.forget_history();
         let store = Arc::new(Self::of(tables, true));
+        store.counts.log_is(log.bytes_since_snapshot());
         let (queue, weak) = (Arc::clone(&store.queue), Arc::downgrade(&store));
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -227,6 +244,7 @@ impl Store {
             history: Mutex::default(),
             deltas: broadcast::Sender::new(SUBSCRIBER_DEPTH),
             queue: Arc::default(),
+            counts: Arc::default(),
             is_durable,
             #[cfg(test)]
             is_failing: std::sync::atomic::AtomicBool::new(false),
@@ -370,7 +388,13 @@ impl Store {
             drop(self.deltas.send(delta));
         }
         self.settled.send_modify(|settled| settled.index = index);
+        self.counts.changed();
         self.topics.wake(&touched);
+    }
+
+    /// What has been done so far.
+    pub fn totals(&self) -> Totals {
+        self.counts.totals()
     }
 
     fn history(&self) -> MutexGuard<'_, VecDeque<Arc<Delta>>> {

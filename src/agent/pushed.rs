@@ -223,6 +223,7 @@ impl Engine {
         let Some(Pushed::Ttl(ttl)) = entry.check.definition.probe.pushed() else { return };
         if let Some((status, output)) = said {
             observe(&self.monitor, entry, &status, output);
+            self.agent.metrics.heartbeats.inc();
         } else if entry.alarm.is_none() {
             return;
         }
@@ -264,6 +265,7 @@ impl Engine {
 
     fn expire(&mut self, key: &CheckKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
+        self.agent.metrics.heartbeats_missed.inc();
         let last = entry.check.slot.read().detail.filter(|last| !last.is_empty());
         let output = match last {
             Some(last) => format!("TTL expired (last output before timeout follows): {last}"),

@@ -10,16 +10,19 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
+mod registry;
+
 use super::View;
 use crate::{
     metrics::{
-        Config, DURATION_BUCKETS, Daemon, Facts, PerTarget,
+        DURATION_BUCKETS, Daemon, Facts, PerTarget,
         catalogue::{self, Family},
         text::{Writer, push_label},
     },
     model::{Reason, Serving, Status},
     probe::Protocol,
-    registry::{Check, Class, Registry},
+    registry::{Check, Class},
+    store::Store,
 };
 
 /// A chunk is passed on once it is as long as this; one more target or class may be in it.
@@ -33,7 +36,7 @@ const STALE: &str = "stale";
 
 /// The exposition as a body that is written while it is sent.
 pub(super) fn body(view: &View) -> Body {
-    let scrape = Scrape::new(&view.registry, &view.metrics, &view.metrics_config);
+    let scrape = Scrape::new(view);
     Body::from_stream(stream::unfold(scrape, async |mut scrape| {
         tokio::task::yield_now().await;
         let chunk = scrape.next()?;
@@ -55,7 +58,7 @@ enum Section {
     Info(&'static Family),
     /// The same samples for each class of checks.
     Class(&'static Family, fn(&mut Out, &Row)),
-    /// How many series there were, and what the daemon counts of itself.
+    /// How many series there were, what the store has done, and what the daemon counts of itself.
     Tail,
 }
 
@@ -119,6 +122,7 @@ struct Scrape {
     rows: Vec<Row>,
     info_labels: Vec<(String, String)>,
     per_target: PerTarget,
+    store: Arc<Store>,
     daemon: Daemon,
     out: Out,
     section: usize,
@@ -137,14 +141,16 @@ struct Out {
 }
 
 impl Scrape {
-    fn new(registry: &Registry, daemon: &Daemon, config: &Config) -> Self {
+    fn new(view: &View) -> Self {
+        let View { registry, metrics, metrics_config: config, .. } = view;
         let checks: Vec<_> = registry.list().into_iter().flat_map(|listed| listed.checks).collect();
         Self {
             rows: rows(&checks),
             checks,
             info_labels: info_labels(&config.metadata_labels),
             per_target: config.per_target,
-            daemon: daemon.clone(),
+            store: Arc::clone(&view.store),
+            daemon: metrics.clone(),
             out: Out::new(config.max_series),
             section: 0,
             item: 0,
@@ -210,6 +216,7 @@ impl Scrape {
             push_label(&mut label, "metric", family.name);
             writer.count(catalogue::SERIES.name, &[&label], *series);
         }
+        registry::write(writer, &self.store);
         self.daemon.write(writer);
     }
 }

@@ -34,9 +34,9 @@ pub(super) struct App {
 impl App {
     pub(super) fn new(view: View, limits: &Limits, stop: CancellationToken) -> Self {
         Self {
+            waiters: consul::read::Waiters::new(limits, &view.metrics),
             view,
             rate: guard::Rate::new(limits),
-            waiters: consul::read::Waiters::new(limits),
             kept: consul::read::Kept::default(),
             fired: consul::event::Fired::default(),
             answers: Arc::default(),
@@ -82,8 +82,9 @@ impl Refusal {
 
 impl From<Unwritten> for Refusal {
     fn from(unwritten: Unwritten) -> Self {
-        error!(error = &unwritten as &dyn std::error::Error, "Change not written");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{unwritten}: {}", unwritten.0))
+        let text = format!("{unwritten}: {}", unwritten.cause());
+        error!(error = text, "Change not written");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 }
 
@@ -163,6 +164,11 @@ async fn index(State(app): State<Arc<App>>) -> String {
         ("/v1/catalog/nodes", "all nodes"),
         ("/v1/catalog/node/NODE", "a node with its instances"),
         ("/v1/catalog/register", "PUT: what others answer for; deregister: removes it"),
+        (
+            "/v1/agent/service/register",
+            "PUT: an instance with its checks; deregister/ID: removes it",
+        ),
+        ("/v1/agent/check/register", "PUT: a check; pass/ID, warn/ID, fail/ID: its result by TTL"),
         ("/v1/agent/checks", "the checks registered here"),
         ("/v1/agent/services", "the instances registered here"),
         ("/v1/agent/service/ID", "one of them"),

@@ -93,7 +93,7 @@ impl Rig {
         let (agent, heard) =
             Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
         let agent = Arc::new(agent);
-        let (leases, keeper) = crate::leases::leases(Arc::clone(&store));
+        let (leases, keeper) = crate::leases::leases(Arc::clone(&store), metrics.clone());
         let view = View {
             agent: Arc::clone(&agent),
             store,

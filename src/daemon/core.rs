@@ -57,7 +57,7 @@ impl Core {
         let metrics = metrics::Daemon::new();
         let (agent, heard) =
             Agent::new(node, Arc::clone(&store), Arc::clone(&registry), metrics.clone());
-        let (leases, sessions) = leases::leases(Arc::clone(&store));
+        let (leases, sessions) = leases::leases(Arc::clone(&store), metrics.clone());
         let core = Self {
             agent: Arc::new(agent),
             store,

@@ -141,7 +141,7 @@ families! {
     DISCOVERY_LAST_SUCCESS = "rollcall_discovery_last_success_timestamp_seconds" Gauge Process ["source"]
         "When a source of instances was read last without a fault.";
     REGISTRATIONS = "rollcall_registrations_total" Counter Process ["action"]
-        "Instances registered, deregistered, and expired.";
+        "Instances registered, deregistered, deregistered after being critical for too long (expire), and brought back from that (restore).";
     DEREGISTRATIONS_HELD = "rollcall_deregistrations_held" Gauge Process []
         "Instances critical for so long that they would be deregistered, held back because too much of their service is critical at once.";
     CHECKS_STALE = "rollcall_checks_stale" Gauge Process []
@@ -154,6 +154,34 @@ families! {
         "When the configuration was taken over last.";
     STATE_SAVES = "rollcall_state_saves_total" Counter Process ["result"]
         "Times the state of all checks was written to the data directory.";
+
+    REGISTRY_INDEX = "rollcall_registry_index" Gauge Process []
+        "The number of the last change of the registry, which `X-Consul-Index` counts in.";
+    REGISTRY_ROWS = "rollcall_registry_rows" Gauge Process ["kind"]
+        "Nodes, instances of services, checks, keys and sessions in the registry; our own node, its service and its check are among them.";
+    REGISTRY_CHANGES = "rollcall_registry_changes_total" Counter Process []
+        "Changes of the registry put on disk, among them those that no client sees.";
+    REGISTRY_COMMIT_DURATION = "rollcall_registry_commit_duration_seconds" Histogram Process []
+        "Time to put changes on disk, many with one write and one sync.";
+    REGISTRY_COMMIT_FAILURES = "rollcall_registry_commit_failures_total" Counter Process []
+        "Times changes could not be put on disk; they were taken back, and who made them was told so.";
+    REGISTRY_LOG_BYTES = "rollcall_registry_log_bytes" Gauge Process []
+        "Bytes of changes after the last snapshot, which a start would read; as of the last commit.";
+    REGISTRY_SNAPSHOTS = "rollcall_registry_snapshots_total" Counter Process ["result"]
+        "Snapshots of the registry, which make older segments of the log superfluous.";
+    SESSIONS_EXPIRED = "rollcall_sessions_expired_total" Counter Process []
+        "Sessions ended because they were not renewed.";
+    HEARTBEATS = "rollcall_heartbeats_total" Counter Process []
+        "Results of TTL checks taken in.";
+    HEARTBEATS_MISSED = "rollcall_heartbeats_missed_total" Counter Process []
+        "Times a TTL check was not heard of in time.";
+
+    BLOCKING_QUERIES = "rollcall_blocking_queries" Gauge Process []
+        "Requests held until what they ask for changes.";
+    BLOCKING_QUERIES_LIMIT = "rollcall_blocking_queries_limit" Gauge Process []
+        "Most requests that may be held at once.";
+    BLOCKING_QUERIES_REFUSED = "rollcall_blocking_queries_refused_total" Counter Process ["limit"]
+        "Requests not held because as many were held as may be: of all clients together (all), or of one address (client).";
 
     HTTP_REQUESTS = "rollcall_http_requests_total" Counter Process ["handler", "method", "code"]
         "Requests answered by the HTTP API, by route.";

@@ -85,6 +85,18 @@ pub struct Daemon {
     pub checks_stale: IntGauge,
     /// Registrations over another owner's instance of the same id.
     pub registration_conflicts: IntCounter,
+    /// Sessions ended because they were not renewed.
+    pub sessions_expired: IntCounter,
+    /// Results of TTL checks taken in.
+    pub heartbeats: IntCounter,
+    /// Times a TTL check was not heard of in time.
+    pub heartbeats_missed: IntCounter,
+    /// Requests held.
+    pub blocking_queries: IntGauge,
+    /// Most requests that may be held.
+    pub blocking_queries_limit: IntGauge,
+    /// Requests not held, by whose limit.
+    pub blocking_queries_refused: IntCounterVec,
     /// 1 if the last reading of the configuration was taken over, else 0.
     pub reload_successful: IntGauge,
     /// When it was; Unix seconds.
@@ -136,6 +148,7 @@ impl Daemon {
     fn try_new(registry: Registry) -> prometheus::Result<Self> {
         let r = &registry;
         let gauge = |family| add(r, IntGauge::with_opts(opts(family)));
+        let counter = |family| add(r, IntCounter::with_opts(opts(family)));
         let skipped = counters(r, &catalogue::SCHEDULER_SKIPPED)?;
         let flying = &catalogue::PROBES_IN_FLIGHT;
         let flying = add(r, IntGaugeVec::new(opts(flying), flying.labels))?;
@@ -160,16 +173,16 @@ impl Daemon {
             transitions: counters(r, &catalogue::EVENTS)?,
             queue_length: gauge(&catalogue::SCHEDULER_QUEUE)?,
             in_flight_limit: limit.with_label_values(&["any"]),
-            panics: add(r, IntCounter::with_opts(opts(&catalogue::PROBE_PANICS)))?,
-            deregistrations_held: add(
-                r,
-                IntGauge::with_opts(opts(&catalogue::DEREGISTRATIONS_HELD)),
-            )?,
-            checks_stale: add(r, IntGauge::with_opts(opts(&catalogue::CHECKS_STALE)))?,
-            registration_conflicts: add(
-                r,
-                IntCounter::with_opts(opts(&catalogue::REGISTRATION_CONFLICTS)),
-            )?,
+            panics: counter(&catalogue::PROBE_PANICS)?,
+            deregistrations_held: gauge(&catalogue::DEREGISTRATIONS_HELD)?,
+            checks_stale: gauge(&catalogue::CHECKS_STALE)?,
+            registration_conflicts: counter(&catalogue::REGISTRATION_CONFLICTS)?,
+            sessions_expired: counter(&catalogue::SESSIONS_EXPIRED)?,
+            heartbeats: counter(&catalogue::HEARTBEATS)?,
+            heartbeats_missed: counter(&catalogue::HEARTBEATS_MISSED)?,
+            blocking_queries: gauge(&catalogue::BLOCKING_QUERIES)?,
+            blocking_queries_limit: gauge(&catalogue::BLOCKING_QUERIES_LIMIT)?,
+            blocking_queries_refused: counters(r, &catalogue::BLOCKING_QUERIES_REFUSED)?,
             discovery_refreshes: counters(r, &catalogue::DISCOVERY_REFRESHES)?,
             discovery_last_success: add(r, GaugeVec::new(opts(last), last.labels))?,
             registrations: counters(r, &catalogue::REGISTRATIONS)?,
@@ -190,7 +203,7 @@ impl Daemon {
 
     /// Lets every label value known beforehand exist.
     fn initialise(&self) {
-        for action in ["register", "deregister", "expire"] {
+        for action in ["register", "deregister", "expire", "restore"] {
             self.registrations.with_label_values(&[action]);
         }
         for result in ["success", "failure"] {
@@ -199,6 +212,9 @@ impl Daemon {
         }
         for family in catalogue::ALL.iter().filter(|f| f.class != catalogue::Class::Process) {
             self.series_dropped.with_label_values(&[family.name]);
+        }
+        for limit in ["all", "client"] {
+            self.blocking_queries_refused.with_label_values(&[limit]);
         }
         for transport in ["udp", "tcp"] {
             self.dns_requests.with_label_values(&["A", "NOERROR", transport]);

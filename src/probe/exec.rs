@@ -75,8 +75,7 @@ pub struct Spec {
 pub struct Config {
     /// Who may make the daemon run programs as checks (`exec`, and `args` in Consul's files): nobody
     /// (`off`), whoever writes the configuration and the service files (`files`), or whoever reaches
-    /// the API as well (`api`), which hands the daemon's rights to all of them. The API registers no
-    /// such checks yet. Default: `off`.
+    /// the API as well (`api`), which hands the daemon's rights to all of them. Default: `off`.
     pub exec: Allowed,
 }
 

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{debug, error};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     log::{self, Log, SnapshotWriter},
     row::{Index, Row},
     tx::Done,
-    wire,
+    wire, with_causes,
 };
 
 /// Bytes of log after which a new snapshot is worth its while at least.
@@ -111,13 +111,18 @@ pub(super) fn run((store, queue): (&Weak<Store>, &Queue), mut log: Log, least: u
         if let Err((entries, unwritten)) = commit(&store, &mut log, entries) {
             store.take_back(entries, &unwritten);
         }
+        store.counts.log_is(log.bytes_since_snapshot());
         let is_idle = snapshot.as_ref().is_none_or(thread::JoinHandle::is_finished);
         if is_idle && log.bytes_since_snapshot() > snapshot_after {
             snapshot_after = least;
             match begin_snapshot(&store, &mut log) {
                 Ok(started) => snapshot = Some(started),
                 Err(error) => {
-                    error!(error = &*error, "Snapshot not begun; the log goes on growing");
+                    store.counts.snapshot(false);
+                    error!(
+                        error = with_causes(&*error),
+                        "Snapshot not begun; the log goes on growing"
+                    );
                     snapshot_after += log.bytes_since_snapshot();
                 }
             }
@@ -136,13 +141,20 @@ fn commit(
     log: &mut Log,
     entries: Vec<Entry>,
 ) -> Result<(), (Vec<Entry>, Unwritten)> {
+    if entries.is_empty() {
+        return Ok(());
+    }
     for entry in &entries {
         log.append(entry.done.index, &wire::encode(&entry.done.changes));
     }
+    let started = Instant::now();
     if let Err(error) = log.commit() {
-        error!(error = &error as &dyn Error, "Changes not written");
-        return Err((entries, Unwritten(Arc::new(error))));
+        store.counts.failed();
+        let unwritten = Unwritten(Arc::new(error));
+        error!(error = unwritten.cause(), "Changes not written");
+        return Err((entries, unwritten));
     }
+    store.counts.committed(started.elapsed());
     for Entry { done, written } in entries {
         store.publish(done);
         // Whoever wrote may have gone away.
@@ -165,13 +177,16 @@ fn begin_snapshot(
         }
         (log.begin_snapshot()?, tables.rows(), tables.index())
     };
+    let counts = Arc::clone(&store.counts);
     let written = move || {
         let count = rows.len();
-        match write_snapshot(writer, &rows, index) {
+        let result = write_snapshot(writer, &rows, index);
+        counts.snapshot(result.is_ok());
+        match result {
             Ok(()) => debug!(rows = count, index, "Snapshot written"),
             Err(error) => {
                 error!(
-                    error = &error as &dyn Error,
+                    error = with_causes(&error),
                     "Snapshot not written; the log goes on growing"
                 );
             }

@@ -25,6 +25,21 @@ pub struct Change {
     pub after: Option<Row>,
 }
 
+/// How many rows there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rows {
+    /// Nodes.
+    pub nodes: usize,
+    /// Instances of services.
+    pub services: usize,
+    /// Checks.
+    pub checks: usize,
+    /// Keys with a value.
+    pub pairs: usize,
+    /// Sessions.
+    pub sessions: usize,
+}
+
 /// All rows.
 #[derive(Debug, Default)]
 pub struct Tables {
@@ -256,6 +271,18 @@ impl Tables {
         let facts = self.notes.values().cloned().map(Row::Note);
         let all = nodes.chain(services).chain(checks).chain(pairs).chain(sessions);
         all.chain(tombstones).chain(facts).collect()
+    }
+
+    /// How many rows there are; a look at each node.
+    pub fn count(&self) -> Rows {
+        let mut rows =
+            Rows { pairs: self.pairs.len(), sessions: self.sessions.len(), ..Rows::default() };
+        for entry in self.nodes.values() {
+            rows.nodes += usize::from(entry.row.is_some());
+            rows.services += entry.services.len();
+            rows.checks += entry.checks.len();
+        }
+        rows
     }
 
     /// The index of the last change that may have changed what these topics show; at least 1.

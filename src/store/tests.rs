@@ -1,5 +1,6 @@
 //! The store's promises.
 
+mod counts;
 mod durable;
 mod kv;
 mod session;

@@ -6,5 +6,6 @@ mod config;
 mod daemon;
 mod dns;
 mod lock;
+mod registry;
 mod support;
 mod tidy;

@@ -73,7 +73,11 @@ impl Rollcall {
     /// Starts `rollcall run` in a folder, with a configuration if there is one, and waits until it
     /// is ready.
     pub(crate) fn start(folder: &Path, config: Option<&Path>) -> Self {
-        let mut command = program();
+        Self::start_by(program(), folder, config)
+    }
+
+    /// The same by a command that becomes `rollcall`.
+    pub(crate) fn start_by(mut command: Command, folder: &Path, config: Option<&Path>) -> Self {
         command.current_dir(folder).arg("run");
         if let Some(config) = config {
             command.arg("--config").arg(config);

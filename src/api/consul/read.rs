@@ -27,7 +27,7 @@ use crate::{
         router::{App, Refusal},
         serve::Peer,
     },
-    clock,
+    clock, metrics,
     store::{Index, Seen, Tables, Topic},
 };
 
@@ -168,6 +168,7 @@ pub(in crate::api) struct Waiters {
     held: Mutex<HashMap<IpAddr, u32>>,
     most: u32,
     most_per_client: u32,
+    metrics: metrics::Daemon,
 }
 
 /// A place among those held.
@@ -178,15 +179,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Waiters {
-    pub(in crate::api) fn new(limits: &Limits) -> Self {
+    pub(in crate::api) fn new(limits: &Limits, metrics: &metrics::Daemon) -> Self {
         let (most, most_per_client) =
             (limits.max_waiters.get(), limits.max_waiters_per_client.get());
-        Self { held: Mutex::default(), most, most_per_client }
-    }
-
-    /// How many requests are held.
-    pub(in crate::api) fn held(&self) -> u32 {
-        self.lock().values().sum()
+        metrics.blocking_queries_limit.set(most.into());
+        Self { held: Mutex::default(), most, most_per_client, metrics: metrics.clone() }
     }
 
     /// Takes a place for a request that is to be held.
@@ -195,18 +192,20 @@ impl Waiters {
         let all: u32 = held.values().sum();
         let own = held.entry(client).or_default();
         let full = match (all >= self.most, *own >= self.most_per_client) {
-            (true, _) => Some(("all clients", self.most)),
-            (_, true) => Some(("this client", self.most_per_client)),
+            (true, _) => Some(("all", "all clients", self.most)),
+            (_, true) => Some(("client", "this client", self.most_per_client)),
             (false, false) => None,
         };
-        if let Some((whose, most)) = full {
+        if let Some((limit, whose, most)) = full {
             if *own == 0 {
                 held.remove(&client);
             }
+            self.metrics.blocking_queries_refused.with_label_values(&[limit]).inc();
             let text = format!("too many blocking queries: {whose} may hold {most} at once");
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, text));
         }
         *own += 1;
+        self.metrics.blocking_queries.inc();
         Ok(Place { waiters: self, client })
     }
 
@@ -217,6 +216,7 @@ impl Waiters {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        self.waiters.metrics.blocking_queries.dec();
         let mut held = self.waiters.lock();
         if let Some(own) = held.get_mut(&self.client) {
             *own -= 1;

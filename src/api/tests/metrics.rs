@@ -264,3 +264,62 @@ async fn a_large_scrape_comes_in_chunks_and_in_order() {
     assert!(probes.is_sorted());
     parse(&text);
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_held_are_counted_and_those_beyond_the_limit_too() {
+    let mut rig = Rig::new(ALL).await;
+    rig.limits.max_waiters_per_client = NonZeroU32::MIN;
+    let router = rig.router();
+    let ask = |uri: String| {
+        let request = Request::get(uri).body(Body::empty()).unwrap();
+        answered(router.clone(), request)
+    };
+    let shown = |text: &str| {
+        let lines = [
+            "rollcall_blocking_queries ",
+            "rollcall_blocking_queries_limit ",
+            "rollcall_blocking_queries_refused_total{limit=\"client\"} ",
+        ];
+        lines.map(|start| {
+            let line = text.lines().find_map(|line| line.strip_prefix(start));
+            line.unwrap_or_else(|| panic!("{start}")).parse::<u32>().unwrap()
+        })
+    };
+    let uri = format!("/v1/health/service/web?index={}&wait=10s", rig.index());
+    let (first, ()) = tokio::join!(ask(uri.clone()), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(shown(&ask("/metrics".to_owned()).await.body), [1, 20_000, 0]);
+        assert_eq!(ask(uri.clone()).await.status, 429);
+        assert_eq!(shown(&ask("/metrics".to_owned()).await.body), [1, 20_000, 1]);
+    });
+    assert_eq!(first.status, 200);
+    assert_eq!(shown(&ask("/metrics".to_owned()).await.body), [0, 20_000, 1]);
+}
+
+#[tokio::test]
+async fn the_rows_and_the_index_of_the_registry_are_shown() {
+    let rig = Rig::new(ALL).await;
+    rig.put("/v1/kv/a", "1").await;
+    let text = rig.get("/metrics").await.body;
+    for line in [
+        format!("rollcall_registry_index {}", rig.index()),
+        "rollcall_registry_rows{kind=\"node\"} 1".to_owned(),
+        "rollcall_registry_rows{kind=\"service\"} 5".to_owned(),
+        "rollcall_registry_rows{kind=\"check\"} 5".to_owned(),
+        "rollcall_registry_rows{kind=\"pair\"} 1".to_owned(),
+        "rollcall_registry_rows{kind=\"session\"} 0".to_owned(),
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_and_those_that_did_not_come_are_counted() {
+    let rig = Rig::new(&[]).await;
+    let body = r#"{"Name": "job", "Check": {"TTL": "10s"}}"#;
+    assert_eq!(rig.put("/v1/agent/service/register", body).await.status, 200);
+    assert_eq!(rig.put("/v1/agent/check/pass/service:job", "").await.status, 200);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let metrics = &rig.view.metrics;
+    assert_eq!((metrics.heartbeats.get(), metrics.heartbeats_missed.get()), (1, 1));
+}

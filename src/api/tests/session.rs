@@ -145,6 +145,7 @@ async fn a_session_that_is_not_renewed_ends_after_twice_its_time() {
     assert_eq!(left[0]["ID"], json!(lasting));
     let answer = rig.put(&format!("/v1/session/renew/{brief}"), "").await;
     answer.says(404, &format!("Session id '{brief}' not found"));
+    assert_eq!(rig.view.metrics.sessions_expired.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
