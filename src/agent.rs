@@ -21,10 +21,13 @@ use crate::{
     },
 };
 
+mod history;
 pub mod publish;
 pub mod pushed;
+mod reap;
 pub mod register;
 mod rows;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod vet;
@@ -126,7 +129,8 @@ impl Agent {
         let verdict = rows::verdict(check)?;
         let mark = tables.note(&rows::mark_name(&check.id));
         let streak = mark.and_then(|mark| rows::streak(&mark.text, verdict));
-        let output = (!check.output.is_empty()).then(|| Box::from(&*check.output));
+        let output = rows::without_note(&check.output);
+        let output = (!output.is_empty()).then(|| Box::from(output));
         Some((key, Known { verdict, since: check.since(), streak, output }))
     }
 

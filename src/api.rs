@@ -1,7 +1,8 @@
 //! Who may look: the listeners and what they answer.
 //!
 //! Everything here reads the [`View`] and answers; nothing probes, and nothing is changed except
-//! through the registry (maintenance) and the daemon's own ear for reloads ([`ReloadHandle`]).
+//! through the registry (maintenance), the store (what Consul's clients write) and the daemon's own
+//! ear for reloads ([`ReloadHandle`]).
 //! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
@@ -10,7 +11,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{agent::Agent, clock::Timestamp, event, metrics, registry::Registry, store::Store};
+use crate::{
+    agent::Agent, clock::Timestamp, event, leases::Renewer, metrics, registry::Registry,
+    store::Store,
+};
 
 mod consul;
 mod exposition;
@@ -70,6 +74,8 @@ pub struct View {
     pub agent: Arc<Agent>,
     /// What consumers are told.
     pub store: Arc<Store>,
+    /// Renews sessions.
+    pub leases: Renewer,
     /// Who exists, and how they are.
     pub registry: Arc<Registry>,
     /// The last transitions.

@@ -15,32 +15,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use crate::{
-    agent::{
-        Agent,
-        pushed::{Engine, Heard},
-    },
-    api::{self, Binding, Readiness, ReloadHandle, View},
-    clock,
+    api::{self, Binding, Readiness},
     config::Config,
-    event, metrics,
-    monitor::Monitor,
-    probe::{Network, egress::Policy},
-    registry::{
-        Order, Orders, Registry,
-        snapshot::{self, Snapshot},
-    },
-    scheduler::{Pulse, Scheduler},
+    registry::snapshot::{self, Snapshot},
     store::{self, Keeper, Store, Unwritten},
     tasks::{Ended, How, Tasks},
 };
 
+mod core;
 mod dns;
 mod reload;
 mod signal;
@@ -48,6 +34,7 @@ mod state;
 mod stops;
 mod systemd;
 
+use self::core::{Core, Ordered};
 pub use reload::Reloader;
 use signal::Stop;
 use state::Saver;
@@ -173,19 +160,9 @@ impl Daemon {
         let stops = Stops::default();
         let mut tasks = Tasks::default();
         let (core, orders) = Core::new(&config, store, remembered);
-        let Ordered { probed, pushed, heard } = orders;
+        let Ordered { probed, pushed, heard, sessions } = orders;
         let pulse = core.start_scheduler(&config, probed, &stops, &mut tasks)?;
-        let engine = Engine::new(Arc::clone(&core.agent), core.monitor());
-        tasks.spawn("heartbeats", engine.run(pushed, heard, stops.listening.clone()));
-        core.agent.start(config.node_address()).await.map_err(Fault::Store)?;
-        let (ended, stop_keeper) = (keeper.ended(), stops.listening.clone());
-        tasks.spawn("store", async move {
-            tokio::select! {
-                () = ended => {}
-                () = stop_keeper.cancelled() => {}
-            }
-        });
-        tasks.spawn("publisher", Arc::clone(&core.agent).publish(stops.listening.clone()));
+        core.start_agent(&config, (pushed, heard), &mut keeper, (&stops, &mut tasks)).await?;
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());
         let end = || stops.listening.clone();
@@ -195,6 +172,7 @@ impl Daemon {
             let responder = dns::responder(&config, &core.store, &core.metrics);
             sockets.start(responder, config.limits.max_connections, &mut tasks, &end());
         }
+        tasks.spawn("sessions", sessions.run(end()));
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);
         tasks.spawn("saver", saver.clone().run(end()));
         tasks.spawn("watchdog", systemd::watchdog(pulse, end()));
@@ -247,79 +225,6 @@ async fn wind_up(
     stops.close(tasks).await;
     info!("Stopped");
     result
-}
-
-/// The far ends of the registry's orders.
-#[derive(Debug)]
-struct Ordered {
-    probed: mpsc::Receiver<Vec<Order>>,
-    pushed: mpsc::Receiver<Vec<Order>>,
-    heard: mpsc::Receiver<Heard>,
-}
-
-/// What the parts share.
-#[derive(Debug)]
-struct Core {
-    store: Arc<Store>,
-    agent: Arc<Agent>,
-    registry: Arc<Registry>,
-    events: event::Log,
-    metrics: metrics::Daemon,
-    readiness: watch::Sender<Readiness>,
-}
-
-impl Core {
-    fn new(config: &Config, store: Arc<Store>, remembered: Snapshot) -> (Self, Ordered) {
-        let (probed, orders) = mpsc::channel(ORDER_DEPTH);
-        let (pushed, told) = mpsc::channel(ORDER_DEPTH);
-        let registry = Arc::new(Registry::new(remembered, Orders { probed, pushed }));
-        let node = config.node_name.as_str().into();
-        let metrics = metrics::Daemon::new();
-        let (agent, heard) =
-            Agent::new(node, Arc::clone(&store), Arc::clone(&registry), metrics.clone());
-        let core = Self {
-            agent: Arc::new(agent),
-            store,
-            registry,
-            events: event::Log::new(config.event_history),
-            metrics,
-            readiness: watch::Sender::new(Readiness::Starting),
-        };
-        (core, Ordered { probed: orders, pushed: told, heard })
-    }
-
-    fn monitor(&self) -> Monitor {
-        Monitor::new(Arc::clone(&self.registry), self.events.clone(), self.metrics.clone())
-    }
-
-    fn start_scheduler(
-        &self,
-        config: &Config,
-        orders: mpsc::Receiver<Vec<Order>>,
-        stops: &Stops,
-        tasks: &mut Tasks,
-    ) -> Result<Pulse, Fault> {
-        let (monitor, metrics) = (self.monitor(), self.metrics.clone());
-        Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
-            .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
-            .map_err(Fault::Thread)
-    }
-
-    fn view(&self, config: &Config, reload: ReloadHandle) -> View {
-        View {
-            node_name: config.node_name.as_str().into(),
-            node_address: config.node_address(),
-            agent: Arc::clone(&self.agent),
-            store: Arc::clone(&self.store),
-            registry: Arc::clone(&self.registry),
-            events: self.events.clone(),
-            metrics: self.metrics.clone(),
-            metrics_config: config.metrics.clone(),
-            readiness: self.readiness.subscribe(),
-            reload,
-            started: clock::now(),
-        }
-    }
 }
 
 fn fault_of(ended: Ended) -> Fault {

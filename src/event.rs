@@ -18,7 +18,7 @@ const SUBSCRIBER_DEPTH: usize = 1024;
 /// A transition with its place in this process's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// 1 for the first transition since the daemon started, then one more each.
+    /// One more than that of the transition before; 1 for the first of all that are remembered.
     pub sequence: u64,
     /// What changed.
     pub transition: Transition,
@@ -56,6 +56,15 @@ impl Log {
             ring: Arc::new(Mutex::new(ring)),
             broadcast: broadcast::Sender::new(SUBSCRIBER_DEPTH),
         }
+    }
+
+    /// Begins with events remembered from before, in any order. To be called before all else.
+    pub fn resume(&self, mut events: Vec<Event>) {
+        events.sort_unstable_by_key(|event| event.sequence);
+        let mut ring = self.lock();
+        ring.last = events.last().map_or(ring.last, |event| event.sequence);
+        let surplus = events.len().saturating_sub(ring.capacity);
+        ring.events = events.into_iter().skip(surplus).map(Arc::new).collect();
     }
 
     /// Writes a transition down and tells the subscribers.

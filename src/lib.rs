@@ -34,6 +34,7 @@ pub mod probe;
 pub mod store;
 pub mod telemetry;
 
+pub mod leases;
 pub mod registry;
 
 pub mod consul;

@@ -382,6 +382,13 @@ impl Registry {
         self.read().listed(&id.parse().ok()?)
     }
 
+    /// Looks at every check, quickly: nobody can be registered meanwhile.
+    pub fn each_check(&self, mut look: impl FnMut(&Check)) {
+        let state = self.read();
+        let checks = state.instances.values().flat_map(|listed| &listed.checks);
+        checks.for_each(|check| look(check));
+    }
+
     /// One check.
     pub fn check(&self, key: &CheckKey) -> Option<Arc<Check>> {
         let state = self.read();

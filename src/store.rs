@@ -24,9 +24,10 @@ use std::{
 use tokio::sync::{broadcast, oneshot, watch};
 
 mod journal;
+pub mod kv;
 pub mod log;
 pub mod row;
-mod session;
+pub mod session;
 mod tables;
 mod topic;
 mod tx;
@@ -70,6 +71,11 @@ impl Error for Unwritten {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is closed")]
 pub struct Closed;
+
+/// A change that this one rests on could not be put on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what it rests on could not be put on disk")]
+pub struct TakenBack;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -233,7 +239,14 @@ impl Store {
             }
         };
         match written {
-            None => Ok(value),
+            None => {
+                // What it saw, and left as it was, may be on its way to the disk still.
+                let seen = self.read().index();
+                match self.settled(seen).await {
+                    true => Ok(value),
+                    false => Err(Unwritten(Arc::new(TakenBack)).into()),
+                }
+            }
             Some(written) => match written.await {
                 Ok(Ok(())) => Ok(value),
                 Ok(Err(unwritten)) => Err(unwritten.into()),

@@ -92,7 +92,14 @@ impl Agent {
             None => drop(tx.delete(Key::Note(name))),
         }
         let Some(status) = rows::health(facts.verdict) else { return };
-        let output = rows::output(check, &facts).map_or_else(|| held.output.clone(), Into::into);
+        let output = match (rows::output(check, &facts), facts.stale) {
+            (Some(said), false) => said.into(),
+            (said, true) => {
+                let said = said.unwrap_or_else(|| rows::without_note(&held.output).to_owned());
+                rows::with_note(&said, facts.last_started).into()
+            }
+            (None, false) => Arc::clone(&held.output),
+        };
         let since = match status == held.status {
             true => held.since,
             false => facts.changed.unwrap_or_else(|| tx.now()).millis(),

@@ -54,6 +54,12 @@ pub enum Refused {
         /// Where the one that is there listens.
         place: String,
     },
+    /// There is nothing to bring back.
+    #[error("no instance {0:?} has been deregistered for being critical in the last 24 hours")]
+    NoTombstone(String),
+    /// It has come back by itself.
+    #[error("an instance {0:?} is registered; deregister it first to bring the one before back")]
+    Exists(String),
     /// It could not be put on disk.
     #[error(transparent)]
     Unwritten(#[from] Unwritten),
@@ -153,8 +159,7 @@ impl Agent {
             .write(|tx| {
                 let held = tx.instance(&self.node, id).filter(|held| held.origin.is_local());
                 held.ok_or_else(|| Refused::UnknownService(id.to_owned()))?;
-                self.drop_checks(tx, id, &HashSet::new());
-                tx.delete(Key::Service(Arc::clone(&self.node), id.into()));
+                self.drop_instance(tx, id);
                 Ok::<_, Refused>(())
             })
             .await?;
@@ -266,6 +271,12 @@ impl Agent {
         for id in ids {
             self.drop_check(tx, &id);
         }
+    }
+
+    /// Deletes an instance with all that hangs on it.
+    pub(super) fn drop_instance(&self, tx: &mut Tx<'_>, id: &str) {
+        self.drop_checks(tx, id, &HashSet::new());
+        tx.delete(Key::Service(Arc::clone(&self.node), id.into()));
     }
 
     fn drop_check(&self, tx: &mut Tx<'_>, id: &str) {

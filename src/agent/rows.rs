@@ -305,3 +305,19 @@ pub(super) fn output(check: &registry::Check, facts: &Facts) -> Option<String> {
         }
     }
 }
+
+/// What the note on old results begins with.
+const STALE: &str = "\n(stale: ";
+
+/// An output with the note that it is old.
+pub(super) fn with_note(output: &str, last: Option<Timestamp>) -> String {
+    match last {
+        Some(last) => format!("{output}{STALE}the last result is of {last})"),
+        None => format!("{output}{STALE}there has been no result since the daemon started)"),
+    }
+}
+
+/// An output without that note.
+pub(super) fn without_note(output: &str) -> &str {
+    output.split_once(STALE).map_or(output, |(said, _)| said)
+}

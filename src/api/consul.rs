@@ -12,26 +12,31 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, RawQuery, State},
+    extract::{DefaultBodyLimit, Path, RawQuery, State},
     response::{IntoResponse, Response},
+    routing,
 };
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    guard::{MAX_BODY, MAX_VALUE},
     params::Params,
-    router::{App, Refusal, get, put},
+    router::{App, Refusal, get, only, put},
 };
 use crate::{clock, registry::Listed};
 
 mod agent;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the writes that have a body"))]
 mod case;
+pub(super) mod event;
 mod filter;
+mod kv;
 pub(super) mod read;
 pub(super) mod register;
+mod session;
 mod shape;
+mod txn;
 mod wire;
 
 use filter::{
@@ -77,6 +82,43 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/health/checks/", get(missing_service))
         .route("/v1/health/checks/{*name}", get(health_checks))
         .route("/v1/status/leader", get(agent::leader))
+        .merge(kv_routes())
+        .merge(session_routes())
+        .merge(event_routes())
+}
+
+fn kv_routes() -> Router<Arc<App>> {
+    let route = || {
+        let methods = routing::get(kv::get).put(kv::put).delete(kv::delete);
+        only("OPTIONS,GET,PUT,DELETE", methods).layer(DefaultBodyLimit::max(MAX_VALUE))
+    };
+    let txn = put(txn::commit).layer(DefaultBodyLimit::max(MAX_VALUE));
+    Router::new().route("/v1/kv/", route()).route("/v1/kv/{*key}", route()).route("/v1/txn", txn)
+}
+
+fn session_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/session/create", put(session::create))
+        .route("/v1/session/destroy/", put(session::missing_id))
+        .route("/v1/session/destroy/{*id}", put(session::destroy))
+        .route("/v1/session/renew/", put(session::missing_id))
+        .route("/v1/session/renew/{*id}", put(session::renew))
+        .route("/v1/session/info/", get(session::missing_id))
+        .route("/v1/session/info/{*id}", get(session::info))
+        .route("/v1/session/node/", get(session::missing_node))
+        .route("/v1/session/node/{*node}", get(session::of_node))
+        .route("/v1/session/list", get(session::list))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+fn event_routes() -> Router<Arc<App>> {
+    // Consul takes PUT alone; Spring Cloud Consul posts.
+    let fire = only("OPTIONS,PUT,POST", routing::put(event::fire).post(event::fire));
+    Router::new()
+        .route("/v1/event/fire/", put(event::missing_name))
+        .route("/v1/event/fire/{*name}", fire)
+        .route("/v1/event/list", get(event::list))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 async fn missing_service_id() -> Refusal {

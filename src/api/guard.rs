@@ -31,8 +31,11 @@ use super::{
     serve::Peer,
 };
 
-/// Largest body of a request. Nothing the API takes today has a body of any size.
-const MAX_BODY: u64 = 64 * 1024;
+/// Largest body of a request that has no [limit](max_body) of its own.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+
+/// Largest value of a key, and largest transaction: Consul's limit.
+pub(super) const MAX_VALUE: usize = 512 * 1024;
 
 /// Clients remembered are gone through after so many requests, so that those whose allowance is
 /// full again are forgotten: the table then holds no more than the clients of a burst.
@@ -87,6 +90,14 @@ fn is_exempt(handler: &str) -> bool {
     matches!(handler, "/-/healthy" | "/-/ready" | "/metrics")
 }
 
+/// The largest body that a route takes.
+fn max_body(handler: &str) -> usize {
+    match handler {
+        "/v1/kv/{key}" | "/v1/txn" => MAX_VALUE,
+        _ => MAX_BODY,
+    }
+}
+
 /// A method as a metric label, which is a closed set.
 fn method_label(method: &Method) -> &'static str {
     const KNOWN: [(&Method, &str); 7] = [
@@ -125,8 +136,9 @@ fn admit(app: &App, handler: &str, request: &Request) -> Result<(), Refusal> {
     }
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BODY) {
-        let text = format!("the body is larger than {MAX_BODY} bytes");
+    let most = max_body(handler);
+    if length.is_some_and(|length| length > most as u64) {
+        let text = format!("the body is larger than {most} bytes");
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
     Ok(())

@@ -36,6 +36,9 @@ pub const EVENTS: &str = "/v1/rollcall/events";
 /// The path at which an instance is registered, unless another owner has its id.
 pub const REGISTER: &str = "/v1/rollcall/register";
 
+/// The path at which an instance is brought back that was deregistered for being critical.
+const UNDO: &str = "/v1/rollcall/undo/{*id}";
+
 /// A service with its instances.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -98,6 +101,9 @@ pub struct Check {
     pub code: Option<String>,
     /// Failed probes in a row up to now.
     pub consecutive_failures: u32,
+    /// Whether the last result is too old to be relied on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     /// When the certificate presented expires (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expiry: Option<String>,
@@ -111,6 +117,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route(SERVICES, get(services))
         .route(EVENTS, get(events::list))
         .route(REGISTER, put(consul::register::owned))
+        .route(UNDO, put(consul::register::undo))
 }
 
 async fn services(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
@@ -175,6 +182,7 @@ impl Check {
             detail: facts.detail.map(Into::into),
             code: code(facts.answer),
             consecutive_failures: facts.streak.failures(),
+            stale: facts.stale,
             certificate_expiry: facts.certificate_expiry.map(|at| at.to_string()),
             interval_seconds: check.definition.schedule.interval.as_secs_f64(),
         }

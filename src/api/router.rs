@@ -26,7 +26,21 @@ pub(super) struct App {
     pub(super) rate: guard::Rate,
     pub(super) waiters: consul::read::Waiters,
     pub(super) kept: consul::read::Kept,
+    pub(super) fired: consul::event::Fired,
     pub(super) stop: CancellationToken,
+}
+
+impl App {
+    pub(super) fn new(view: View, limits: &Limits, stop: CancellationToken) -> Self {
+        Self {
+            view,
+            rate: guard::Rate::new(limits),
+            waiters: consul::read::Waiters::new(limits),
+            kept: consul::read::Kept::default(),
+            fired: consul::event::Fired::default(),
+            stop,
+        }
+    }
 }
 
 /// An answer that is no success: a status and a text for people.
@@ -44,6 +58,16 @@ impl Refusal {
 
     pub(super) fn bad(text: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// What clients ask that Consul answers with 500, though nothing is wrong with the daemon.
+    pub(super) fn failed(error: &impl std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
+    /// The text for people.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn too_many(wait: Duration) -> Self {
@@ -71,13 +95,7 @@ impl IntoResponse for Refusal {
 
 /// The whole HTTP API.
 pub(super) fn router(view: View, limits: &Limits, stop: CancellationToken) -> Router {
-    let app = Arc::new(App {
-        view,
-        rate: guard::Rate::new(limits),
-        waiters: consul::read::Waiters::new(limits),
-        kept: consul::read::Kept::default(),
-        stop,
-    });
+    let app = Arc::new(App::new(view, limits, stop));
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -110,7 +128,7 @@ where
 }
 
 /// Answers other methods as Consul does: `OPTIONS` with what is allowed, the rest with 405.
-fn only(allow: &'static str, route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+pub(super) fn only(allow: &'static str, route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
     route.fallback(async move |method: Method| {
         let allow = [(header::ALLOW, HeaderValue::from_static(allow))];
         if method == Method::OPTIONS {
@@ -141,6 +159,10 @@ async fn index(State(app): State<Arc<App>>) -> String {
         ("/v1/agent/self", "this node"),
         ("/v1/agent/maintenance", "PUT ?enable=true|false&reason=: the whole node out, or back"),
         ("/v1/agent/service/maintenance/ID", "the same for one instance"),
+        ("/v1/kv/KEY", "PUT, GET, DELETE: keys and values; ?recurse, ?keys, ?cas=, ?acquire="),
+        ("/v1/session/create", "PUT: a session to hold locks with; also renew, destroy, list"),
+        ("/v1/txn", "PUT: several operations, all or none"),
+        ("/v1/event/list", "user events; PUT /v1/event/fire/NAME fires one"),
         ("/v1/status/leader", "this node's address"),
     ];
     let View { node_name, started, .. } = &app.view;

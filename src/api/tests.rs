@@ -33,10 +33,15 @@ use crate::{
 mod consul;
 mod events;
 mod filter;
+mod fired;
 mod grpc;
+mod kv;
 mod metrics;
 mod routes;
 mod serve;
+mod session;
+mod strange;
+mod txn;
 
 /// A view whose other ends the test holds.
 struct Rig {
@@ -45,6 +50,7 @@ struct Rig {
     orders: mpsc::Receiver<Vec<Order>>,
     readiness: watch::Sender<Readiness>,
     reloads: ReloadRequests,
+    keeper: Option<crate::leases::Keeper>,
     limits: Limits,
     stop: CancellationToken,
     _tasks: Tasks,
@@ -72,9 +78,11 @@ impl Rig {
             Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
         let agent = Arc::new(agent);
         agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        let (leases, keeper) = crate::leases::leases(Arc::clone(&store));
         let view = View {
             agent: Arc::clone(&agent),
             store,
+            leases,
             node_name: "node-1".into(),
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),
@@ -97,6 +105,7 @@ impl Rig {
             orders,
             readiness,
             reloads,
+            keeper: Some(keeper),
             limits: Limits::default(),
             stop,
         };

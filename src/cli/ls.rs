@@ -238,6 +238,7 @@ mod tests {
             detail: None,
             code: Some("200".into()),
             consecutive_failures: 0,
+            stale: false,
             certificate_expiry: None,
             interval_seconds: 10.0,
         }

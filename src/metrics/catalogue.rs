@@ -142,6 +142,10 @@ families! {
         "When a source of instances was read last without a fault.";
     REGISTRATIONS = "rollcall_registrations_total" Counter Process ["action"]
         "Instances registered, deregistered, and expired.";
+    DEREGISTRATIONS_HELD = "rollcall_deregistrations_held" Gauge Process []
+        "Instances critical for so long that they would be deregistered, held back because too much of their service is critical at once.";
+    CHECKS_STALE = "rollcall_checks_stale" Gauge Process []
+        "Checks whose last result is too old to be relied on: older than three intervals and a timeout.";
     REGISTRATION_CONFLICTS = "rollcall_registration_conflicts_total" Counter Process []
         "Registrations over another owner's instance of the same id.";
     CONFIG_RELOAD_SUCCESSFUL = "rollcall_config_last_reload_successful" Gauge Process []

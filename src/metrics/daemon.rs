@@ -79,6 +79,10 @@ pub struct Daemon {
     pub discovery_last_success: GaugeVec,
     /// Instances registered, deregistered and expired.
     pub registrations: IntCounterVec,
+    /// Instances due to be deregistered that are held back.
+    pub deregistrations_held: IntGauge,
+    /// Checks whose last result is too old.
+    pub checks_stale: IntGauge,
     /// Registrations over another owner's instance of the same id.
     pub registration_conflicts: IntCounter,
     /// 1 if the last reading of the configuration was taken over, else 0.
@@ -157,6 +161,11 @@ impl Daemon {
             queue_length: gauge(&catalogue::SCHEDULER_QUEUE)?,
             in_flight_limit: limit.with_label_values(&["any"]),
             panics: add(r, IntCounter::with_opts(opts(&catalogue::PROBE_PANICS)))?,
+            deregistrations_held: add(
+                r,
+                IntGauge::with_opts(opts(&catalogue::DEREGISTRATIONS_HELD)),
+            )?,
+            checks_stale: add(r, IntGauge::with_opts(opts(&catalogue::CHECKS_STALE)))?,
             registration_conflicts: add(
                 r,
                 IntCounter::with_opts(opts(&catalogue::REGISTRATION_CONFLICTS)),

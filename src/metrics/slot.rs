@@ -8,7 +8,9 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed,
+        },
     },
     time::Duration,
 };
@@ -64,6 +66,7 @@ pub struct Slot {
     status: AtomicU8,
     verdict: AtomicU8,
     outcome: AtomicU8,
+    stale: AtomicBool,
     detail: Mutex<Option<Box<str>>>,
 }
 
@@ -96,6 +99,8 @@ pub struct Facts {
     pub streak: Streak,
     /// When the certificate presented last expires.
     pub certificate_expiry: Option<Timestamp>,
+    /// Whether the last result was found too old to be relied on.
+    pub stale: bool,
 }
 
 impl Default for Facts {
@@ -128,6 +133,7 @@ impl Slot {
         self.set_detail(facts.detail.clone());
         self.status.store(facts.status as u8, Relaxed);
         self.verdict.store(facts.verdict as u8, Relaxed);
+        self.stale.store(facts.stale, Relaxed);
         self.set_streak(facts.streak);
     }
 
@@ -137,10 +143,11 @@ impl Slot {
         // One writer: a load and a store are cheaper than an atomic addition and as right.
         self.probes.store(self.probes.load(Relaxed) + 1, Relaxed);
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
+        let mut says_otherwise = self.stale.swap(false, Relaxed);
         self.last_started.store(observation.started.millis(), Relaxed);
         self.last_nanos.store(nanos(observation.duration), Relaxed);
         let answer = encode_answer(observation.answer);
-        let mut says_otherwise = self.answer.swap(answer, Relaxed) != answer;
+        says_otherwise |= self.answer.swap(answer, Relaxed) != answer;
         if observation.certificate_expiry.is_some() {
             self.certificate_expiry.store(millis(observation.certificate_expiry), Relaxed);
         }
@@ -171,6 +178,11 @@ impl Slot {
         };
         self.successes.store(successes, Relaxed);
         self.consecutive_failures.store(failures, Relaxed);
+    }
+
+    /// Puts down that the last result has grown too old. Says whether that is new.
+    pub fn grow_stale(&self) -> bool {
+        !self.stale.swap(true, Relaxed)
     }
 
     /// Puts down that the status changed.
@@ -214,6 +226,7 @@ impl Slot {
             changes: self.changes.load(Relaxed),
             streak,
             certificate_expiry: moment(self.certificate_expiry.load(Relaxed)),
+            stale: self.stale.load(Relaxed),
         }
     }
 

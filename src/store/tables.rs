@@ -35,6 +35,8 @@ pub struct Tables {
     groups: BTreeMap<Arc<str>, Group>,
     pairs: BTreeMap<Arc<str>, Arc<Pair>>,
     sessions: BTreeMap<Arc<str>, Arc<Session>>,
+    /// The keys that sessions hold.
+    held: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     tombstones: BTreeMap<Arc<str>, Arc<Tombstone>>,
     notes: BTreeMap<Arc<str>, Arc<Note>>,
     indexes: Indexes,
@@ -177,6 +179,11 @@ impl Tables {
         from(&self.pairs, prefix)
             .take_while(move |(key, _)| key.starts_with(prefix))
             .map(|(_, p)| p)
+    }
+
+    /// The pairs that a session holds, by key.
+    pub fn held_by(&self, session: &str) -> impl Iterator<Item = &Arc<Pair>> {
+        self.held.get(session).into_iter().flatten().filter_map(|key| self.pairs.get(key))
     }
 
     /// A session by its id.

@@ -1,1 +1,4 @@
 //! The store's promises.
+
+mod kv;
+mod session;

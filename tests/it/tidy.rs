@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["event", "judge", "probe", "telemetry"],
     &["metrics", "store"],
-    &["registry"],
+    &["leases", "registry"],
     &["consul", "monitor"],
     &["agent"],
     &["api", "dns", "scheduler"],

@@ -44,7 +44,7 @@ pub(in crate::api) struct Asked {
     pub(super) params: Params,
     /// As sent, without the query.
     path: String,
-    peer: Option<IpAddr>,
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Asked {
@@ -87,6 +87,19 @@ impl Answer {
         let content_type = HeaderValue::from_static("application/json");
         let body = super::encode(params, value).into();
         Self { status: StatusCode::OK, content_type, body, absent: false }
+    }
+
+    /// Bytes as they are.
+    pub(super) fn raw(body: Bytes) -> Self {
+        let content_type = HeaderValue::from_static("text/plain");
+        Self { status: StatusCode::OK, content_type, body, absent: false }
+    }
+
+    /// 404 without a text.
+    pub(super) fn nothing() -> Self {
+        let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+        let (status, body) = (StatusCode::NOT_FOUND, Bytes::new());
+        Self { status, content_type, body, absent: true }
     }
 
     /// The same, of something that is not there.
@@ -139,7 +152,7 @@ pub(in crate::api) struct Waiters {
 
 /// A place among those held.
 #[derive(Debug)]
-struct Place<'a> {
+pub(super) struct Place<'a> {
     waiters: &'a Waiters,
     client: IpAddr,
 }
@@ -156,7 +169,9 @@ impl Waiters {
         self.lock().values().sum()
     }
 
-    fn enter(&self, client: IpAddr) -> Result<Place<'_>, Refusal> {
+    /// Takes a place for a request that is to be held.
+    pub(super) fn enter(&self, client: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
+        let client = client.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
         let mut held = self.lock();
         let all: u32 = held.values().sum();
         let own = held.entry(client).or_default();
@@ -215,7 +230,7 @@ pub(super) async fn read<T>(
         if !app.view.store.settled(index.min(newest)).await {
             continue;
         }
-        let is_news = known == 0 || index > known || known > newest;
+        let is_news = known == 0 || index > known || known > newest.max(1);
         let stays_absent = was_absent && answer.absent;
         let is_over = Instant::now() >= deadline || app.stop.is_cancelled();
         if is_over || (is_news && !stays_absent) {
@@ -223,8 +238,7 @@ pub(super) async fn read<T>(
         }
         was_absent = answer.absent;
         if place.is_none() {
-            let client = asked.peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-            place = Some(app.waiters.enter(client)?);
+            place = Some(app.waiters.enter(asked.peer)?);
         }
         tokio::select! {
             () = listener.changed() => {}
@@ -257,7 +271,8 @@ fn look<T>(
     Ok((index, newest, answer))
 }
 
-fn respond(asked: &Asked, index: Index, answer: Answer) -> Response {
+/// An answer with all the headers of a read.
+pub(super) fn respond(asked: &Asked, index: Index, answer: Answer) -> Response {
     let mut response = (answer.status, answer.body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, answer.content_type);

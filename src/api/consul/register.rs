@@ -25,11 +25,12 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let status = match &refused {
             Refused::Invalid(_) => StatusCode::BAD_REQUEST,
-            Refused::UnknownService(_) | Refused::NoSuchService(_) | Refused::UnknownCheck(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Refused::UnknownService(_)
+            | Refused::NoSuchService(_)
+            | Refused::UnknownCheck(_)
+            | Refused::NoTombstone(_) => StatusCode::NOT_FOUND,
             Refused::Scripts | Refused::NoTtl(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Refused::Owned { .. } => StatusCode::CONFLICT,
+            Refused::Owned { .. } | Refused::Exists(_) => StatusCode::CONFLICT,
             Refused::Unwritten(unwritten) => return unwritten.clone().into(),
         };
         Self::new(status, refused.to_string())
@@ -85,6 +86,14 @@ pub(in crate::api) async fn owned(
         token: token(&asked.params, &headers),
     };
     register(&app, &body, terms).await
+}
+
+/// `PUT /v1/rollcall/undo/:id`: brings an instance back that was deregistered for being critical.
+pub(in crate::api) async fn undo(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<(), Refusal> {
+    Ok(app.view.agent.undo(&id).await?)
 }
 
 async fn register(app: &App, body: &[u8], terms: Terms) -> Result<(), Refusal> {

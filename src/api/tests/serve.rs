@@ -125,13 +125,7 @@ async fn clumsy() -> &'static str {
 #[tokio::test]
 async fn a_panic_is_that_requests_loss_only() {
     let rig = Rig::new(&[]).await;
-    let app = Arc::new(router::App {
-        waiters: super::super::consul::read::Waiters::new(&rig.limits),
-        kept: super::super::consul::read::Kept::default(),
-        view: rig.view.clone(),
-        rate: guard::Rate::new(&rig.limits),
-        stop: rig.stop.clone(),
-    });
+    let app = Arc::new(router::App::new(rig.view.clone(), &rig.limits, rig.stop.clone()));
     let guard = axum::middleware::from_fn_with_state(app, guard::guard);
     let router = Router::new()
         .route("/clumsy", get(clumsy))

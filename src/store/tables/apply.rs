@@ -29,16 +29,7 @@ impl Tables {
             Key::Node(name) => self.apply_node(index, name, after, touched),
             Key::Service(node, id) => self.apply_service(index, (node, id), after, touched),
             Key::Check(node, id) => self.apply_check(index, (node, id), after, touched),
-            Key::Pair(key) => {
-                touched.push(Topic::Pair(Arc::clone(key)));
-                if let Some(Row::Pair(pair)) = after {
-                    self.indexes.graves.remove(key);
-                    self.pairs.insert(Arc::clone(&pair.key), pair);
-                } else {
-                    self.pairs.remove(key);
-                    self.bury(index, key);
-                }
-            }
+            Key::Pair(key) => self.apply_pair(index, key, after, touched),
             Key::Session(id) => {
                 self.indexes.sessions = index;
                 touched.push(Topic::Sessions);
@@ -64,6 +55,35 @@ impl Tables {
             }
         }
         before
+    }
+
+    fn apply_pair(
+        &mut self,
+        index: Index,
+        key: &Arc<str>,
+        after: Option<Row>,
+        touched: &mut Vec<Topic>,
+    ) {
+        touched.push(Topic::Pair(Arc::clone(key)));
+        let before = self.pairs.remove(key);
+        if let Some(holder) = before.map(|pair| Arc::clone(&pair.session))
+            && let Some(held) = self.held.get_mut(&holder)
+        {
+            held.remove(key);
+            if held.is_empty() {
+                self.held.remove(&holder);
+            }
+        }
+        if let Some(Row::Pair(pair)) = after {
+            self.indexes.graves.remove(key);
+            if !pair.session.is_empty() {
+                let held = self.held.entry(Arc::clone(&pair.session)).or_default();
+                held.insert(Arc::clone(&pair.key));
+            }
+            self.pairs.insert(Arc::clone(&pair.key), pair);
+        } else {
+            self.bury(index, key);
+        }
     }
 
     /// Remembers when a key was deleted.

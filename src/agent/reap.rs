@@ -1,0 +1,249 @@
+//! Deregistering instances that have been critical for too long, and bringing them back.
+//!
+//! Consul lets a definition ask for this. A daemon that is mistaken must not empty a service, so
+//! in one round at most a tenth of a service's instances go, though always one, and none as long as
+//! more than half of them are critical at once: then it is not the instances, and somebody must
+//! look. A service of one instance has no other to compare it with; it goes when its time has come.
+//! What is deregistered can be brought back for a day.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Agent, register::Refused};
+use crate::{
+    clock::{self, Timestamp},
+    store::{
+        Key, Tables, Unwritten,
+        row::{Check, Health, Service, Tombstone},
+    },
+};
+
+/// How often it is looked, as in Consul.
+pub const EVERY: Duration = Duration::from_secs(30);
+
+/// How long a deregistered instance can be brought back.
+pub const KEPT: Duration = Duration::from_secs(86_400);
+
+/// One in so many instances of a service may go in one round.
+const SHARE: usize = 10;
+
+/// What is to be done in one round.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Round {
+    /// Instances to deregister, by id.
+    due: Vec<Arc<str>>,
+    /// Instances whose time has come, and which are held back.
+    held: usize,
+    /// Deregistered instances that are forgotten.
+    forgotten: Vec<Arc<str>>,
+}
+
+impl Agent {
+    /// Deregisters what has been critical for too long, until `stop`.
+    pub async fn reap(self: Arc<Self>, stop: CancellationToken) {
+        let started = clock::now();
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.reap_once(started, clock::now()).await {
+                warn!(error = &error as &dyn std::error::Error, "Nothing deregistered");
+            }
+        }
+    }
+
+    /// One round. What was critical before `started` counts from then: while we were away nobody
+    /// could be found well again.
+    async fn reap_once(&self, started: Timestamp, now: Timestamp) -> Result<(), Unwritten> {
+        let round = {
+            let tables = self.store.read();
+            plan(&tables, &self.node, started, now)
+        };
+        self.metrics.deregistrations_held.set(i64::try_from(round.held).unwrap_or(i64::MAX));
+        if round.held > 0 {
+            warn!(
+                held = round.held,
+                "Instances are critical for so long that they would be deregistered, but too much \
+                 of their services is critical at once; look at the network, and at this node"
+            );
+        }
+        let forgotten = round.forgotten;
+        self.store
+            .write(|tx| {
+                forgotten.into_iter().for_each(|id| drop(tx.delete(Key::Tombstone(id))));
+                Ok::<_, Unwritten>(())
+            })
+            .await?;
+        for id in round.due {
+            self.expire(&id, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn expire(&self, id: &Arc<str>, now: Timestamp) -> Result<(), Unwritten> {
+        let _turn = self.turn.lock().await;
+        let gone = self
+            .store
+            .write(|tx| {
+                let Some(service) = tx.instance(&self.node, id).cloned() else { return Ok(None) };
+                let checks = tx.instance_checks(&self.node, id);
+                let checks = checks.map(|check| Check::clone(check)).collect();
+                let service = Service::clone(&service);
+                let at = now.millis();
+                tx.put(Tombstone { service: service.clone(), checks, at, ..Tombstone::default() });
+                self.drop_instance(tx, id);
+                Ok::<_, Unwritten>(Some(service))
+            })
+            .await?;
+        if let Some(service) = gone {
+            self.metrics.registrations.with_label_values(&["expire"]).inc();
+            info!(
+                instance = &**id,
+                service = &*service.name,
+                "Deregistered after being critical for too long; `rollcall undo` brings it back"
+            );
+            self.schedule(id).await;
+        }
+        Ok(())
+    }
+
+    /// Brings an instance back that was deregistered for being critical. Its checks stay critical
+    /// until they are heard of, and their time begins anew.
+    pub async fn undo(&self, id: &str) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
+        self.store
+            .write(|tx| {
+                let tombstone = tx.tombstone(id).cloned();
+                let tombstone = tombstone.ok_or_else(|| Refused::NoTombstone(id.to_owned()))?;
+                if tx.instance(&self.node, id).is_some() {
+                    return Err(Refused::Exists(id.to_owned()));
+                }
+                tx.put(tombstone.service.clone());
+                let since = tx.now().millis();
+                for check in &tombstone.checks {
+                    tx.put(Check { since, ..check.clone() });
+                }
+                tx.delete(Key::Tombstone(id.into()));
+                Ok(())
+            })
+            .await?;
+        self.metrics.registrations.with_label_values(&["restore"]).inc();
+        self.schedule(id).await;
+        Ok(())
+    }
+}
+
+fn plan(tables: &Tables, node: &str, started: Timestamp, now: Timestamp) -> Round {
+    let mut round = Round::default();
+    let mut due: BTreeMap<&Arc<str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
+    for row in tables.instances_on(node).filter(|row| row.origin.is_local()) {
+        let overdue = tables.instance_checks(node, &row.id).filter(|check| {
+            let since = check.since().max(started);
+            let after = Duration::from_secs(check.deregister_after.into());
+            check.status == Health::Critical && !after.is_zero() && now.since(since) >= after
+        });
+        if let Some(since) = overdue.map(|check| check.since).min() {
+            due.entry(&row.name).or_default().push((since, &row.id));
+        }
+    }
+    for (name, mut instances) in due {
+        let all = tables.service(name).count();
+        let is_critical = |row: &&Arc<Service>| {
+            tables.instance_checks(&row.node, &row.id).any(|c| c.status == Health::Critical)
+        };
+        let critical = tables.service(name).filter(is_critical).count();
+        if all > 1 && critical * 2 > all {
+            round.held += instances.len();
+            continue;
+        }
+        instances.sort_unstable();
+        instances.truncate((all / SHARE).max(1));
+        round.due.extend(instances.into_iter().map(|(_, id)| Arc::clone(id)));
+    }
+    let is_old = |at: i64| now.since(Timestamp::from_millis(at)) >= KEPT;
+    round.forgotten = tables
+        .tombstones()
+        .filter(|tombstone| is_old(tombstone.at))
+        .map(|tombstone| Arc::clone(&tombstone.service.id))
+        .collect();
+    round
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        Store,
+        row::{Node, Origin},
+    };
+
+    const HOUR: i64 = 3_600_000;
+
+    /// A service `web` of so many instances, of which the first are critical since as many hours as
+    /// are given.
+    async fn web(instances: usize, critical: &[i64]) -> Store {
+        let store = Store::in_memory();
+        let written = store.write(|tx| {
+            tx.put(Node { name: "n".into(), ..Node::default() });
+            for n in 0..instances {
+                let id: Arc<str> = format!("web-{n}").into();
+                tx.put(Service {
+                    node: "n".into(),
+                    id: Arc::clone(&id),
+                    name: "web".into(),
+                    origin: Origin::Agent,
+                    ..Service::default()
+                });
+                tx.put(Check {
+                    node: "n".into(),
+                    id: format!("service:{id}").into(),
+                    service: id,
+                    status: critical.get(n).map_or(Health::Passing, |_| Health::Critical),
+                    since: -critical.get(n).copied().unwrap_or(0) * HOUR,
+                    deregister_after: 3600,
+                    ..Check::default()
+                });
+            }
+            Ok::<_, Unwritten>(())
+        });
+        written.await.unwrap();
+        store
+    }
+
+    async fn planned(instances: usize, critical: &[i64]) -> (usize, usize) {
+        let store = web(instances, critical).await;
+        let long_ago = Timestamp::from_millis(-1000 * HOUR);
+        let round = plan(&store.read(), "n", long_ago, Timestamp::from_millis(0));
+        (round.due.len(), round.held)
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_tenth_of_a_service_goes_in_one_round() {
+        assert_eq!(planned(1, &[1]).await, (1, 0), "one alone goes");
+        assert_eq!(planned(1, &[0]).await, (0, 0), "not before its time");
+        assert_eq!(planned(10, &[2, 2, 2]).await, (1, 0), "one of ten");
+        assert_eq!(planned(40, &[2; 12]).await, (4, 0), "four of forty");
+    }
+
+    #[tokio::test]
+    async fn none_goes_while_more_than_half_is_critical() {
+        assert_eq!(planned(2, &[5, 5]).await, (0, 2));
+        assert_eq!(planned(10, &[5; 6]).await, (0, 6));
+        assert_eq!(planned(10, &[5, 0, 0, 0, 0, 0]).await, (0, 1), "the young count as critical");
+        assert_eq!(planned(10, &[5; 5]).await, (1, 0), "half is not more than half");
+    }
+
+    #[tokio::test]
+    async fn the_longest_critical_goes_first_and_our_absence_does_not_count() {
+        let store = web(10, &[2, 7, 3]).await;
+        let round = |started| plan(&store.read(), "n", started, Timestamp::from_millis(0));
+        assert_eq!(round(Timestamp::from_millis(-10 * HOUR)).due, ["web-1".into()]);
+        assert_eq!(round(Timestamp::from_millis(-HOUR / 2)), Round::default());
+    }
+}

@@ -1,0 +1,60 @@
+//! Checks whose last result is too old to be relied on.
+//!
+//! Their status stays what it was; that it is old is shown beside it. Results grow old when probes
+//! are skipped or fail by our own fault, and while the daemon was away.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Agent;
+use crate::clock::Timestamp;
+use crate::{clock, judge::Verdict, metrics::Facts, model::Schedule};
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// How long a result is relied on: three intervals and a timeout, so that two lost probes in a row
+/// do not age it.
+pub fn bound(schedule: &Schedule) -> Duration {
+    schedule.interval * 3 + schedule.timeout
+}
+
+/// Whether what is known of a check that is asked is too old.
+fn is_stale(facts: &Facts, schedule: &Schedule, now: Timestamp) -> bool {
+    let last = facts.last_started;
+    facts.verdict != Verdict::Unknown && last.is_none_or(|last| now.since(last) > bound(schedule))
+}
+
+impl Agent {
+    /// Marks checks that have grown stale until `stop`. A new result takes the mark away.
+    pub async fn mark_stale(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.mark_stale_once(clock::now()),
+            }
+        }
+    }
+
+    fn mark_stale_once(&self, now: Timestamp) {
+        let mut count = 0;
+        self.registry.each_check(|check| {
+            // What is pushed grows old by its own time to live, or not at all.
+            if check.definition.probe.pushed().is_some() {
+                return;
+            }
+            let facts = check.slot.read_numbers();
+            if is_stale(&facts, &check.definition.schedule, now) {
+                count += 1;
+                if check.slot.grow_stale() {
+                    self.registry.news().said(&check.key);
+                }
+            }
+        });
+        self.metrics.checks_stale.set(count);
+    }
+}

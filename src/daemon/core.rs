@@ -1,0 +1,132 @@
+//! What the parts share, and starting those that work with it.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Fault, ORDER_DEPTH, stops::Stops};
+use crate::{
+    agent::{
+        Agent,
+        pushed::{Engine, Heard},
+    },
+    api::{Readiness, ReloadHandle, View},
+    clock,
+    config::Config,
+    event,
+    leases::{self, Renewer},
+    metrics,
+    monitor::Monitor,
+    probe::{Network, egress::Policy},
+    registry::{Order, Orders, Registry, snapshot::Snapshot},
+    scheduler::{Pulse, Scheduler},
+    store::{Keeper, Store},
+    tasks::Tasks,
+};
+
+/// The far ends of the registry's orders.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    pub(super) probed: mpsc::Receiver<Vec<Order>>,
+    pub(super) pushed: mpsc::Receiver<Vec<Order>>,
+    pub(super) heard: mpsc::Receiver<Heard>,
+    pub(super) sessions: leases::Keeper,
+}
+
+/// What the parts share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) store: Arc<Store>,
+    pub(super) agent: Arc<Agent>,
+    pub(super) leases: Renewer,
+    pub(super) registry: Arc<Registry>,
+    pub(super) events: event::Log,
+    pub(super) metrics: metrics::Daemon,
+    pub(super) readiness: watch::Sender<Readiness>,
+}
+
+impl Core {
+    pub(super) fn new(config: &Config, store: Arc<Store>, remembered: Snapshot) -> (Self, Ordered) {
+        let (probed, orders) = mpsc::channel(ORDER_DEPTH);
+        let (pushed, told) = mpsc::channel(ORDER_DEPTH);
+        let registry = Arc::new(Registry::new(remembered, Orders { probed, pushed }));
+        let node = config.node_name.as_str().into();
+        let metrics = metrics::Daemon::new();
+        let (agent, heard) =
+            Agent::new(node, Arc::clone(&store), Arc::clone(&registry), metrics.clone());
+        let (leases, sessions) = leases::leases(Arc::clone(&store));
+        let core = Self {
+            agent: Arc::new(agent),
+            store,
+            leases,
+            registry,
+            events: event::Log::new(config.event_history),
+            metrics,
+            readiness: watch::Sender::new(Readiness::Starting),
+        };
+        (core, Ordered { probed: orders, pushed: told, heard, sessions })
+    }
+
+    pub(super) fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.registry), self.events.clone(), self.metrics.clone())
+    }
+
+    pub(super) fn start_scheduler(
+        &self,
+        config: &Config,
+        orders: mpsc::Receiver<Vec<Order>>,
+        stops: &Stops,
+        tasks: &mut Tasks,
+    ) -> Result<Pulse, Fault> {
+        let (monitor, metrics) = (self.monitor(), self.metrics.clone());
+        Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
+            .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
+            .map_err(Fault::Thread)
+    }
+
+    /// Lets the agent take up what was registered before, and starts what it does beside that.
+    pub(super) async fn start_agent(
+        &self,
+        config: &Config,
+        (pushed, heard): (mpsc::Receiver<Vec<Order>>, mpsc::Receiver<Heard>),
+        keeper: &mut Keeper,
+        (stops, tasks): (&Stops, &mut Tasks),
+    ) -> Result<(), Fault> {
+        let end = || stops.listening.clone();
+        let agent = || Arc::clone(&self.agent);
+        let (ended, stop) = (keeper.ended(), end());
+        tasks.spawn("store", async move {
+            tokio::select! {
+                () = ended => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        self.agent.recall(&self.events);
+        let (_, coming) = self.events.follow(self.events.last());
+        tasks.spawn("history", agent().keep_history(coming, config.event_history, end()));
+        let engine = Engine::new(agent(), self.monitor());
+        tasks.spawn("heartbeats", engine.run(pushed, heard, end()));
+        tasks.spawn("publisher", agent().publish(end()));
+        self.agent.start(config.node_address()).await.map_err(Fault::Store)?;
+        tasks.spawn("reaper", agent().reap(end()));
+        tasks.spawn("stale", agent().mark_stale(end()));
+        Ok(())
+    }
+
+    pub(super) fn view(&self, config: &Config, reload: ReloadHandle) -> View {
+        View {
+            node_name: config.node_name.as_str().into(),
+            node_address: config.node_address(),
+            agent: Arc::clone(&self.agent),
+            store: Arc::clone(&self.store),
+            leases: self.leases.clone(),
+            registry: Arc::clone(&self.registry),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+            metrics_config: config.metrics.clone(),
+            readiness: self.readiness.subscribe(),
+            reload,
+            started: clock::now(),
+        }
+    }
+}
