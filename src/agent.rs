@@ -6,12 +6,19 @@
 //! disk, and what comes of asking goes back into the rows ([`publish`]), from which every consumer
 //! is told.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use tokio::sync::{Mutex, mpsc};
 use tracing::{error, warn};
 
 use crate::{
+    consul::Programs,
     metrics,
     model::CheckKey,
     registry::{Difference, Listed, Registration, Registry, Source, snapshot::Known},
@@ -64,6 +71,8 @@ pub struct Agent {
     registry: Arc<Registry>,
     metrics: metrics::Daemon,
     pushed: mpsc::Sender<pushed::Heard>,
+    /// Whether checks registered through the API may run programs.
+    programs: AtomicBool,
     /// Held while something is registered, so that the store and the scheduler agree.
     turn: Mutex<()>,
 }
@@ -77,7 +86,28 @@ impl Agent {
         metrics: metrics::Daemon,
     ) -> (Self, mpsc::Receiver<pushed::Heard>) {
         let (pushed, heard) = mpsc::channel(pushed::DEPTH);
-        (Self { node, store, registry, metrics, pushed, turn: Mutex::default() }, heard)
+        (
+            Self {
+                node,
+                store,
+                registry,
+                metrics,
+                pushed,
+                programs: AtomicBool::new(false),
+                turn: Mutex::default(),
+            },
+            heard,
+        )
+    }
+
+    /// Lets checks that are registered through the API run programs, or forbids it. What is
+    /// registered already is asked accordingly after the next restart.
+    pub fn allow_programs(&self, allowed: bool) {
+        self.programs.store(allowed, Relaxed);
+    }
+
+    fn programs(&self) -> Programs {
+        if self.programs.load(Relaxed) { Programs::Allowed } else { Programs::Refused }
     }
 
     /// The name of our node.

@@ -15,6 +15,7 @@ pub mod check;
 mod consul;
 mod crowd;
 mod destination;
+mod program;
 mod read;
 pub mod service;
 
@@ -35,7 +36,7 @@ use serde::Deserialize;
 use self::{
     check::{Check, CheckDefaults, Common},
     diagnostic::{Place, Problem, Report, Severity, Source},
-    read::{Dialect, Reader},
+    read::{Dialect, May, Reader},
     service::{Roll, Service},
     tree::{Node, Value},
 };
@@ -44,7 +45,10 @@ use crate::{
     duration::Period,
     metrics::{self, PerTarget},
     model,
-    probe::egress::{self, Policy},
+    probe::{
+        egress::{self, Policy},
+        exec,
+    },
     registry::Registration,
     scheduler, telemetry,
 };
@@ -79,6 +83,8 @@ pub struct File {
     pub scheduler: scheduler::Config,
     /// Where probes may go.
     pub egress: egress::Config,
+    /// What checks may do beyond asking over the network.
+    pub checks: exec::Config,
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop after it was told to: to answer what it was asked and
@@ -112,6 +118,7 @@ impl Default for File {
             log: telemetry::Config::default(),
             scheduler: scheduler::Config::default(),
             egress: egress::Config::default(),
+            checks: exec::Config::default(),
             metrics: metrics::Config::default(),
             grace_period: Period::from_secs(10),
             event_history: 1000,
@@ -144,6 +151,8 @@ pub struct Config {
     pub scheduler: scheduler::Config,
     /// Where probes may go.
     pub egress: egress::Config,
+    /// What checks may do beyond asking over the network.
+    pub checks: exec::Config,
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop.
@@ -274,14 +283,16 @@ fn assemble(
     let mut root = root?;
     // Nothing is judged before it is known by what.
     let open = Policy::unrestricted();
-    let mut reader = Reader { source, dialect: Dialect::Strict, egress: &open, problems };
+    let may = May { egress: &open, exec: exec::Allowed::Api };
+    let mut reader = Reader { source, dialect: Dialect::Strict, may, problems };
     let mut roll = Roll::default();
     let services = reader.take_list(&mut root, "services");
     let defaults = check::defaults(&mut reader, &mut root);
     let patterns = root.get("service_files").cloned();
     let file = reader.read::<File>(root.clone()).map(|reading| reading.value);
     let egress = file.as_ref().map_or(open.clone(), |file| Policy::new(&file.egress));
-    reader.egress = &egress;
+    let exec = file.as_ref().map_or(exec::Allowed::Api, |file| file.checks.exec);
+    reader.may = May { egress: &egress, exec };
     let tick = file.as_ref().map(|file| file.scheduler.tick.get()).filter(|t| TICKS.contains(t));
     let common = Common { defaults: &[&defaults], tick };
     for node in services {
@@ -326,6 +337,7 @@ fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> 
         },
         scheduler: file.scheduler,
         egress: file.egress,
+        checks: file.checks,
         metrics: file.metrics,
         grace_period: file.grace_period.get(),
         event_history: file.event_history,

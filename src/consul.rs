@@ -22,8 +22,8 @@ mod tests;
 use std::borrow::Cow;
 
 pub use self::{
-    assign::{Naming, add},
-    check::{CheckDefinition, InvalidCheck, Kind, Status},
+    assign::{Naming, Programs, add},
+    check::{CheckDefinition, InvalidCheck, Kind, Status, type_word},
     json::{DecodeError, decode_json, same_key},
     scalar::Time,
     service::{ServiceAddress, ServiceDefinition, Weights},

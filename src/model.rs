@@ -185,14 +185,14 @@ closed_set! {
     /// The parts of a probe's time. Which of them a probe has, and what it calls them, is the
     /// business of its type.
     Phase {
-        /// Turning the name into addresses.
+        /// Turning the name into addresses; for a program the wait for its turn (`wait`).
         Resolve = "resolve",
         /// Making the TCP connection.
         Connect = "connect",
         /// The TLS handshake.
         Tls = "tls",
         /// From the request's first byte out to the answer's first byte in; for TCP the whole
-        /// dialogue (`exchange`), for gRPC the whole call (`check`).
+        /// dialogue (`exchange`), for gRPC the whole call (`check`), for a program its run (`run`).
         Exchange = "processing",
         /// From the answer's first byte to its last.
         Transfer = "transfer",
@@ -236,7 +236,7 @@ closed_set! {
 pub enum Outcome {
     /// As expected.
     Success,
-    /// The target answered that it is struggling (HTTP 429, as Consul has it).
+    /// The target answered that it is struggling (HTTP 429, exit code 1, as Consul has it).
     Warning(Reason),
     /// Not as expected.
     Failure(Reason),
@@ -297,8 +297,9 @@ pub struct Observation {
     pub peer: Option<SocketAddr>,
     /// When the first certificate of the presented chain expires, also if the chain was refused.
     pub certificate_expiry: Option<Timestamp>,
-    /// For people: what was wrong, with what was seen. Printable, at most a few hundred bytes;
-    /// absent on a plain success.
+    /// For people: what was wrong, with what was seen. Printable, in one line, at most a few hundred
+    /// bytes; absent on a success. A program that was run is let speak also on a success, in lines
+    /// and up to some four thousand bytes.
     pub detail: Option<Box<str>>,
 }
 

@@ -4,19 +4,21 @@
 //! timeout, in bounded memory. A probe type is one file below this one with a `Spec` (what the
 //! configuration says), a `Probe` (the same, made ready once and shared by all instances) and a
 //! `probe` function. To add a type: write the file, then add its variants to [`Protocol`], [`Spec`]
-//! and `Kind` here, and its key to a check's in `config`; the compiler lists the rest, and nothing
-//! else knows the types by name.
+//! and `Kind`, and its key to a check's in `config`; the compiler lists the rest, and nothing else
+//! knows the types by name.
 //!
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
 pub mod egress;
 mod endpoint;
+pub mod exec;
 mod fault;
 pub mod grpc;
 pub mod h2ping;
 pub mod http;
 mod pattern;
+mod protocol;
 mod pushed;
 mod resolve;
 pub mod tcp;
@@ -30,13 +32,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
     pattern::{Pattern, PatternError},
+    protocol::Protocol,
     pushed::{Alias, Pushed},
     resolve::Close,
     url::{HttpUrl, UrlError},
@@ -44,7 +47,7 @@ pub use self::{
 use self::{fault::Fault, trace::Trace};
 use crate::{
     clock,
-    model::{Answer, Observation, Outcome, Phase, Reason, closed_set},
+    model::{Answer, Observation, Outcome, Reason},
 };
 
 /// The schemes [`parse_url`] knows, for people.
@@ -58,11 +61,12 @@ pub trait Prober: Clone + Send + Sync + 'static {
     -> impl Future<Output = Observation> + Send;
 }
 
-/// The prober that uses the network, as far as its policy lets it. Clones share the bound on kept
-/// connections.
+/// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
+/// bounds on kept connections and on programs.
 #[derive(Debug, Clone)]
 pub struct Network {
     places: grpc::Places,
+    programs: exec::Places,
     egress: Arc<egress::Policy>,
 }
 
@@ -72,26 +76,6 @@ pub struct Target {
     probe: Arc<Probe>,
     endpoint: Endpoint,
     kept: grpc::Kept,
-}
-
-closed_set! {
-    /// How a check asks.
-    Protocol {
-        /// HTTP/1.1, over TLS or not.
-        Http = "http",
-        /// A TCP connection, with TLS or a dialogue if asked for.
-        Tcp = "tcp",
-        /// `grpc.health.v1`.
-        Grpc = "grpc",
-        /// A datagram.
-        Udp = "udp",
-        /// An HTTP/2 ping, over TLS or not.
-        H2ping = "h2ping",
-        /// Not at all: the instance itself reports in time.
-        Ttl = "ttl",
-        /// Not at all: it follows other checks.
-        Alias = "alias",
-    }
 }
 
 /// What to ask, as the configuration says it.
@@ -108,6 +92,8 @@ pub enum Spec {
     Udp(udp::Spec),
     /// An HTTP/2 ping.
     H2ping(h2ping::Spec),
+    /// A program.
+    Exec(exec::Spec),
     /// Nothing: the instance reports at least this often.
     Ttl(Duration),
     /// Nothing: the check follows others.
@@ -126,6 +112,7 @@ enum Kind {
     Grpc(grpc::Probe),
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
+    Exec(exec::Probe),
     Ttl(Duration),
     Alias(Alias),
 }
@@ -172,7 +159,11 @@ impl Network {
     /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
     /// target beyond that is asked over a new connection each time.
     fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
-        Self { places: grpc::Places::new(max_kept), egress: Arc::new(egress) }
+        Self {
+            places: grpc::Places::new(max_kept),
+            programs: exec::Places::default(),
+            egress: Arc::new(egress),
+        }
     }
 }
 
@@ -187,15 +178,14 @@ impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
         let mut trace = Trace::new(timeout, Arc::clone(&self.egress));
-        let result = match timeout_at(trace.deadline(), target.ask(&self.places, &mut trace)).await
-        {
+        let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(target.expired(&trace)),
         };
         let (phases, duration) = trace.finish();
         let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Success, None),
-            Err(fault) => (fault.outcome, Some(target.detail(&fault))),
+            Ok(()) => (Outcome::Success, target.remark(&trace)),
+            Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
         };
         Observation {
             started,
@@ -221,8 +211,9 @@ impl Target {
         &self.endpoint
     }
 
-    /// Where the probe goes: to the endpoint, unless a URL of its own leads elsewhere.
-    pub fn destination(&self) -> &Endpoint {
+    /// Where the probe goes: to the endpoint, unless a URL of its own leads elsewhere; nowhere if it
+    /// does not use the network.
+    pub fn destination(&self) -> Option<&Endpoint> {
         self.probe.destination(&self.endpoint)
     }
 
@@ -237,7 +228,7 @@ impl Target {
     }
 
     /// What is asked of whom, for people: `http://10.0.0.1:8080/healthz`, `10.0.0.1:6379`,
-    /// `10.0.0.1:50051/shop.v1.Cart`.
+    /// `10.0.0.1:50051/shop.v1.Cart`, `/usr/lib/check_disk`.
     pub fn url(&self) -> String {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
@@ -245,6 +236,7 @@ impl Target {
                 self.endpoint.to_string()
             }
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
+            Kind::Exec(probe) => probe.program(),
             Kind::Alias(alias) => alias.to_string(),
         }
     }
@@ -258,12 +250,13 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
+            Kind::Exec(_) => format!("{url}: exit code 0"),
             Kind::Ttl(_) => String::new(),
             Kind::Alias(_) => "All checks passing.".to_owned(),
         }
     }
 
-    async fn ask(&self, places: &grpc::Places, trace: &mut Trace) -> Result<(), Fault> {
+    async fn ask(&self, network: &Network, trace: &mut Trace) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
             Kind::Tcp(probe) => {
@@ -272,10 +265,12 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                Box::pin(grpc::probe(probe, &self.endpoint, (&self.kept, places), trace)).await
+                let kept = (&self.kept, &network.places);
+                Box::pin(grpc::probe(probe, &self.endpoint, kept, trace)).await
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
+            Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
             Kind::Ttl(_) | Kind::Alias(_) => {
                 Err(Fault::new(Reason::Internal, "results of this check are pushed, not asked for"))
             }
@@ -285,6 +280,7 @@ impl Target {
     fn expired(&self, trace: &Trace) -> Fault {
         match &self.probe.0 {
             Kind::Tcp(probe) => probe.describe(trace.expired(), &trace.buffer),
+            Kind::Exec(_) => exec::expired(trace),
             Kind::Http(_)
             | Kind::Grpc(_)
             | Kind::Udp(_)
@@ -294,8 +290,22 @@ impl Target {
         }
     }
 
+    /// What a success has to say besides, harmless to show: what a program wrote.
+    fn remark(&self, trace: &Trace) -> Option<Box<str>> {
+        match &self.probe.0 {
+            Kind::Exec(_) => exec::output(trace).map(Into::into),
+            Kind::Http(_)
+            | Kind::Tcp(_)
+            | Kind::Grpc(_)
+            | Kind::Udp(_)
+            | Kind::H2ping(_)
+            | Kind::Ttl(_)
+            | Kind::Alias(_) => None,
+        }
+    }
+
     /// What was asked, and what is wrong with the answer; harmless to show.
-    fn detail(&self, fault: &Fault) -> Box<str> {
+    fn detail(&self, fault: &Fault, trace: &Trace) -> Box<str> {
         let url = self.url();
         let text = match &self.probe.0 {
             Kind::Http(probe) => {
@@ -305,74 +315,11 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
+            Kind::Exec(probe) => return probe.detail(fault, trace),
             Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
             Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
         };
         fault::printable(text.as_bytes(), fault::DETAIL_LEN).into()
-    }
-}
-
-impl Protocol {
-    /// Those that ask; the others wait for results to be pushed.
-    pub fn probed() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|protocol| protocol.is_probed())
-    }
-
-    /// Whether it asks, and does not wait for results to be pushed.
-    pub const fn is_probed(self) -> bool {
-        match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping => true,
-            Self::Ttl | Self::Alias => false,
-        }
-    }
-
-    /// The phases of this protocol with the names its metrics give them.
-    pub const fn phases(self) -> &'static [(Phase, &'static str)] {
-        match self {
-            Self::Http => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "processing"),
-                (Phase::Transfer, "transfer"),
-            ],
-            Self::Tcp => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "exchange"),
-            ],
-            Self::Grpc => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "check"),
-            ],
-            Self::Udp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
-            Self::H2ping => &[
-                (Phase::Resolve, "resolve"),
-                (Phase::Connect, "connect"),
-                (Phase::Tls, "tls"),
-                (Phase::Exchange, "ping"),
-            ],
-            Self::Ttl | Self::Alias => &[],
-        }
-    }
-
-    /// Whether connections are kept from one probe to the next.
-    pub const fn keeps_connections(self) -> bool {
-        match self {
-            Self::Http | Self::Tcp | Self::Udp | Self::H2ping | Self::Ttl | Self::Alias => false,
-            Self::Grpc => true,
-        }
-    }
-
-    /// Whether targets answer with a [`Serving`](crate::model::Serving) status.
-    pub const fn has_serving_status(self) -> bool {
-        match self {
-            Self::Http | Self::Tcp | Self::Udp | Self::H2ping | Self::Ttl | Self::Alias => false,
-            Self::Grpc => true,
-        }
     }
 }
 
@@ -385,6 +332,7 @@ impl Spec {
             Self::Grpc(_) => Protocol::Grpc,
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
+            Self::Exec(_) => Protocol::Exec,
             Self::Ttl(_) => Protocol::Ttl,
             Self::Alias(_) => Protocol::Alias,
         }
@@ -401,7 +349,7 @@ impl Spec {
             Self::Http(spec) => spec.tls_mut(),
             Self::Tcp(spec) => spec.tls.as_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
-            Self::Udp(_) | Self::Ttl(_) | Self::Alias(_) => None,
+            Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
         }
     }
@@ -416,14 +364,16 @@ impl Probe {
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
+            Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
         }))
     }
 
-    /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere.
-    pub fn destination<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Endpoint {
-        self.url_endpoint().unwrap_or(endpoint)
+    /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere;
+    /// nowhere if it does not use the network.
+    pub fn destination<'a>(&'a self, endpoint: &'a Endpoint) -> Option<&'a Endpoint> {
+        self.protocol().uses_network().then(|| self.url_endpoint().unwrap_or(endpoint))
     }
 
     /// Where a URL of its own leads, if it has one.
@@ -434,6 +384,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Exec(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
         }
@@ -442,7 +393,12 @@ impl Probe {
     /// Where results come from if nobody asks for them.
     pub fn pushed(&self) -> Option<Pushed<'_>> {
         match &self.0 {
-            Kind::Http(_) | Kind::Tcp(_) | Kind::Grpc(_) | Kind::Udp(_) | Kind::H2ping(_) => None,
+            Kind::Http(_)
+            | Kind::Tcp(_)
+            | Kind::Grpc(_)
+            | Kind::Udp(_)
+            | Kind::H2ping(_)
+            | Kind::Exec(_) => None,
             Kind::Ttl(ttl) => Some(Pushed::Ttl(*ttl)),
             Kind::Alias(alias) => Some(Pushed::Alias(alias)),
         }
@@ -456,6 +412,7 @@ impl Probe {
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
+            Kind::Exec(probe) => Spec::Exec(probe.spec().clone()),
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
         }
@@ -469,6 +426,7 @@ impl Probe {
             Kind::Grpc(_) => Protocol::Grpc,
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
+            Kind::Exec(_) => Protocol::Exec,
             Kind::Ttl(_) => Protocol::Ttl,
             Kind::Alias(_) => Protocol::Alias,
         }

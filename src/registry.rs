@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    judge::{self, Machine, Maintenance, Thresholds},
+    judge::{self, Machine, Maintenance, Thresholds, Verdict},
     metrics::{ClassSlot, Slot},
     model::{CheckId, CheckKey, InstanceId, Schedule, ServiceName, Status},
     probe::{Endpoint, Probe, Target},
@@ -69,6 +69,11 @@ pub struct Definition {
 impl Definition {
     /// The share of probes that should succeed if nothing is said of it.
     pub const DEFAULT_OBJECTIVE: f64 = 0.99;
+
+    /// Whether another asks for the same: at a glance if it is this one itself.
+    fn is_same_as(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || **self == **other
+    }
 }
 
 /// An instance with what is asked of it.
@@ -89,6 +94,8 @@ pub struct Assigned {
     pub endpoint: Option<Endpoint>,
     /// The check's id in the Consul API, if it was given one; otherwise `instance:check`.
     pub consul_id: Option<Arc<str>>,
+    /// What consumers are told of it before the first result; if unknown, that it is critical.
+    pub initial: Verdict,
 }
 
 /// All checks of one id and protocol within a service: what histograms are kept by.
@@ -111,6 +118,8 @@ pub struct Check {
     pub definition: Arc<Definition>,
     /// The check's id in the Consul API, if it was given one.
     pub consul_id: Option<Arc<str>>,
+    /// What consumers are told of it before the first result, if that is known.
+    pub initial: Verdict,
     /// The class it is counted in.
     pub class: Arc<Class>,
     /// The probe, aimed.
@@ -130,7 +139,7 @@ impl Check {
 
     fn same_as(&self, instance: &Instance, assigned: &Assigned) -> bool {
         *self.instance == *instance
-            && self.definition == assigned.definition
+            && self.definition.is_same_as(&assigned.definition)
             && self.consul_id == assigned.consul_id
             && *self.target.endpoint() == *endpoint_of(instance, assigned)
     }

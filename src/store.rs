@@ -239,6 +239,7 @@ impl Store {
             }
         };
         match written {
+            None if !self.is_durable => Ok(value),
             None => {
                 // What it saw, and left as it was, may be on its way to the disk still.
                 let seen = self.read().index();

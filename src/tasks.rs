@@ -12,8 +12,9 @@ use tokio::{
     task::{self, JoinSet},
 };
 
-/// Threads of a prober thread's runtime that resolve names; `getaddrinfo` blocks. A dead resolver
-/// can hold this many look-ups, others wait their turn within their timeouts.
+/// Threads of a prober thread's runtime that resolve names, for `getaddrinfo` blocks, and start
+/// programs. A dead resolver can hold this many look-ups, others wait their turn within their
+/// timeouts.
 const RESOLVER_THREADS: usize = 16;
 
 /// The long-lived tasks of the daemon.

@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{Agent, pushed::Heard, rows, vet};
 use crate::{
-    consul::{CheckDefinition, Naming, ServiceDefinition},
+    consul::{CheckDefinition, Kind, Naming, Programs, ServiceDefinition},
     model::{CheckId, CheckKey, InstanceId},
     registry::{Assigned, Registration},
     store::{
@@ -127,7 +127,7 @@ impl Agent {
     pub async fn register_check(&self, definition: &CheckDefinition) -> Result<(), Refused> {
         let name = definition.name.clone();
         let name = name.ok_or_else(|| Refused::Invalid("Missing check name".to_owned()))?;
-        self.vet_check(definition)?;
+        vet::check(definition)?;
         let id = definition.id.as_ref().map_or(name.as_str(), CheckId::as_str).to_owned();
         let naming = Naming { id, name };
         let service = definition.service_id.as_ref().map_or("", InstanceId::as_str);
@@ -222,7 +222,7 @@ impl Agent {
         let count = definition.all_checks().count();
         let mut checks = Vec::with_capacity(count);
         for (index, check) in definition.all_checks().enumerate() {
-            self.vet_check(check)?;
+            vet::check(check)?;
             let (Ok(id), Ok(name)) = (row.id.parse(), row.name.parse()) else { continue };
             let mut naming = Naming::within(&id, &name, index, count);
             if let Some(id) = &check.id {
@@ -236,10 +236,6 @@ impl Agent {
         Ok(checks)
     }
 
-    fn vet_check(&self, definition: &CheckDefinition) -> Result<(), Refused> {
-        vet::check(definition)
-    }
-
     /// Puts a check's row, which keeps the status of the one with the same id.
     fn put_check(
         &self,
@@ -249,7 +245,7 @@ impl Agent {
         taken: &mut HashSet<Arc<str>>,
     ) -> Result<(), Refused> {
         let held = tx.check(&self.node, &naming.id).cloned();
-        let assigned = assigned(definition, naming)?;
+        let assigned = assigned(definition, naming, self.programs())?;
         let run = match held.as_deref().filter(|held| *held.service == *service) {
             Some(held) if !held.run.is_empty() => Arc::clone(&held.run),
             _ => free(assigned.definition.id.as_str(), taken),
@@ -314,7 +310,7 @@ impl Agent {
         let checks: Vec<Assigned> = rows
             .into_iter()
             .filter(|row| !row.run.is_empty())
-            .filter_map(|row| again(row).or_else(|| from(held.as_ref()?, row)))
+            .filter_map(|row| again(row, self.programs()).or_else(|| from(held.as_ref()?, row)))
             .collect();
         if service.is_empty() && checks.is_empty() {
             return None;
@@ -342,18 +338,25 @@ fn place(row: &Service) -> String {
 
 /// What a definition means. Its id is the client's own and often another for each instance; what
 /// is counted together goes by its name or kind.
-fn assigned(definition: &CheckDefinition, naming: &Naming) -> Result<Assigned, Refused> {
+fn assigned(
+    definition: &CheckDefinition,
+    naming: &Naming,
+    programs: Programs,
+) -> Result<Assigned, Refused> {
+    if definition.kind() == Some(Kind::Script) && programs == Programs::Refused {
+        return Err(Refused::Scripts);
+    }
     let general = CheckDefinition { id: None, ..definition.clone() };
     general
-        .assigned(naming)
+        .assigned(naming, programs)
         .map_err(|invalid| Refused::Invalid(format!("Invalid check: {}", invalid.message)))
 }
 
 /// A check as it was registered.
-fn again(row: &Check) -> Option<Assigned> {
+fn again(row: &Check, programs: Programs) -> Option<Assigned> {
     let definition: CheckDefinition = serde_json::from_str(&row.definition).ok()?;
     let naming = Naming { id: row.id.to_string(), name: row.name.to_string() };
-    let mut assigned = assigned(&definition, &naming).ok()?;
+    let mut assigned = assigned(&definition, &naming, programs).ok()?;
     let run = row.run.parse().ok()?;
     Arc::get_mut(&mut assigned.definition)?.id = run;
     Some(assigned)
@@ -366,6 +369,7 @@ fn from(held: &crate::registry::Listed, row: &Check) -> Option<Assigned> {
         definition: Arc::clone(&check.definition),
         endpoint: Some(check.target.endpoint().clone()),
         consul_id: check.consul_id.clone(),
+        initial: check.initial,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT};
 use crate::{
     clock::Timestamp,
-    consul::{CheckDefinition, Naming, ServiceDefinition, Status, Time},
+    consul::{CheckDefinition, Naming, ServiceDefinition, Status, Time, type_word},
     judge::{Machine, Maintenance, Streak, Verdict},
     metrics::Facts,
     model::Outcome,
@@ -83,6 +83,8 @@ pub(super) fn service(node: &Arc<str>, instance: &registry::Instance) -> Service
 /// A check of the configuration, as yet without a result.
 pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) -> Check {
     let (definition, service) = (&check.definition, check.instance.service.as_str());
+    let is_asked = definition.probe.pushed().is_none();
+    let shown = |time| if is_asked { Time(time).to_string().into() } else { Arc::default() };
     Check {
         node: Arc::clone(node),
         id: (&*check.public_id()).into(),
@@ -92,13 +94,14 @@ pub(super) fn check(node: &Arc<str>, check: &registry::Check, now: Timestamp) ->
         },
         service: check.instance.id.as_str().into(),
         run: check.key.check.as_str().into(),
+        status: health(check.initial).unwrap_or_default(),
         since: now.millis(),
         notes: definition.notes.clone().unwrap_or_default(),
-        kind: definition.probe.protocol().as_str().into(),
-        interval: Time(definition.schedule.interval).to_string().into(),
-        timeout: Time(definition.schedule.timeout).to_string().into(),
+        kind: type_word(definition.probe.protocol()).into(),
+        interval: shown(definition.schedule.interval),
+        timeout: shown(definition.schedule.timeout),
         origin: Origin::Config,
-        output: NOTHING_YET.into(),
+        output: if is_asked { NOTHING_YET.into() } else { Arc::default() },
         ..Check::default()
     }
 }
@@ -320,4 +323,57 @@ pub(super) fn with_note(output: &str, last: Option<Timestamp>) -> String {
 /// An output without that note.
 pub(super) fn without_note(output: &str) -> &str {
     output.split_once(STALE).map_or(output, |(said, _)| said)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        consul::{Programs, decode_json},
+        probe::Endpoint,
+        registry::{Instance, Orders, Registration, Registry, snapshot::Snapshot},
+    };
+
+    /// The row of a check that is defined so.
+    async fn row(definition: &str) -> Check {
+        let definition: CheckDefinition = decode_json(definition.as_bytes()).unwrap();
+        let naming =
+            Naming { id: "service:web".to_owned(), name: "Service 'web' check".to_owned() };
+        let instance = Instance {
+            id: "web".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            endpoint: Endpoint { host: "10.0.0.1".parse().unwrap(), port: 80 },
+            tags: Vec::new(),
+            meta: Map::new(),
+        };
+        let checks = vec![definition.assigned(&naming, Programs::Allowed).unwrap()];
+        let registry = Registry::new(Snapshot::default(), Orders::probed(mpsc::channel(1).0));
+        registry.replace(vec![Registration { instance, checks }]).await;
+        let listed = registry.instance("web").unwrap();
+        check(&"here".into(), &listed.checks[0], Timestamp::from_seconds(7))
+    }
+
+    #[tokio::test]
+    async fn a_check_has_the_status_it_is_defined_with_until_it_is_judged() {
+        let bare = row(r#"{"tcp":"10.0.0.1:80","interval":"10s"}"#).await;
+        assert_eq!((&bare.status, bare.judged, bare.since), (&Health::Critical, false, 7000));
+        let defined = row(r#"{"tcp":"10.0.0.1:80","interval":"10s","status":"passing"}"#).await;
+        assert_eq!((&defined.status, verdict(&defined)), (&Health::Passing, None));
+        assert_eq!((&*defined.interval, &*defined.timeout), ("10s", "10s"));
+    }
+
+    #[tokio::test]
+    async fn a_check_that_is_told_has_no_interval() {
+        let ttl = row(r#"{"ttl":"30s","status":"warning"}"#).await;
+        assert_eq!((&ttl.status, &*ttl.kind), (&Health::Warning, "ttl"));
+        assert_eq!((&*ttl.interval, &*ttl.timeout, &*ttl.output), ("", "", ""));
+    }
+
+    #[tokio::test]
+    async fn a_program_is_a_script_in_consuls_word() {
+        let program = row(r#"{"args":["df"],"interval":"10s"}"#).await;
+        assert_eq!((&*program.kind, &*program.timeout), ("script", "30s"));
+    }
 }

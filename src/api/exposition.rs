@@ -277,7 +277,8 @@ impl Out {
         let labels = &mut self.scratch;
         labels.clear();
         push_label(labels, "target", check.key.instance.as_str());
-        push_label(labels, "address", &check.target.destination().to_string());
+        let address = check.target.destination().unwrap_or(check.target.endpoint());
+        push_label(labels, "address", &address.to_string());
         for (name, key) in metadata {
             if let Some(value) = check.instance.meta.get(key.as_str()) {
                 let value: String = value.chars().take(MAX_LABEL_VALUE).collect();

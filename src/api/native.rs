@@ -93,7 +93,7 @@ pub struct Check {
     /// Why the last probe did not succeed, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same for people.
+    /// The same for people; of a program that was run what it wrote, also when it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The target's own code in the last answer: an HTTP status or a serving status.

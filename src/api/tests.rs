@@ -21,7 +21,7 @@ use super::*;
 use crate::tasks::Tasks;
 use crate::{
     agent::pushed::Engine,
-    judge::{Machine, Maintenance, Thresholds},
+    judge::{Machine, Maintenance, Thresholds, Verdict},
     model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
     probe::{self, Probe},
@@ -66,6 +66,14 @@ struct Answered {
 impl Rig {
     /// `service instance check url` each.
     async fn new(instances: &[&str]) -> Self {
+        let rig = Self::bare();
+        rig.view.agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        rig.register(instances).await;
+        rig
+    }
+
+    /// Over a store without anything, not even our own node.
+    fn bare() -> Self {
         let (sender, orders) = mpsc::channel(1000);
         let (pushed, told) = mpsc::channel(1000);
         let (reload, reloads) = reload_channel();
@@ -77,7 +85,6 @@ impl Rig {
         let (agent, heard) =
             Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
         let agent = Arc::new(agent);
-        agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
         let (leases, keeper) = crate::leases::leases(Arc::clone(&store));
         let view = View {
             agent: Arc::clone(&agent),
@@ -98,7 +105,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let engine = Engine::new(Arc::clone(&view.agent), monitor.clone());
         tasks.spawn("heartbeats", engine.run(told, heard, stop.clone()));
-        let rig = Self {
+        Self {
             monitor,
             _tasks: tasks,
             view,
@@ -108,9 +115,7 @@ impl Rig {
             keeper: Some(keeper),
             limits: Limits::default(),
             stop,
-        };
-        rig.register(instances).await;
-        rig
+        }
     }
 
     async fn register(&self, instances: &[&str]) {
@@ -220,7 +225,12 @@ fn registration(text: &str) -> Registration {
             tags: vec!["Blue".into()],
             meta: BTreeMap::from([("team".into(), "shop".into())]),
         },
-        checks: vec![Assigned { definition: definition.into(), endpoint: None, consul_id: None }],
+        checks: vec![Assigned {
+            definition: definition.into(),
+            endpoint: None,
+            consul_id: None,
+            initial: Verdict::Unknown,
+        }],
     }
 }
 

@@ -160,7 +160,7 @@ fn rows(service: &Service, instance: &Instance, now: clock::Timestamp) -> Vec<[S
 fn reason(check: &Check, instance: &Instance) -> String {
     let text = match (&check.reason, &check.detail, &instance.maintenance) {
         (_, _, Some(operator)) => operator.clone(),
-        (Some(reason), Some(detail), None) => format!("{reason}: {detail}"),
+        (Some(reason), Some(detail), None) => format!("{reason}: {detail}").replace('\n', " "),
         (Some(reason), None, None) => reason.clone(),
         (None, _, None) => String::new(),
     };
@@ -256,7 +256,7 @@ mod tests {
         };
         let refused = Check {
             reason: Some("connection_refused".into()),
-            detail: Some(format!("GET http://10.0.0.1/: {}", "refused ".repeat(20))),
+            detail: Some(format!("GET http://10.0.0.1/:\n{}", "refused ".repeat(20))),
             latency_seconds: Some(1.5),
             ..check("http", "critical")
         };

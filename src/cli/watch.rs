@@ -131,7 +131,8 @@ impl Follower {
 fn line(event: &Event, colour: bool) -> String {
     let Event { at, service, instance, check, from, to, reason, .. } = event;
     let to = if colour { format!("{}{to}\u{1b}[0m", paint(to)) } else { to.clone() };
-    let detail = event.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    let detail = event.detail.as_deref().map(|detail| format!(": {detail}").replace('\n', " "));
+    let detail = detail.unwrap_or_default();
     format!("{at} {service}/{instance} {check}: {from} -> {to} ({reason}){detail}")
 }
 
@@ -164,7 +165,7 @@ mod tests {
             from: "passing".into(),
             to: "critical".into(),
             reason: "connection_refused".into(),
-            detail: Some("GET http://10.0.0.1/: connection refused".into()),
+            detail: Some("GET http://10.0.0.1/: connection\nrefused".into()),
             consecutive: Some(3),
             probe: None,
         };

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     destination,
     diagnostic::{Place, Problem},
+    program,
     read::{Fidelity, Reader, Reading},
     scalar::{Id, Jitter, Objective},
     tree::Node,
@@ -30,7 +31,7 @@ const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
-/// one of `http`, `tcp`, `grpc`, `udp` and `h2ping` says how.
+/// one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec` says how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(transform = by_one_protocol)]
@@ -52,6 +53,8 @@ pub struct Check {
     pub udp: Option<probe::udp::Spec>,
     /// Ask by an HTTP/2 ping. Default: none.
     pub h2ping: Option<probe::h2ping::Spec>,
+    /// Ask by running a program. Default: none.
+    pub exec: Option<probe::exec::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
     /// costs the target more. At least two ticks of the scheduler (`scheduler.tick`), at most 7d.
     /// Default: 10s.
@@ -83,7 +86,7 @@ pub struct Check {
 }
 
 /// The keys that belong to one check alone.
-const OWN_KEYS: [&str; 8] = ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping"];
+const OWN_KEYS: [&str; 9] = ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping", "exec"];
 
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
@@ -149,9 +152,11 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) ->
     let merged = value.over(common.defaults);
     let written = Written { check: &merged, node };
     let spec = written.spec(reader, fidelity)?;
+    let allowed = vet_program(reader, node, spec.protocol());
     if fidelity == Fidelity::Lossy {
         return None;
     }
+    allowed?;
     let schedule = written.schedule(reader)?;
     written.can_be_kept(reader, schedule.interval, common.tick)?;
     let thresholds = written.thresholds(reader)?;
@@ -178,6 +183,16 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) ->
     };
     let span = node.entry("id").map_or_else(|| head(node), |entry| entry.value.span.clone());
     Some(Defined { definition: Arc::new(definition), place: reader.place(&span) })
+}
+
+fn vet_program(reader: &mut Reader<'_>, node: &Node, protocol: probe::Protocol) -> Option<()> {
+    if !protocol.runs_program() {
+        return Some(());
+    }
+    let key = node.entry(protocol.as_str());
+    let key = key.map_or_else(|| head(node), |entry| entry.key_span.clone());
+    let place = reader.place(&key);
+    program::vet(reader, place)
 }
 
 /// The first key of a mapping, to point at the whole.
@@ -268,13 +283,15 @@ impl Written<'_> {
         specs.extend(check.grpc.clone().map(probe::Spec::Grpc));
         specs.extend(check.udp.clone().map(probe::Spec::Udp));
         specs.extend(check.h2ping.clone().map(probe::Spec::H2ping));
+        specs.extend(check.exec.clone().map(probe::Spec::Exec));
         if specs.len() == 1 {
             return specs.pop();
         }
         if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
-        let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp` and `h2ping`";
+        let rule =
+            "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`";
         let mut keys =
             probe::Protocol::probed().filter_map(|protocol| self.node.entry(protocol.as_str()));
         let problem = match (keys.next(), keys.next()) {

@@ -67,7 +67,7 @@ pub(super) fn read_all(reader: &mut Reader<'_>, roll: &mut Roll, globs: &Globs<'
 }
 
 fn read_file(path: &Path, outer: &mut Reader<'_>, roll: &mut Roll, loose: &mut Vec<Loose>) {
-    let (egress, problems) = (outer.egress, &mut *outer.problems);
+    let (may, problems) = (outer.may, &mut *outer.problems);
     if path.extension().is_some_and(|extension| extension == "hcl") {
         problems.push(
             Problem::error(format!("`{}` is HCL, which is not read", path.display()))
@@ -79,7 +79,7 @@ fn read_file(path: &Path, outer: &mut Reader<'_>, roll: &mut Roll, loose: &mut V
     let (root, faults) = tree::parse(&source);
     problems.extend(faults);
     let Some(mut root) = root else { return };
-    let mut reader = Reader { source: &source, dialect: Dialect::Consul, egress, problems };
+    let mut reader = Reader { source: &source, dialect: Dialect::Consul, may, problems };
     if !super::is_mapping(&root) {
         let place = reader.place(&root.span);
         reader.report(Problem::error("a service file is a mapping").at(place, "is something else"));

@@ -92,7 +92,8 @@ fn loads(roll: &Roll) -> HashMap<Host, Load> {
     for (index, registration) in roll.registrations.iter().enumerate() {
         for check in &registration.checks {
             let endpoint = check.endpoint.as_ref().unwrap_or(&registration.instance.endpoint);
-            let host = &check.definition.probe.destination(endpoint).host;
+            let Some(destination) = check.definition.probe.destination(endpoint) else { continue };
+            let host = &destination.host;
             let load = match loads.get_mut(host) {
                 Some(load) => load,
                 None => {

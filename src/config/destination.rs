@@ -13,7 +13,7 @@ use crate::probe::{Host, egress::Cidr};
 /// Reports a host whose address is denied.
 pub(super) fn vet(reader: &mut Reader<'_>, host: &Host, place: Place) {
     let Host::Ip(ip) = host else { return };
-    if let Err(denied) = reader.egress.vet(*ip) {
+    if let Err(denied) = reader.may.egress.vet(*ip) {
         reader.report(
             Problem::error(denied.to_string())
                 .at(place, "every probe would be denied")

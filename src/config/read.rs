@@ -24,7 +24,10 @@ use super::{
     diagnostic::{Place, Problem, Source},
     tree::{Entry, Node, Span, Value},
 };
-use crate::{consul::same_key, probe::egress::Policy};
+use crate::{
+    consul::same_key,
+    probe::{egress::Policy, exec},
+};
 
 /// Most problems of one value that are looked for: each costs one more reading of the value.
 const MAX_FAULTS: usize = 100;
@@ -58,6 +61,15 @@ pub(super) enum Fidelity {
     Lossy,
 }
 
+/// What checks may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct May<'a> {
+    /// Where probes may go.
+    pub egress: &'a Policy,
+    /// From where checks that run a program may come.
+    pub exec: exec::Allowed,
+}
+
 /// Reads the trees of one file and collects what is wrong with them.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
@@ -65,8 +77,8 @@ pub(super) struct Reader<'a> {
     pub source: &'a Arc<Source>,
     /// How it spells things.
     pub dialect: Dialect,
-    /// Where probes may go.
-    pub egress: &'a Policy,
+    /// What checks may do.
+    pub may: May<'a>,
     /// What is wrong so far, over all files.
     pub problems: &'a mut Vec<Problem>,
 }

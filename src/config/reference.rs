@@ -42,8 +42,13 @@ of all takes effect at once all the same.
 
 Checks by `http`, `tcp`, `udp`, `grpc` and `h2ping` are run; the default timeout of `udp` is at most
 four fifths of the interval, since a probe of a silent target, which is a success, takes that long.
-Of the kinds `ttl`, `args`, `docker_container_id`, `os_service` and `alias_service` a warning says
-that the service is loaded without the check. `status` is read and not used: a check is `unknown` until its first answer.
+So are those by `args` (`script_args`), if `checks.exec` allows it, else they are errors; their default
+timeout is 30s. `output_max_size` is passed over: the last 4096 bytes are kept.
+Checks by `ttl` are told by whoever reports for them, at least that often, and those by
+`alias_service` and `alias_node` follow other checks; nothing is asked for either.
+Of the kinds `script` (a text for a shell), `docker_container_id` and `os_service` a warning says
+that the service is loaded without the check. `status` is what Consul's API says of a check before its
+first result, `critical` if there is none; the check itself is `unknown` until then.
 `deregister_critical_service_after` is read and not acted on, which a warning says. Settings that are
 seldom meant are warned of as in this file, if they are written there: Consul's defaults are not.
 ";

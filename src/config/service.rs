@@ -19,6 +19,7 @@ use super::{
     tree::Node,
 };
 use crate::{
+    judge::Verdict,
     model::{CheckId, InstanceId, ServiceName},
     probe::Endpoint,
     registry::{Assigned, Instance, Registration},
@@ -260,7 +261,10 @@ impl Template<'_> {
         let endpoint = Endpoint { host: value.address.get().clone(), port: value.port.get() };
         let instance = Instance { id, service: service.clone(), endpoint, tags, meta };
         let checks: Vec<_> = self.checks.all.iter().chain(&own.all).map(assigned).collect();
-        let asked = |check: &Assigned| check.definition.probe.url_endpoint().is_none();
+        let asked = |check: &Assigned| {
+            let probe = &check.definition.probe;
+            probe.protocol().uses_network() && probe.url_endpoint().is_none()
+        };
         // One that nothing asks, or only elsewhere, may be anywhere.
         if checks.iter().any(asked) {
             destination::vet(reader, &instance.endpoint.host, address);
@@ -270,7 +274,12 @@ impl Template<'_> {
 }
 
 fn assigned(defined: &Defined) -> Assigned {
-    Assigned { definition: Arc::clone(&defined.definition), endpoint: None, consul_id: None }
+    Assigned {
+        definition: Arc::clone(&defined.definition),
+        endpoint: None,
+        consul_id: None,
+        initial: Verdict::Unknown,
+    }
 }
 
 /// The id given, or one made of service, address and port.

@@ -3,16 +3,20 @@
 use std::{fmt::Display, str::FromStr};
 
 use super::{CheckDefinition, Invalid, Kind};
-use crate::probe::{Endpoint, Spec, http, parse_url, tls};
+use crate::probe::{Endpoint, Spec, exec, http, parse_url, tls};
 
 /// As many as Consul follows.
 const REDIRECTS: u8 = 10;
 
-/// The probe and the endpoint that a check of this kind asks; nothing if its kind asks nobody.
+/// The probe and the endpoint that a check of this kind asks; nothing if its kind asks nobody. A
+/// program has no endpoint.
 pub(super) fn asked(
     check: &CheckDefinition,
     kind: Kind,
-) -> Result<Option<(Spec, Endpoint)>, Invalid> {
+) -> Result<Option<(Spec, Option<Endpoint>)>, Invalid> {
+    if kind == Kind::Script {
+        return Ok(Some((exec::Spec { args: check.args.clone() }.into(), None)));
+    }
     let (address, scheme) = match kind {
         Kind::Http => (&check.http, ""),
         Kind::Tcp if check.tcp_use_tls => (&check.tcp, "tls://"),
@@ -33,7 +37,7 @@ pub(super) fn asked(
     if let Some(tls) = spec.tls_mut() {
         verify(check, tls)?;
     }
-    Ok(Some((spec, endpoint)))
+    Ok(Some((spec, Some(endpoint))))
 }
 
 /// The value, or what is wrong with a field.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 use super::{CheckDefinition, Invalid, Kind, ask, check::set};
 use crate::{
     duration::Period,
-    judge::Thresholds,
+    judge::{Thresholds, Verdict},
     model::{CheckId, InstanceId, MAX_ID_LEN, Schedule, ServiceName},
     probe::{Alias, Probe, Spec},
     registry::{Assigned, Definition},
@@ -14,11 +14,24 @@ use crate::{
 /// Consul's own; ours is shorter.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Consul's own for what runs a program.
+const DEFAULT_TIMEOUT_OF_PROGRAMS: Duration = Duration::from_secs(30);
+
 /// The interval of an alias, which follows at once: how long it may go unheard of.
 const ALIAS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Whoever reports less often than in a hundred years is not heard of.
 const LONGEST_TTL: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Whether a check may run a program, which hands the rights of the daemon to whoever defines it:
+/// for the one who takes a definition in to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Programs {
+    /// A check that runs one is refused.
+    Refused,
+    /// It may.
+    Allowed,
+}
 
 /// What a check is called that has no name of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,19 +60,22 @@ impl CheckDefinition {
     /// What it means: what is asked, where, how often, and how many answers in a row decide.
     ///
     /// Reads no file, but sets TLS up if it needs it.
-    pub fn assigned(&self, naming: &Naming) -> Result<Assigned, Invalid> {
-        let kind = self.runnable()?;
+    pub fn assigned(&self, naming: &Naming, programs: Programs) -> Result<Assigned, Invalid> {
+        let kind = self.runnable(programs)?;
         let schedule = self.schedule(kind)?;
         let thresholds = self.thresholds(kind)?;
         let (spec, endpoint) = match ask::asked(self, kind)? {
-            Some((spec, endpoint)) => (spec, Some(endpoint)),
+            Some(asked) => asked,
             None => (self.told(kind, &schedule), None),
         };
         let probe = Probe::prepare(&spec)
             .map_err(|error| Invalid::new("", error.with_causes(), "cannot be made ready"))?;
         let named = || self.name.as_ref()?.parse().ok();
         let id: CheckId = self.id.clone().or_else(named).map_or_else(
-            || kind.as_str().parse().map_err(|_| Invalid::new("id", "a check needs an id", "")),
+            || {
+                let word = probe.protocol().as_str();
+                word.parse().map_err(|_| Invalid::new("id", "a check needs an id", ""))
+            },
             Ok,
         )?;
         let definition = Definition {
@@ -76,15 +92,22 @@ impl CheckDefinition {
             definition: Arc::new(definition),
             endpoint,
             consul_id: Some(consul_id.into()),
+            initial: self.status.map_or(Verdict::Unknown, Verdict::from),
         })
     }
 
     /// The kind, if it is one that can be run.
-    fn runnable(&self) -> Result<Kind, Invalid> {
-        const NONE: &str = "a check asks by one of `http`, `tcp`, `udp`, `grpc` and `h2ping`";
-        let kind = self.kind().ok_or_else(|| Invalid::new("", NONE, "asks by none of them"))?;
+    fn runnable(&self, programs: Programs) -> Result<Kind, Invalid> {
+        const NONE: &str = "a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and \
+                            `h2ping`, or is told by `ttl`, `alias_service` or `alias_node`";
+        let kind = self.kind().ok_or_else(|| Invalid::new("", NONE, "has none of them"))?;
         match kind {
-            Kind::Docker | Kind::OsService | Kind::Script => Err(Invalid::new(
+            Kind::Script if programs == Programs::Refused => Err(Invalid::new(
+                kind.fields()[0],
+                "programs may not be run as checks",
+                "would run with the rights of the daemon",
+            )),
+            Kind::Docker | Kind::OsService => Err(Invalid::new(
                 kind.fields()[0],
                 format!("checks of the kind {} are not run in this version", kind.as_str()),
                 "is not run",
@@ -94,6 +117,7 @@ impl CheckDefinition {
             | Kind::Tcp
             | Kind::Udp
             | Kind::Grpc
+            | Kind::Script
             | Kind::H2ping
             | Kind::Alias => Ok(kind),
         }
@@ -131,10 +155,20 @@ impl CheckDefinition {
         let none =
             || Invalid::new("interval", "a check needs an `interval` above zero", "has none");
         let interval = set(self.interval).ok_or_else(none)?.max(Self::MIN_INTERVAL);
-        // A probe of a silent UDP target, which is well, takes nearly its timeout: Consul then asks
-        // less often than it says, and here every other run would be skipped.
-        let longest = if kind == Kind::Udp { interval * 4 / 5 } else { DEFAULT_TIMEOUT };
-        let timeout = set(self.timeout).unwrap_or(DEFAULT_TIMEOUT.min(longest));
+        let timeout = set(self.timeout).unwrap_or(match kind {
+            Kind::Script => DEFAULT_TIMEOUT_OF_PROGRAMS,
+            // A probe of a silent UDP target, which is well, takes nearly its timeout: Consul then
+            // asks less often than it says, and here every other run would be skipped.
+            Kind::Udp => DEFAULT_TIMEOUT.min(interval * 4 / 5),
+            Kind::Ttl
+            | Kind::Http
+            | Kind::Tcp
+            | Kind::Grpc
+            | Kind::Docker
+            | Kind::OsService
+            | Kind::H2ping
+            | Kind::Alias => DEFAULT_TIMEOUT,
+        });
         for (field, value) in [("interval", interval), ("timeout", timeout)] {
             Schedule::vet(value).map_err(|rule| Invalid {
                 note: format!("{} is given", Period::from(value)).into(),

@@ -8,6 +8,7 @@ use super::scalar::{Time, parsed, text};
 use crate::{
     judge::Verdict,
     model::{CheckId, InstanceId},
+    probe::Protocol,
 };
 
 /// Consul raises shorter times to this before it deregisters a service.
@@ -126,7 +127,7 @@ pub enum Kind {
     Docker,
     /// By the state of a service of the operating system.
     OsService,
-    /// By a command.
+    /// By a command, with the rights of the daemon.
     Script,
     /// By an HTTP/2 ping.
     H2ping,
@@ -219,6 +220,11 @@ impl Kind {
             Self::Alias => &["alias_service", "alias_node"],
         }
     }
+}
+
+/// Consul's word for how a check asks.
+pub const fn type_word(protocol: Protocol) -> &'static str {
+    if protocol.runs_program() { Kind::Script.as_str() } else { protocol.as_str() }
 }
 
 impl CheckDefinition {

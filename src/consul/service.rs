@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{
-    CheckDefinition, Invalid, Naming, add,
+    CheckDefinition, Invalid, Naming, Programs, add,
     check::is_default,
     scalar::{parsed, text},
 };
@@ -103,14 +103,14 @@ impl ServiceDefinition {
     /// What is asked of it by checks of its own; their ids differ.
     ///
     /// Reads no file, but sets TLS up where a check needs it.
-    pub fn assigned(&self) -> Result<Vec<Assigned>, Invalid> {
+    pub fn assigned(&self, programs: Programs) -> Result<Vec<Assigned>, Invalid> {
         let missing = || Invalid::new("name", "a service needs a name", "has no `name`");
         let name = self.name.as_ref().ok_or_else(missing)?;
         let id = self.instance_id().ok_or_else(missing)?;
         let count = self.all_checks().count();
         let mut all = Vec::new();
         for (index, check) in self.all_checks().enumerate() {
-            add(&mut all, check.assigned(&Naming::within(&id, name, index, count))?);
+            add(&mut all, check.assigned(&Naming::within(&id, name, index, count), programs)?);
         }
         Ok(all)
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     judge::Machine,
     model::{InstanceId, Outcome, Reason, Status as Shown},
-    probe::{Alias, Pushed},
+    probe::{Alias, Pushed, exec},
 };
 
 fn naming() -> Naming {
@@ -86,7 +86,7 @@ fn no_check_is_no_check_and_an_empty_text_is_absent() {
     assert_eq!(serde_json::to_string(&service).unwrap(), r#"{"name":"a"}"#);
     assert_eq!(service.instance_id().unwrap().as_str(), "a");
     assert_eq!(service.endpoint().to_string(), "127.0.0.1:0");
-    assert_eq!(service.assigned(), Ok(Vec::new()));
+    assert_eq!(service.assigned(Programs::Refused), Ok(Vec::new()));
     let texts = check(r#"{"HTTP":"","AliasService":"","Status":"","ServiceID":"","CheckID":""}"#);
     assert!(texts.is_empty());
     assert_eq!(texts.kind(), None);
@@ -202,7 +202,7 @@ fn checks_are_refused_in_consuls_words() {
 #[test]
 fn an_active_check_has_consuls_defaults_and_its_first_result_counts_at_once() {
     let check = check(r#"{"tcp":"10.0.0.1:80","interval":10,"failures_before_critical":3}"#);
-    let assigned = check.assigned(&naming()).unwrap();
+    let assigned = check.assigned(&naming(), Programs::Refused).unwrap();
     let definition = &assigned.definition;
     assert_eq!(definition.schedule.interval, Duration::from_secs(1));
     assert_eq!(definition.schedule.timeout, Duration::from_secs(10));
@@ -220,20 +220,37 @@ fn an_active_check_has_consuls_defaults_and_its_first_result_counts_at_once() {
 
 #[test]
 fn checks_that_are_told_are_assigned_without_an_address() {
-    let ttl = check(r#"{"TTL":"720h","Notes":"n"}"#).assigned(&naming()).unwrap();
+    let ttl =
+        check(r#"{"TTL":"720h","Notes":"n"}"#).assigned(&naming(), Programs::Refused).unwrap();
     let month = Duration::from_secs(720 * 3600);
     assert_eq!(ttl.definition.probe.pushed(), Some(Pushed::Ttl(month)));
     assert_eq!((ttl.definition.schedule.interval, &ttl.endpoint), (month, &None));
     assert_eq!(ttl.definition.id.as_str(), "ttl");
-    let alias = check(r#"{"AliasNode":"n","AliasService":"db-1"}"#).assigned(&naming()).unwrap();
+    let alias = check(r#"{"AliasNode":"n","AliasService":"db-1"}"#)
+        .assigned(&naming(), Programs::Refused)
+        .unwrap();
     let expected = Alias { node: Some("n".into()), service: Some("db-1".parse().unwrap()) };
     assert_eq!(alias.definition.probe.pushed(), Some(Pushed::Alias(&expected)));
     assert_eq!(alias.definition.id.as_str(), "alias");
 }
 
 #[test]
+fn a_program_is_assigned_only_where_programs_are_allowed() {
+    let check = check(r#"{"args":["df","-h"],"h2ping":"10.0.0.1:1","interval":"1m"}"#);
+    let refused = check.assigned(&naming(), Programs::Refused).unwrap_err();
+    assert_eq!((refused.field, &*refused.message), ("args", "programs may not be run as checks"));
+    let assigned = check.assigned(&naming(), Programs::Allowed).unwrap();
+    let definition = &assigned.definition;
+    let args = vec!["df".to_owned(), "-h".to_owned()];
+    assert_eq!(definition.probe.spec(), exec::Spec { args }.into());
+    assert_eq!(definition.schedule.timeout, Duration::from_secs(30));
+    assert_eq!((definition.id.as_str(), &assigned.endpoint), ("exec", &None));
+    assert_eq!((type_word(definition.probe.protocol()), check.type_word()), ("script", "script"));
+}
+
+#[test]
 fn what_cannot_be_assigned_names_the_field() {
-    let field = |json: &str| check(json).assigned(&naming()).unwrap_err().field;
+    let field = |json: &str| check(json).assigned(&naming(), Programs::Refused).unwrap_err().field;
     assert_eq!(field("{}"), "");
     assert_eq!(field(r#"{"tcp":"a:1"}"#), "interval");
     assert_eq!(field(r#"{"tcp":"a:1","interval":"200h"}"#), "interval");
@@ -241,6 +258,8 @@ fn what_cannot_be_assigned_names_the_field() {
     assert_eq!(field(r#"{"tcp":"a","interval":"1s"}"#), "tcp");
     assert_eq!(field(r#"{"http":"http://a/","interval":"1s","method":"a b"}"#), "method");
     assert_eq!(field(r#"{"args":["a"],"interval":"1s"}"#), "args");
+    assert_eq!(field(r#"{"docker_container_id":"c","args":["a"]}"#), "docker_container_id");
+    assert_eq!(field(r#"{"os_service":"s","interval":"1s"}"#), "os_service");
     assert_eq!(field(r#"{"ttl":"999999999h"}"#), "ttl");
 }
 
@@ -250,7 +269,7 @@ fn the_checks_of_a_service_have_ids_of_their_own() {
         r#"{"Name":"web","Check":{"TTL":"1s"},"Checks":[{"TTL":"2s"},{"CheckID":"x","TTL":"3s"}]}"#,
     );
     let ids: Vec<_> = service
-        .assigned()
+        .assigned(Programs::Refused)
         .unwrap()
         .iter()
         .map(|assigned| {

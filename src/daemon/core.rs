@@ -107,6 +107,7 @@ impl Core {
         let engine = Engine::new(agent(), self.monitor());
         tasks.spawn("heartbeats", engine.run(pushed, heard, end()));
         tasks.spawn("publisher", agent().publish(end()));
+        self.agent.allow_programs(config.checks.exec.allows_api());
         self.agent.start(config.node_address()).await.map_err(Fault::Store)?;
         tasks.spawn("reaper", agent().reap(end()));
         tasks.spawn("stale", agent().mark_stale(end()));

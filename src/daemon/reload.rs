@@ -116,6 +116,7 @@ impl Reloader {
     ) -> String {
         warnings.log();
         let registrations = std::mem::take(&mut config.registrations);
+        agent.allow_programs(config.checks.exec.allows_api());
         let difference = agent.configure(registrations).await;
         if let Some(log) = &self.log
             && let Err(error) = log.set_filter(&config.log.filter)

@@ -67,6 +67,8 @@ pub struct Slot {
     verdict: AtomicU8,
     outcome: AtomicU8,
     stale: AtomicBool,
+    /// Whether there is a detail.
+    remarked: AtomicBool,
     detail: Mutex<Option<Box<str>>>,
 }
 
@@ -85,7 +87,7 @@ pub struct Facts {
     pub last_outcome: Option<Outcome>,
     /// The target's own code in the last answer.
     pub answer: Answer,
-    /// What was wrong at the last probe, for people.
+    /// What was wrong at the last probe, or what a success had to say, for people.
     pub detail: Option<Box<str>>,
     /// The status.
     pub status: Status,
@@ -130,7 +132,7 @@ impl Slot {
         self.certificate_expiry.store(millis(facts.certificate_expiry), Relaxed);
         self.answer.store(encode_answer(facts.answer), Relaxed);
         self.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
-        self.set_detail(facts.detail.clone());
+        drop(self.set_detail(facts.detail.clone()));
         self.status.store(facts.status as u8, Relaxed);
         self.verdict.store(facts.verdict as u8, Relaxed);
         self.stale.store(facts.stale, Relaxed);
@@ -152,13 +154,10 @@ impl Slot {
             self.certificate_expiry.store(millis(observation.certificate_expiry), Relaxed);
         }
         let outcome = encode_outcome(Some(observation.outcome));
-        let before = self.outcome.swap(outcome, Relaxed);
-        says_otherwise |= before != outcome;
+        says_otherwise |= self.outcome.swap(outcome, Relaxed) != outcome;
         // The lock is taken only when there is a text to put down or to wipe away.
-        if observation.detail.is_some() || before != encode_outcome(Some(Outcome::Success)) {
-            let mut detail = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
-            says_otherwise |= *detail != observation.detail;
-            detail.clone_from(&observation.detail);
+        if observation.detail.is_some() || self.remarked.load(Relaxed) {
+            says_otherwise |= self.set_detail(observation.detail.clone()) != observation.detail;
         }
         says_otherwise
     }
@@ -230,8 +229,11 @@ impl Slot {
         }
     }
 
-    fn set_detail(&self, detail: Option<Box<str>>) {
-        *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = detail;
+    /// Puts a text down. Returns the one before.
+    fn set_detail(&self, detail: Option<Box<str>>) -> Option<Box<str>> {
+        self.remarked.store(detail.is_some(), Relaxed);
+        let mut held = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *held, detail)
     }
 }
 
@@ -405,6 +407,31 @@ mod tests {
         assert_eq!(slot.read().detail.as_deref(), Some("status"));
         slot.record(&observation(Outcome::Success, 1));
         assert_eq!(slot.read().detail, None);
+    }
+
+    #[test]
+    fn the_text_of_a_success_goes_with_the_next_one_without() {
+        let slot = Slot::default();
+        let said = Observation { detail: Some("ok".into()), ..observation(Outcome::Success, 1) };
+        slot.record(&said);
+        assert_eq!(slot.read().detail.as_deref(), Some("ok"));
+        slot.record(&observation(Outcome::Success, 1));
+        assert_eq!(slot.read().detail, None);
+    }
+
+    #[test]
+    fn a_probe_that_says_anything_else_than_the_one_before_is_told_apart() {
+        let slot = Slot::default();
+        let saying = |text: Option<&str>| Observation {
+            detail: text.map(Into::into),
+            ..observation(Outcome::Success, 1)
+        };
+        let texts = [None, None, Some("a"), Some("a"), Some("b"), None, None];
+        let told = texts.map(|text| slot.record(&saying(text)));
+        assert_eq!(told, [true, false, true, false, true, true, false]);
+        assert!(slot.record(&observation(Outcome::Failure(Reason::Status), 1)));
+        assert!(!slot.record(&observation(Outcome::Failure(Reason::Status), 2)));
+        assert!(slot.record(&observation(Outcome::Failure(Reason::TlsName), 2)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
     testing::{PATIENCE, SLACK, Server, ask, endpoint, spec, target, verdict},
     *,
 };
+use crate::model::Phase;
 
 fn plain(server: &Server) -> Target {
     target(&Spec::Http(http::Spec::default()), server.endpoint())
@@ -69,13 +70,15 @@ fn every_field_of_every_check_is_documented() {
         schemars::schema_for!(grpc::Spec),
         schemars::schema_for!(udp::Spec),
         schemars::schema_for!(h2ping::Spec),
+        schemars::schema_for!(exec::Spec),
         schemars::schema_for!(tls::Spec),
     ];
     for schema in schemas {
         let fields = schema.get("properties").and_then(|fields| fields.as_object()).unwrap();
         for (name, field) in fields {
             let text = field.get("description").and_then(|text| text.as_str()).unwrap_or_default();
-            assert!(text.contains("Default:"), "{name}: {field}");
+            let is_said = ["Default:", "Required."].iter().any(|word| text.contains(word));
+            assert!(is_said, "{name}: {field}");
         }
     }
 }
@@ -86,6 +89,7 @@ fn a_probe_tells_what_it_was_made_from() {
         Spec::Tcp(spec(json!({ "send": "PING\\r\\n", "expect": "+PONG" }))),
         Spec::Udp(spec(json!({ "send": "PING\\r\\n", "require_answer": true }))),
         Spec::H2ping(spec(json!({ "plaintext": true }))),
+        Spec::Exec(spec(json!({ "args": ["df", "-h"] }))),
     ] {
         let probe = Arc::new(Probe::prepare(&spec).unwrap());
         assert_eq!(probe.spec(), spec);

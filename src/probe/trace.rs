@@ -34,6 +34,8 @@ pub(super) struct Trace {
     pub(super) certificate_expiry: Option<Timestamp>,
     /// Holds the request on its way out, then the answer.
     pub(super) buffer: Vec<u8>,
+    /// Bytes of the answer that came before those in the buffer and were not kept.
+    pub(super) dropped: u64,
     received: bool,
 }
 
@@ -51,6 +53,7 @@ impl Trace {
             peer: None,
             certificate_expiry: None,
             buffer: Vec::new(),
+            dropped: 0,
             received: false,
         }
     }
@@ -58,6 +61,11 @@ impl Trace {
     /// The phase the probe is in.
     pub(super) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// How long the probe may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// When the probe must have ended.

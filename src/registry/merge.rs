@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use super::{
@@ -24,7 +24,15 @@ pub(super) struct State {
     /// The instances of each service, in order.
     pub(super) services: BTreeMap<ServiceName, Vec<InstanceId>>,
     pub(super) maintenance: Maintained,
-    classes: HashMap<(ServiceName, CheckId, Protocol), Arc<Class>>,
+    classes: HashMap<(ServiceName, CheckId, Protocol), Kin>,
+}
+
+/// What the checks of a class have in common.
+#[derive(Debug)]
+struct Kin {
+    class: Arc<Class>,
+    /// What the latest of them asks: the next one most often asks the same, and shares it.
+    definition: Weak<Definition>,
 }
 
 /// What a merge reads and writes beside the state.
@@ -178,15 +186,16 @@ impl State {
         held: Option<&Check>,
         merge: &mut Merge<'_>,
     ) -> Arc<Check> {
-        let key = CheckKey { instance: instance.id.clone(), check: assigned.definition.id.clone() };
         let endpoint = endpoint_of(instance, &assigned).clone();
+        let (class, definition) = self.kin(instance, assigned.definition);
         let check = Check {
-            class: self.class(instance, &assigned.definition),
-            target: Target::new(Arc::clone(&assigned.definition.probe), endpoint),
-            key,
+            key: CheckKey { instance: instance.id.clone(), check: definition.id.clone() },
             instance: Arc::clone(instance),
-            definition: assigned.definition,
+            class,
+            target: Target::new(Arc::clone(&definition.probe), endpoint),
+            definition,
             consul_id: assigned.consul_id,
+            initial: assigned.initial,
             slot: Slot::default(),
         };
         let maintenance = self.maintenance.of(&instance.id);
@@ -209,23 +218,32 @@ impl State {
         check
     }
 
-    fn class(&mut self, instance: &Instance, definition: &Definition) -> Arc<Class> {
+    /// The class of a check, and its definition as others of the class have it already.
+    fn kin(
+        &mut self,
+        instance: &Instance,
+        definition: Arc<Definition>,
+    ) -> (Arc<Class>, Arc<Definition>) {
         let protocol = definition.probe.protocol();
         let key = (instance.service.clone(), definition.id.clone(), protocol);
-        let class = self.classes.entry(key).or_insert_with(|| {
+        let kin = self.classes.entry(key).or_insert_with(|| {
             let mut labels = String::new();
             text::push_label(&mut labels, "check", definition.id.as_str());
             text::push_label(&mut labels, "service_name", instance.service.as_str());
             text::push_label(&mut labels, "protocol", protocol.as_str());
-            Arc::new(Class { labels: labels.into(), slot: ClassSlot::default() })
+            let class = Arc::new(Class { labels: labels.into(), slot: ClassSlot::default() });
+            Kin { class, definition: Weak::new() }
         });
-        Arc::clone(class)
+        let shared = kin.definition.upgrade().filter(|held| held.is_same_as(&definition));
+        let definition = shared.unwrap_or(definition);
+        kin.definition = Arc::downgrade(&definition);
+        (Arc::clone(&kin.class), definition)
     }
 
     fn drop_empty_classes(&mut self) {
         let checks = self.instances.values().flat_map(|listed| &listed.checks);
         let live: HashSet<_> = checks.map(|check| Arc::as_ptr(&check.class)).collect();
-        self.classes.retain(|_, class| live.contains(&Arc::as_ptr(class)));
+        self.classes.retain(|_, kin| live.contains(&Arc::as_ptr(&kin.class)));
     }
 
     /// Tells the scheduler how these instances stand now.

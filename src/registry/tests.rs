@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::{
     clock::{self, Timestamp},
-    judge::{Streak, Verdict},
+    judge::Streak,
     metrics::Facts,
     model::Outcome,
     probe::Spec,
@@ -35,6 +35,7 @@ fn registration(service: &str, id: &str, checks: &[&Arc<Definition>]) -> Registr
         definition: Arc::clone(definition),
         endpoint: None,
         consul_id: None,
+        initial: Verdict::Unknown,
     };
     Registration {
         instance: Instance {
@@ -242,4 +243,33 @@ async fn an_instance_out_of_service_is_so_whatever_its_checks_say() {
     assert_eq!(rig.registry.instance("a").unwrap().maintenance.as_deref(), Some("kernel"));
     rig.registry.maintain_node(None).await;
     assert_eq!(status(), Status::Passing);
+}
+
+#[tokio::test]
+async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_definition() {
+    let Rig { registry, orders } = Rig::new(Snapshot::default());
+    let put = async |id: &str, seconds| {
+        let own = definition("up", seconds);
+        registry.put(registration("web", id, &[&own])).await;
+        Arc::downgrade(&own)
+    };
+    let held = |id: &str| Arc::clone(&registry.instance(id).unwrap().checks[0]);
+    let first = put("a", 10).await;
+    assert_eq!(put("b", 10).await.strong_count(), 0);
+    assert!(Arc::ptr_eq(&held("a").definition, &held("b").definition));
+    assert!(Arc::ptr_eq(held("b").target.probe(), &held("a").definition.probe));
+
+    put("c", 20).await;
+    assert!(!Arc::ptr_eq(&held("c").definition, &held("a").definition));
+    assert_eq!(held("c").definition.schedule.interval.as_secs(), 20);
+    put("b", 20).await;
+    assert!(Arc::ptr_eq(&held("b").definition, &held("c").definition));
+
+    let before = held("a");
+    put("a", 10).await;
+    assert!(Arc::ptr_eq(&before, &held("a")), "what is the same goes on undisturbed");
+    drop(before);
+    registry.remove(&"a".parse().unwrap()).await;
+    drop(orders);
+    assert_eq!(first.strong_count(), 0, "nothing is held for what may come");
 }

@@ -24,7 +24,7 @@ use crate::{
     metrics::{Daemon, Skip},
     model::{CheckKey, Observation},
     monitor::Monitor,
-    probe::{Host, Prober},
+    probe::{Endpoint, Host, Prober},
     registry::{Check, Order, Start},
 };
 
@@ -308,7 +308,9 @@ impl<P: Prober> Shard<P> {
             debug!(check = %check.key, reason = skip.as_str(), "Run skipped");
             return;
         }
-        *self.hosts.entry(check.target.destination().host.clone()).or_default() += 1;
+        if let Some(destination) = check.target.destination() {
+            *self.hosts.entry(destination.host.clone()).or_default() += 1;
+        }
         self.last_flight = self.last_flight.saturating_add(1);
         let id = self.last_flight;
         self.rows[index as usize].flight = Some(id);
@@ -326,7 +328,7 @@ impl<P: Prober> Shard<P> {
 
     /// Why a run cannot start now.
     fn obstacle(&self, index: u32, check: &Check, lateness: Micros) -> Option<Skip> {
-        let host = &check.target.destination().host;
+        let to_host = check.target.destination().and_then(|to| self.hosts.get(&to.host));
         let row = &self.rows[index as usize];
         if row.flight.is_some() {
             Some(Skip::Overrun)
@@ -334,7 +336,7 @@ impl<P: Prober> Shard<P> {
             Some(Skip::Late)
         } else if self.flights.len() >= self.settings.max_in_flight {
             Some(Skip::Saturated)
-        } else if self.hosts.get(host).is_some_and(|n| *n >= self.settings.max_per_host) {
+        } else if to_host.is_some_and(|n| *n >= self.settings.max_per_host) {
             Some(Skip::Destination)
         } else {
             None
@@ -345,8 +347,9 @@ impl<P: Prober> Shard<P> {
         // Panics are caught within the task, and tasks are cut only with the whole shard.
         let Ok(Landing { row, id, check, observation }) = landed else { return };
         self.partners.metrics.in_flight(check.target.protocol()).dec();
-        let host = &check.target.destination().host;
-        if let Some(count) = self.hosts.get_mut(host) {
+        if let Some(Endpoint { host, .. }) = check.target.destination()
+            && let Some(count) = self.hosts.get_mut(host)
+        {
             *count -= 1;
             if *count == 0 {
                 self.hosts.remove(host);

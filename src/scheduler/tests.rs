@@ -146,6 +146,7 @@ fn registration(port: u16, schedule: Schedule) -> Registration {
             definition: Arc::new(definition),
             endpoint: None,
             consul_id: None,
+            initial: crate::judge::Verdict::Unknown,
         }],
     }
 }
@@ -273,8 +274,32 @@ async fn checks_of_one_url_ask_one_host() {
         url: Some("http://proxy:8080/".parse().unwrap()),
         ..Default::default()
     };
-    let probe = Arc::new(Probe::prepare(&Spec::Http(url)).unwrap());
-    let crowd = (1..=30_u16).map(|port| {
+    let mut crowd = asked_by(&Spec::Http(url));
+    for registration in &mut crowd {
+        let port = registration.instance.endpoint.port;
+        registration.instance.endpoint.host = format!("10.0.0.{port}").parse().unwrap();
+    }
+    rig.registry.replace(crowd).await;
+    sleep(TEN * 3).await;
+    assert!(rig.metrics.in_flight(crate::probe::Protocol::Http).get() <= 4);
+    assert!(rig.metrics.skipped(Skip::Destination) > 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn programs_ask_no_host() {
+    let settings = Settings { max_per_host: 4, ..SETTINGS };
+    let rig = Rig::new(settings, |_, _| Act::Finds(TEN * 9 / 10, Outcome::Success));
+    let program = crate::probe::exec::Spec { args: vec!["check".into()] };
+    rig.registry.replace(asked_by(&program.into())).await;
+    sleep(TEN * 3).await;
+    assert_eq!(rig.metrics.skipped(Skip::Destination), 0);
+    assert!(rig.metrics.in_flight(crate::probe::Protocol::Exec).get() > 4);
+}
+
+/// Thirty registrations at one host that are asked like this.
+fn asked_by(spec: &Spec) -> Vec<Registration> {
+    let probe = Arc::new(Probe::prepare(spec).unwrap());
+    let with_probe = |port| {
         let mut registration = registration(port, schedule(TEN));
         let old = &registration.checks[0].definition;
         let definition = Definition {
@@ -287,13 +312,9 @@ async fn checks_of_one_url_ask_one_host() {
             slo_objective: old.slo_objective,
         };
         registration.checks[0].definition = Arc::new(definition);
-        registration.instance.endpoint.host = format!("10.0.0.{port}").parse().unwrap();
         registration
-    });
-    rig.registry.replace(crowd.collect()).await;
-    sleep(TEN * 3).await;
-    assert!(rig.metrics.in_flight(crate::probe::Protocol::Http).get() <= 4);
-    assert!(rig.metrics.skipped(Skip::Destination) > 20);
+    };
+    (1..=30).map(with_probe).collect()
 }
 
 #[tokio::test(start_paused = true)]

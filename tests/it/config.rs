@@ -6,6 +6,7 @@ mod bad;
 mod consul;
 mod egress;
 mod good;
+mod program;
 mod schema;
 mod validate;
 mod warned;
@@ -14,6 +15,7 @@ use std::{fs, path::PathBuf};
 
 use rollcall::{
     config::{self, Loaded, Overrides, Rejected},
+    judge::Verdict,
     registry::{Assigned, Registration},
 };
 use tempfile::TempDir;
@@ -74,14 +76,16 @@ fn shown_check(check: &Assigned) -> String {
     let definition = &*check.definition;
     let (schedule, thresholds) = (definition.schedule, definition.thresholds);
     let endpoint = check.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}"));
+    let initial = (check.initial != Verdict::Unknown).then(|| format!(", first {}", check.initial));
     let consul_id = check.consul_id.as_ref().map(|id| format!(" as {id}"));
     format!(
-        "  {} {:?} {}{}{}: every {:?} ±{} within {:?} after {:?}, {}/{}/{}, {}\n",
+        "  {} {:?} {}{}{}{}: every {:?} ±{} within {:?} after {:?}, {}/{}/{}, {}\n",
         definition.id,
         definition.name.as_deref().unwrap_or_default(),
         definition.probe.protocol(),
         endpoint.unwrap_or_default(),
         consul_id.unwrap_or_default(),
+        initial.unwrap_or_default(),
         schedule.interval,
         schedule.jitter,
         schedule.timeout,

@@ -1,6 +1,8 @@
 //! The whole daemon: start, reload, restart, stop.
 
-use std::{collections::BTreeSet, fs, net::TcpListener, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet, fs, net::TcpListener, path::Path, process::Command, time::Duration,
+};
 
 use rollcall::metrics::catalogue;
 
@@ -58,6 +60,56 @@ fn a_target_that_probes_may_not_go_to_is_critical_and_never_contacted() {
     let (status, report) = daemon.request("POST", "/-/reload");
     assert_eq!(status, 200, "{report}");
     assert!(report.contains("only read at the start: egress; restart"), "{report}");
+}
+
+#[test]
+fn programs_are_run_reaped_and_gone_with_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let config = folder.path().join("rollcall.yml");
+    let text = format!(
+        r#"checks: {{ exec: files }}
+grace_period: 50ms
+check_defaults: {{ interval: 800ms, timeout: 600ms, allow_fast_interval: true }}
+services:
+- name: job
+  instances: [{{ id: job-1, address: 127.0.0.1, port: 1 }}]
+  checks:
+  - {{ id: well, exec: {{ args: [echo, disk 7%] }} }}
+  - {{ id: hangs, exec: {{ args: [/bin/sh, -c, 'sleep 100 & echo $$ $! >> "$0"; wait', "{}"] }} }}
+"#,
+        pids.display()
+    );
+    fs::write(&config, text).unwrap();
+    let daemon = Rollcall::start(folder.path(), Some(&config));
+    let critical = "job-1 hangs unknown critical timeout_response".to_owned();
+    wait_for("it is critical", || daemon.transitions().contains(&critical));
+    wait_for("its output is shown", || {
+        daemon.json("/v1/agent/checks")["job-1:well"]["Output"] == "disk 7%"
+    });
+    let runs = || -> Vec<String> {
+        let text = fs::read_to_string(&pids).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    };
+    wait_for("it has run", || !runs().is_empty());
+    let first = runs()[0].clone();
+    let (program, grandchild) = first.split_once(' ').unwrap();
+    wait_for("it is reaped", || !Path::new("/proc").join(program).exists());
+    wait_for("its child is dead", || !is_alive(grandchild));
+
+    let before = runs().len();
+    wait_for("the next one runs", || runs().len() > before);
+    daemon.signal("TERM");
+    assert!(daemon.ended().0.success());
+    for pid in runs().iter().flat_map(|run| run.split(' ')) {
+        wait_for("all are dead", || !is_alive(pid));
+    }
+}
+
+/// Whether a process is there and not merely waits to be reaped.
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{View, params::Params},
-    consul::Time,
+    consul::{Time, type_word},
     judge::Verdict,
     metrics::Facts,
     model::Outcome,
@@ -142,7 +142,7 @@ impl<'a> Shape<'a> {
             service_id: check.instance.id.to_string(),
             service_name: service.to_owned(),
             service_tags: check.instance.tags.iter().map(ToString::to_string).collect(),
-            kind: definition.probe.protocol().as_str(),
+            kind: type_word(definition.probe.protocol()),
             interval: Time(definition.schedule.interval).to_string(),
             timeout: Time(definition.schedule.timeout).to_string(),
             ..self.blank()
@@ -280,7 +280,10 @@ fn output(check: &Check, facts: &Facts) -> String {
         // The counters survive a restart, the last result does not.
         None if facts.probes > 0 => "No probe has finished since the daemon started.".to_owned(),
         None => "No probe has finished yet.".to_owned(),
-        Some(Outcome::Success) => check.target.success(facts.answer),
+        Some(Outcome::Success) => match &facts.detail {
+            Some(said) => said.to_string(),
+            None => check.target.success(facts.answer),
+        },
         Some(Outcome::Warning(reason) | Outcome::Failure(reason)) => {
             facts.detail.as_deref().unwrap_or(reason.as_str()).to_owned()
         }

@@ -265,6 +265,16 @@ async fn an_instance_in_maintenance_drops_out_and_says_why() {
 }
 
 #[tokio::test]
+async fn what_a_success_says_is_shown() {
+    let rig = Rig::new(WEB).await;
+    let said = Some("disk 7%\nwell".into());
+    let said = Observation { detail: said, ..observation(Outcome::Success, Answer::None) };
+    rig.monitor.observe(&rig.check("web-1"), &mut Machine::default(), said);
+    let checks = rig.get("/v1/health/checks/web").await.json();
+    assert_eq!(checks[0]["Output"], "disk 7%\nwell");
+}
+
+#[tokio::test]
 async fn a_node_in_maintenance_takes_all_instances_out() {
     let rig = Rig::new(WEB).await;
     rig.pass("web-1");

@@ -8,7 +8,7 @@ use crate::store::row;
 impl Rig {
     /// What a fresh daemon has in its store: its node with its own check.
     pub(super) async fn with_node() -> Self {
-        let rig = Self::new(&[]).await;
+        let rig = Self::bare();
         let node = row::Node { name: "node-1".into(), ..row::Node::default() };
         let check = row::Check {
             node: "node-1".into(),
@@ -58,7 +58,7 @@ impl Answered {
 
 #[tokio::test]
 async fn a_pair_has_all_of_consuls_fields() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/a?flags=3304740253564472344", "hi").await.says(200, "true");
     let answer = rig.get("/v1/kv/a").await;
     assert_eq!(answer.header("x-consul-index"), "1");
@@ -74,7 +74,7 @@ async fn a_pair_has_all_of_consuls_fields() {
 
 #[tokio::test]
 async fn a_key_that_is_not_there_is_404_with_an_index() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     for uri in ["/v1/kv/a", "/v1/kv/a?raw", "/v1/kv/a?recurse", "/v1/kv/a?keys", "/v1/kv/?recurse"]
     {
         let answer = rig.get(uri).await;
@@ -91,7 +91,7 @@ async fn a_key_that_is_not_there_is_404_with_an_index() {
 
 #[tokio::test]
 async fn a_key_is_all_that_follows_decoded() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     for (path, key) in [
         ("a%2Fb", "a/b"),
         ("c//d", "c//d"),
@@ -110,7 +110,7 @@ async fn a_key_is_all_that_follows_decoded() {
 
 #[tokio::test]
 async fn raw_is_the_value_that_no_browser_runs() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/page", "<script>").await.says(200, "true");
     let answer = rig.get("/v1/kv/page?raw").await;
     answer.says(200, "<script>");
@@ -121,7 +121,7 @@ async fn raw_is_the_value_that_no_browser_runs() {
 
 #[tokio::test]
 async fn prefixes_list_pairs_and_keys() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     for key in ["a/1", "a/b/2", "a/b/3", "ab", "b"] {
         rig.put(&format!("/v1/kv/{key}"), key).await.says(200, "true");
     }
@@ -143,7 +143,7 @@ async fn prefixes_list_pairs_and_keys() {
 
 #[tokio::test]
 async fn compare_and_set_changes_nothing_unless_the_index_is_right() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/a?cas=5", "x").await.says(200, "false");
     rig.put("/v1/kv/a?cas=0", "x").await.says(200, "true");
     rig.put("/v1/kv/a?cas=0", "y").await.says(200, "false");
@@ -205,7 +205,7 @@ async fn a_hundred_acquire_and_one_holds() {
 
 #[tokio::test]
 async fn what_contradicts_itself_or_is_no_number_is_refused() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     let index = rig.index();
     let refused = rig.put("/v1/kv/a?cas=0&acquire=x", "").await;
     refused.says(400, "Conflicting flags: cas&acquire");
@@ -225,7 +225,7 @@ async fn what_contradicts_itself_or_is_no_number_is_refused() {
 
 #[tokio::test]
 async fn a_value_is_as_large_as_consul_lets_it_be() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/a", vec![b'x'; 512 * 1024]).await.says(200, "true");
     let index = rig.index();
     let request = |length: Option<&str>| {
@@ -243,7 +243,7 @@ async fn a_value_is_as_large_as_consul_lets_it_be() {
 
 #[tokio::test(start_paused = true)]
 async fn a_held_read_wakes_when_its_own_key_changes() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/a", "1").await.says(200, "true");
     let started = tokio::time::Instant::now();
     let (answer, ()) = tokio::join!(rig.get("/v1/kv/a?index=1&wait=60s"), async {
@@ -259,7 +259,7 @@ async fn a_held_read_wakes_when_its_own_key_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_held_read_of_a_prefix_sees_what_comes_and_what_goes() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/p/a", "1").await.says(200, "true");
     let (answer, ()) = tokio::join!(rig.get("/v1/kv/p/?keys&index=1&wait=60s"), async {
         rig.put("/v1/kv/q", "x").await.says(200, "true");
@@ -275,7 +275,7 @@ async fn a_held_read_of_a_prefix_sees_what_comes_and_what_goes() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_key_is_not_woken_while_it_is_not_there() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     let started = tokio::time::Instant::now();
     let (answer, ()) = tokio::join!(rig.get("/v1/kv/a?index=1&wait=60s"), async {
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -102,7 +102,7 @@ async fn one_failure_undoes_all() {
 
 #[tokio::test]
 async fn reads_alone_carry_what_reads_carry() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     rig.put("/v1/kv/a/1", "x").await.says(200, "true");
     rig.put("/v1/kv/a/2", "y").await.says(200, "true");
     let answer = rig.txn(json!([kv("get-tree", "a/"), kv("get-or-empty", "b")])).await;
@@ -128,7 +128,7 @@ async fn reads_alone_carry_what_reads_carry() {
 
 #[tokio::test]
 async fn a_transaction_has_limits() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     let many = |n: usize| Value::from(vec![kv("set", "a"); n]);
     assert_eq!(rig.txn(many(128)).await.status, 200);
     let answer = rig.txn(many(129)).await;
@@ -172,7 +172,7 @@ fn check(verb: &str, status: &str, index: u64) -> Value {
 
 #[tokio::test]
 async fn nodes_instances_and_checks_are_written_and_shown() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     let ops = json!([node("set", 0), service("cas", 0), check("set", "passing", 0)]);
     let shown = rig.txn(ops).await.json();
     let expected = json!([
@@ -212,7 +212,7 @@ async fn nodes_instances_and_checks_are_written_and_shown() {
 
 #[tokio::test]
 async fn what_cannot_be_done_to_the_catalog_is_said() {
-    let rig = Rig::new(&[]).await;
+    let rig = Rig::bare();
     assert_eq!(rig.fails(service("set", 0)).await, "Missing node registration");
     assert_eq!(rig.fails(check("set", "passing", 0)).await, "Missing node registration");
     assert_eq!(rig.fails(node("get", 0)).await, "node \"n1\" doesn't exist");

@@ -5,13 +5,17 @@ use crate::{
         check::{head, warn},
         destination,
         diagnostic::{Place, Problem},
+        program,
         read::{Fidelity, Reader, Reading},
         tree::{Entry, Node},
     },
-    consul::{CheckDefinition, Kind, Naming},
+    consul::{CheckDefinition, Kind, Naming, Programs},
     duration::Period,
     registry::Assigned,
 };
+
+/// A command as a text for a shell, as Consul took it before 1.1: the key and the name of the kind.
+const SHELL: &str = "script";
 
 /// Reads one check; none if it cannot be read or is of a kind that is not run.
 pub(super) fn check(
@@ -25,13 +29,19 @@ pub(super) fn check(
     }
     if let Some((entry, kind)) = not_run(reader, node, check.kind()) {
         let problem =
-            Problem::warning(format!("checks of the kind {kind} are not run in this version"));
-        let place = reader.place(&entry.key_span);
-        reader.report(problem.at(place, "the service is loaded without this check"));
+            Problem::warning(format!("checks of the kind {kind} are not run in this version"))
+                .at(reader.place(&entry.key_span), "the service is loaded without this check");
+        reader.report(match kind {
+            SHELL => problem
+                .help("no shell is run: write the program and its arguments as a list, `args`"),
+            _ => problem,
+        });
         return None;
     }
-    warn_of_interval(reader, node, &check);
-    let assigned = match check.assigned(naming) {
+    if let Some(kind) = check.kind() {
+        vet_kind(reader, node, &check, kind)?;
+    }
+    let assigned = match check.assigned(naming, Programs::Allowed) {
         Ok(assigned) => assigned,
         Err(invalid) => {
             let place = place(reader, node, invalid.field);
@@ -49,18 +59,49 @@ fn not_run<'n>(
     node: &'n Node,
     kind: Option<Kind>,
 ) -> Option<(&'n Entry, &'static str)> {
-    /// A command as a text, as Consul took it before 1.1.
-    const OLD_SCRIPT: &str = "script";
     let (name, keys) = match kind {
-        Some(Kind::Http | Kind::Tcp | Kind::Udp | Kind::Grpc | Kind::H2ping) => return None,
-        Some(Kind::Ttl) => ("TTL", Kind::Ttl.fields()),
+        Some(
+            Kind::Ttl
+            | Kind::Http
+            | Kind::Tcp
+            | Kind::Udp
+            | Kind::Grpc
+            | Kind::Script
+            | Kind::H2ping
+            | Kind::Alias,
+        ) => return None,
         Some(kind @ Kind::Docker) => ("Docker", kind.fields()),
         Some(kind @ Kind::OsService) => ("OS service", kind.fields()),
-        Some(kind @ Kind::Script) => ("script", kind.fields()),
-        Some(kind @ Kind::Alias) => ("alias", kind.fields()),
-        None => ("script", [OLD_SCRIPT].as_slice()),
+        None => (SHELL, [SHELL].as_slice()),
     };
     keys.iter().find_map(|key| Some((reader.find(node, key)?, name)))
+}
+
+/// Refuses what a check of its kind may not do or say, and warns of its interval.
+fn vet_kind(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    check: &CheckDefinition,
+    kind: Kind,
+) -> Option<()> {
+    if kind == Kind::Script {
+        let place = key_place(reader, node, kind);
+        program::vet(reader, place)?;
+    }
+    if !kind.is_pushed() {
+        warn_of_interval(reader, node, check);
+    } else if let Err(invalid) = check.validate() {
+        let place = key_place(reader, node, kind);
+        reader.report(Problem::error(invalid.to_string()).at(place, ""));
+        return None;
+    }
+    Some(())
+}
+
+/// Where the key is that makes a check one of its kind.
+fn key_place(reader: &Reader<'_>, node: &Node, kind: Kind) -> Place {
+    let entry = kind.fields().iter().find_map(|key| reader.find(node, key));
+    reader.place(&entry.map_or_else(|| head(node), |entry| entry.key_span.clone()))
 }
 
 /// Where a field is written, or the check's first key if it is not.
@@ -94,6 +135,9 @@ fn vet(reader: &mut Reader<'_>, node: &Node, check: &CheckDefinition, assigned: 
             Problem::warning("services are not deregistered for being critical")
                 .at(place, "is not acted on in this version"),
         );
+    }
+    if definition.probe.pushed().is_some() {
+        return;
     }
     let (schedule, thresholds) = (&definition.schedule, &definition.thresholds);
     warn::settings(reader, node, &definition.probe.spec(), schedule, thresholds);

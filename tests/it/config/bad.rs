@@ -14,17 +14,17 @@ fn an_unknown_key_is_named_with_the_key_meant() {
     check(
         "data_dri: /var/lib/rollcall\n",
         &expect![[r#"
-        error: unknown key `data_dri`
-         --> rollcall.yaml:1:1
-          |
-        1 | data_dri: /var/lib/rollcall
-          | ^^^^^^^^ not a key here
-          |
-          = help: did you mean `data_dir`?
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+            error: unknown key `data_dri`
+             --> rollcall.yaml:1:1
+              |
+            1 | data_dri: /var/lib/rollcall
+              | ^^^^^^^^ not a key here
+              |
+              = help: did you mean `data_dir`?
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
-        error: 1 error, 0 warnings
-    "#]],
+            error: 1 error, 0 warnings
+        "#]],
     );
 }
 
@@ -180,7 +180,7 @@ services:
                |         ^^^^^^^^^ not a key here
                |
                = help: did you mean `interval`?
-               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
 
             error: `sec` is not a unit of time; use ms, s, m, h or d
               --> rollcall.yaml:21:19
@@ -200,7 +200,7 @@ services:
             23 |         slo_objective: 100%
                |                        ^^^^ found the text `100%`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp` and `h2ping`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`
               --> rollcall.yaml:24:9
                |
             24 |       - {}
@@ -208,7 +208,7 @@ services:
                |
                = help: add for example `http: { path: / }` or `tcp: {}`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp` and `h2ping`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`
               --> rollcall.yaml:26:9
                |
             26 |         grpc: {}
@@ -239,24 +239,24 @@ fn a_place_is_right_after_letters_of_many_bytes() {
     check(
         "meta: { Größe: ☃ }\nnode_name: \"größer\" \nüber: 1\n",
         &expect![[r#"
-        error: unknown key `meta`
-         --> rollcall.yaml:1:1
-          |
-        1 | meta: { Größe: ☃ }
-          | ^^^^ not a key here
-          |
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+            error: unknown key `meta`
+             --> rollcall.yaml:1:1
+              |
+            1 | meta: { Größe: ☃ }
+              | ^^^^ not a key here
+              |
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
-        error: unknown key `über`
-         --> rollcall.yaml:3:1
-          |
-        3 | über: 1
-          | ^^^^ not a key here
-          |
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+            error: unknown key `über`
+             --> rollcall.yaml:3:1
+              |
+            3 | über: 1
+              | ^^^^ not a key here
+              |
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
-        error: 2 errors, 0 warnings
-    "#]],
+            error: 2 errors, 0 warnings
+        "#]],
     );
     check(
         "services: [{name: \"ü☃\", tag: 1}]",
@@ -341,24 +341,24 @@ fn the_traps_of_yaml_are_named() {
     check(
         "base: &b { x: 1 }\nlisten: { <<: *b }\n",
         &expect![[r#"
-        error: unknown key `base`
-         --> rollcall.yaml:1:1
-          |
-        1 | base: &b { x: 1 }
-          | ^^^^ not a key here
-          |
-          = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+            error: unknown key `base`
+             --> rollcall.yaml:1:1
+              |
+            1 | base: &b { x: 1 }
+              | ^^^^ not a key here
+              |
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
-        error: merge keys are not part of YAML 1.2
-         --> rollcall.yaml:2:11
-          |
-        2 | listen: { <<: *b }
-          |           ^^ merges another mapping
-          |
-          = help: write the keys out; what checks have in common goes into `check_defaults`
+            error: merge keys are not part of YAML 1.2
+             --> rollcall.yaml:2:11
+              |
+            2 | listen: { <<: *b }
+              |           ^^ merges another mapping
+              |
+              = help: write the keys out; what checks have in common goes into `check_defaults`
 
-        error: 2 errors, 0 warnings
-    "#]],
+            error: 2 errors, 0 warnings
+        "#]],
     );
     check(
         "node_name: !secret x\n",
@@ -863,7 +863,7 @@ services:
               |                  ^^^^ not a key here
               |
               = help: did you mean `http`?
-              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
 
             error: 10 errors, 0 warnings
         "#]],
@@ -904,13 +904,13 @@ fn a_long_line_is_not_quoted() {
     check(
         &format!("{{ node_name: a, zzz: [{long}] }}"),
         &expect![[r#"
-        error: unknown key `zzz`
-        --> rollcall.yaml:1:17
-         = note: not a key here
-         = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+            error: unknown key `zzz`
+            --> rollcall.yaml:1:17
+             = note: not a key here
+             = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
-        error: 1 error, 0 warnings
-    "#]],
+            error: 1 error, 0 warnings
+        "#]],
     );
 }
 

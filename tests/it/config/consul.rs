@@ -9,7 +9,7 @@ use super::{Folder, shown};
 #[track_caller]
 fn check(json: &str, expected: &Expect) {
     let folder = Folder::new(&[
-        ("rollcall.yaml", "service_files: [\"services.d/*.json\"]\n"),
+        ("rollcall.yaml", "checks: { exec: files }\nservice_files: [\"services.d/*.json\"]\n"),
         ("services.d/a.json", json),
     ]);
     let out = match folder.load() {
@@ -46,14 +46,8 @@ fn a_service_with_one_check() {
 }"#,
         &expect![[r#"
             redis redis 127.0.0.1:8000 ["primary"] {"meta": "for my service"}
+              exec "Service 'redis' check" exec as service:redis:1: every 10s ±0.05 within 30s after 0ns, 1/1/1, 0.99
               tcp "Service 'redis' check" tcp at 127.0.0.1:8000 as service:redis:2: every 10s ±0.05 within 1s after 0ns, 1/1/1, 0.99
-            warning: checks of the kind script are not run in this version
-              --> services.d/a.json:13:9
-               |
-            13 |       { "args": ["/usr/local/bin/check_redis.py"], "interval": "10s" },
-               |         ^^^^^^ the service is loaded without this check
-
-            warning: 0 errors, 1 warning
         "#]],
     );
 }
@@ -82,17 +76,12 @@ fn many_services_in_camel_case_with_nulls() {
             redis red1 127.0.0.1:7000 [] {}
               http "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:1: every 30s ±0.05 within 5s after 0ns, 1/1/1, 0.99
               http-2 "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:2: every 30s ±0.05 within 10s after 0ns, 1/1/1, 0.99
+              ttl "Service 'redis' check" ttl as service:red1:3: every 30s ±0 within 10s after 0ns, 1/1/1, 0.99
             warning: services are not deregistered for being critical
              --> services.d/a.json:9:104
               |
             9 |         { "http": "http://10.1.2.3:7000/live", "interval": "30s", "deregister_critical_service_after": "90m" },
               |                                                                                                        ^^^^^ is not acted on in this version
-
-            warning: checks of the kind TTL are not run in this version
-              --> services.d/a.json:10:11
-               |
-            10 |         { "ttl": "30s" }, {}
-               |           ^^^^^ the service is loaded without this check
 
             warning: an interval below 1s is raised to 1s
               --> services.d/a.json:13:101
@@ -102,7 +91,7 @@ fn many_services_in_camel_case_with_nulls() {
                |
                = help: Consul does the same; checks in our own format may ask faster
 
-            warning: 0 errors, 3 warnings
+            warning: 0 errors, 2 warnings
         "#]],
     );
 }
@@ -117,37 +106,14 @@ fn kinds_of_check_that_are_not_run_are_named() {
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
         &expect![[r#"
             a a 127.0.0.1:1 [] {}
-            warning: no check asks an instance of the service `a`
-             --> services.d/a.json:1:22
-              |
-            1 | {"service": {"name": "a", "port": 1, "checks": [
-              |                      ^^^ always passes
-              |
-              = help: give the service `checks`, or leave the instance out
-
-            warning: checks of the kind TTL are not run in this version
-             --> services.d/a.json:2:4
-              |
-            2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
-              |    ^^^^^ the service is loaded without this check
-
+              ttl "Service 'a' check" ttl as service:a:1: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              alias "Service 'a' check" alias as service:a:3: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              exec "Service 'a' check" exec as service:a:4: every 1s ±0.05 within 30s after 0ns, 1/1/1, 0.99
             warning: checks of the kind Docker are not run in this version
              --> services.d/a.json:2:19
               |
             2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
               |                   ^^^^^^^^^^^^^^^^^^^^^ the service is loaded without this check
-
-            warning: checks of the kind alias are not run in this version
-             --> services.d/a.json:2:82
-              |
-            2 |   {"ttl": "1m"}, {"docker_container_id": "x", "args": ["y"], "interval": "1s"}, {"alias_service": "b"},
-              |                                                                                  ^^^^^^^^^^^^^^^ the service is loaded without this check
-
-            warning: checks of the kind script are not run in this version
-             --> services.d/a.json:3:21
-              |
-            3 |   {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
-              |                     ^^^^^^ the service is loaded without this check
 
             warning: checks of the kind OS service are not run in this version
              --> services.d/a.json:3:56
@@ -155,11 +121,13 @@ fn kinds_of_check_that_are_not_run_are_named() {
             3 |   {"h2ping": "h:1", "args": ["y"], "interval": "1s"}, {"os_service": "s", "interval": "1s"}
               |                                                        ^^^^^^^^^^^^ the service is loaded without this check
 
-            warning: checks of the kind script are not run in this version
-             --> services.d/a.json:4:33
+            warning: a check of the node itself is not run
+             --> services.d/a.json:4:17
               |
             4 | ]}, "checks": [{"name": "disk", "args": ["df"], "interval": "1m"}, {"name": "lost", "service_id": "q", "tcp": "h:1", "interval": "1m"},
-              |                                 ^^^^^^ the service is loaded without this check
+              |                 ^^^^^^ has no `service_id`
+              |
+              = help: put it into the service it tells of, or name that with `service_id`
 
             warning: no instance has the id `q`
              --> services.d/a.json:4:69
@@ -175,7 +143,58 @@ fn kinds_of_check_that_are_not_run_are_named() {
               |
               = help: put it into the service it tells of, or name that with `service_id`
 
-            warning: 0 errors, 9 warnings
+            warning: 0 errors, 5 warnings
+        "#]],
+    );
+}
+
+#[test]
+fn checks_that_are_told_are_loaded_with_their_first_status() {
+    check(
+        r#"{"service": {"name": "a", "port": 1, "checks": [
+  {"ttl": "30s", "status": "passing"}, {"alias_service": "b", "name": "like b"}, {"alias_node": "n"},
+  {"tcp": "10.0.0.1:1", "interval": "1m", "timeout": "5s", "status": "warning"},
+  {"TTL": "720h", "failures_before_critical": 3, "timeout": "1h"}
+]}}"#,
+        &expect![[r#"
+            a a 127.0.0.1:1 [] {}
+              ttl "Service 'a' check" ttl as service:a:1, first passing: every 30s ±0 within 10s after 0ns, 1/1/1, 0.99
+              like b "like b" alias as service:a:2: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              alias "Service 'a' check" alias as service:a:3: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
+              tcp "Service 'a' check" tcp at 10.0.0.1:1 as service:a:4, first warning: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+              ttl-2 "Service 'a' check" ttl as service:a:5: every 2592000s ±0 within 10s after 0ns, 1/1/1, 0.99
+        "#]],
+    );
+}
+
+#[test]
+fn checks_that_are_told_and_asked_are_refused_as_by_consul() {
+    check(
+        r#"{"service": {"name": "a", "port": 1, "checks": [
+  {"ttl": "30s", "interval": "10s"},
+  {"alias_service": "b", "ttl": "10s"},
+  {"ttl": "0s"}
+]}}"#,
+        &expect![[r#"
+            error: Interval and TTL cannot both be specified
+             --> services.d/a.json:2:4
+              |
+            2 |   {"ttl": "30s", "interval": "10s"},
+              |    ^^^^^
+
+            error: TTL must be not be set for Alias checks
+             --> services.d/a.json:3:26
+              |
+            3 |   {"alias_service": "b", "ttl": "10s"},
+              |                          ^^^^^
+
+            error: a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`, or is told by `ttl`, `alias_service` or `alias_node`
+             --> services.d/a.json:4:4
+              |
+            4 |   {"ttl": "0s"}
+              |    ^^^^^ has none of them
+
+            error: 3 errors, 0 warnings
         "#]],
     );
 }
@@ -232,11 +251,11 @@ fn wrong_types_and_values_are_errors_with_their_place() {
             11 |     {"tcp": "10.0.0.1", "interval": "1s"},
                |             ^^^^^^^^^^ cannot be used
 
-            error: a check asks by one of `http`, `tcp`, `udp`, `grpc` and `h2ping`
+            error: a check asks by one of `http`, `tcp`, `udp`, `grpc`, `args` and `h2ping`, or is told by `ttl`, `alias_service` or `alias_node`
               --> services.d/a.json:12:6
                |
             12 |     {"interval": "1s"},
-               |      ^^^^^^^^^^ asks by none of them
+               |      ^^^^^^^^^^ has none of them
 
             error: failures_before_warning (3) is higher than failures_before_critical (2)
               --> services.d/a.json:13:72

@@ -1,0 +1,127 @@
+//! How checks ask, by name.
+
+use std::fmt;
+
+use crate::model::{Phase, closed_set};
+
+closed_set! {
+    /// How a check asks.
+    Protocol {
+        /// HTTP/1.1, over TLS or not.
+        Http = "http",
+        /// A TCP connection, with TLS or a dialogue if asked for.
+        Tcp = "tcp",
+        /// `grpc.health.v1`.
+        Grpc = "grpc",
+        /// A datagram.
+        Udp = "udp",
+        /// An HTTP/2 ping, over TLS or not.
+        H2ping = "h2ping",
+        /// A program of this host.
+        Exec = "exec",
+        /// Not at all: the instance itself reports in time.
+        Ttl = "ttl",
+        /// Not at all: it follows other checks.
+        Alias = "alias",
+    }
+}
+
+impl Protocol {
+    /// Those that ask; the others wait for results to be pushed.
+    pub fn probed() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|protocol| protocol.is_probed())
+    }
+
+    /// Whether it asks, and does not wait for results to be pushed.
+    pub const fn is_probed(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping | Self::Exec => true,
+            Self::Ttl | Self::Alias => false,
+        }
+    }
+
+    /// The phases of this protocol with the names its metrics give them.
+    pub const fn phases(self) -> &'static [(Phase, &'static str)] {
+        match self {
+            Self::Http => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "processing"),
+                (Phase::Transfer, "transfer"),
+            ],
+            Self::Tcp => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "exchange"),
+            ],
+            Self::Grpc => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "check"),
+            ],
+            Self::Udp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
+            Self::H2ping => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Tls, "tls"),
+                (Phase::Exchange, "ping"),
+            ],
+            // It resolves nothing: that phase is the wait for its turn.
+            Self::Exec => &[(Phase::Resolve, "wait"), (Phase::Exchange, "run")],
+            Self::Ttl | Self::Alias => &[],
+        }
+    }
+
+    /// Whether connections are kept from one probe to the next.
+    pub const fn keeps_connections(self) -> bool {
+        match self {
+            Self::Http
+            | Self::Tcp
+            | Self::Udp
+            | Self::H2ping
+            | Self::Exec
+            | Self::Ttl
+            | Self::Alias => false,
+            Self::Grpc => true,
+        }
+    }
+
+    /// Whether something is sent to another program at an address.
+    pub const fn uses_network(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping => true,
+            Self::Exec | Self::Ttl | Self::Alias => false,
+        }
+    }
+
+    /// Whether a program is run here, with the rights of the daemon.
+    pub const fn runs_program(self) -> bool {
+        match self {
+            Self::Exec => true,
+            Self::Http
+            | Self::Tcp
+            | Self::Grpc
+            | Self::Udp
+            | Self::H2ping
+            | Self::Ttl
+            | Self::Alias => false,
+        }
+    }
+
+    /// Whether targets answer with a [`Serving`](crate::model::Serving) status.
+    pub const fn has_serving_status(self) -> bool {
+        match self {
+            Self::Http
+            | Self::Tcp
+            | Self::Udp
+            | Self::H2ping
+            | Self::Exec
+            | Self::Ttl
+            | Self::Alias => false,
+            Self::Grpc => true,
+        }
+    }
+}
