@@ -120,6 +120,10 @@ metrics: {{ metadata_labels: [team] }}
 }
 
 impl Metrics {
+    pub(crate) fn of(text: String) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
