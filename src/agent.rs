@@ -29,12 +29,14 @@ use crate::{
 };
 
 mod history;
+pub mod maintain;
 pub mod publish;
 pub mod pushed;
 mod reap;
 pub mod register;
 mod rows;
 mod stale;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod vet;
@@ -118,6 +120,8 @@ impl Agent {
     /// Puts our own node into the store, and lets the checks that are registered from now on go on
     /// from what the store knows of them.
     pub async fn start(&self, address: IpAddr) -> Result<(), Unwritten> {
+        self.restore_maintenance();
+        let maintenance = self.registry.node_maintenance();
         self.store
             .write(|tx| {
                 let id = tx.note(rows::NODE_ID).map(|note| Arc::clone(&note.text));
@@ -137,6 +141,7 @@ impl Agent {
                 let alive = rows::alive(&self.node, tx.now());
                 let since = tx.check(&self.node, ALIVE).map_or(alive.since, |held| held.since);
                 tx.put(Check { since, ..alive });
+                self.put_maintenance(tx, "", maintenance.as_ref());
                 Ok::<_, Unwritten>(())
             })
             .await?;
@@ -162,6 +167,25 @@ impl Agent {
         let output = rows::without_note(&check.output);
         let output = (!output.is_empty()).then(|| Box::from(output));
         Some((key, Known { verdict, since: check.since(), streak, output }))
+    }
+
+    /// A check's row as its last result has it, which may not have been published yet.
+    pub fn freshest(&self, row: &Arc<Check>) -> Arc<Check> {
+        let fresh = || {
+            let key = CheckKey {
+                instance: rows::instance_id(&row.service).parse().ok()?,
+                check: row.run.parse().ok()?,
+            };
+            let check = self.registry.check(&key)?;
+            let facts = check.slot.read();
+            let output = rows::output(&check, &facts)?.into();
+            Some(Arc::new(Check {
+                status: rows::health(facts.verdict)?,
+                output,
+                ..Check::clone(row)
+            }))
+        };
+        fresh().unwrap_or_else(|| Arc::clone(row))
     }
 
     /// Takes over the instances of the configuration: exactly these, beside those registered
@@ -205,6 +229,9 @@ impl Agent {
                             let held = tx.check(&self.node, &row.id).cloned();
                             tx.put(rows::going_on(row, held.as_deref()));
                         }
+                        let id = &listed.instance.id;
+                        let maintenance = self.registry.maintenance(id);
+                        self.put_maintenance(tx, id.as_str(), maintenance.as_ref());
                     }
                     Ok::<_, Unwritten>(())
                 })

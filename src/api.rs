@@ -1,8 +1,8 @@
 //! Who may look: the listeners and what they answer.
 //!
 //! Everything here reads the [`View`] and answers; nothing probes, and nothing is changed except
-//! through the registry (maintenance), the store (what Consul's clients write) and the daemon's own
-//! ear for reloads ([`ReloadHandle`]).
+//! through the agent (what is registered here), the store (what others answer for) and the daemon's
+//! own ears ([`ReloadHandle`], [`View::leave`]).
 //! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
@@ -10,6 +10,7 @@ use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::Agent, clock::Timestamp, event, leases::Renewer, metrics, registry::Registry,
@@ -86,6 +87,8 @@ pub struct View {
     pub metrics_config: metrics::Config,
     /// Whether the daemon is ready.
     pub readiness: watch::Receiver<Readiness>,
+    /// Where to ask the daemon to stop.
+    pub leave: CancellationToken,
     /// Where to ask for a reload.
     pub reload: ReloadHandle,
     /// When the daemon started.

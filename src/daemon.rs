@@ -16,6 +16,7 @@ use std::{
 };
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -183,7 +184,7 @@ impl Daemon {
         core.readiness.send_replace(Readiness::Ready);
         systemd::ready();
 
-        let fault = supervise(&mut tasks, &mut stop).await;
+        let fault = supervise(&mut tasks, &mut stop, &core.leave).await;
         core.readiness.send_replace(Readiness::Stopping);
         systemd::stopping();
         info!(grace = ?grace, "Stopping; a second signal stops at once");
@@ -202,7 +203,7 @@ impl Daemon {
 }
 
 /// Waits until told to stop (nothing) or until a part ends (the fault).
-async fn supervise(tasks: &mut Tasks, stop: &mut Stop) -> Option<Fault> {
+async fn supervise(tasks: &mut Tasks, stop: &mut Stop, leave: &CancellationToken) -> Option<Fault> {
     tokio::select! {
         ended = tasks.next_ended() => {
             let fault = fault_of(ended?);
@@ -210,6 +211,7 @@ async fn supervise(tasks: &mut Tasks, stop: &mut Stop) -> Option<Fault> {
             Some(fault)
         }
         () = stop.next() => None,
+        () = leave.cancelled() => None,
     }
 }
 
@@ -286,10 +288,21 @@ mod tests {
             let mut tasks = Tasks::default();
             tasks.spawn("grpc", std::future::pending());
             tasks.spawn("http", async move { assert!(!fails, "oh") });
-            let fault = supervise(&mut tasks, &mut Stop::listen().unwrap()).await;
+            let fault =
+                supervise(&mut tasks, &mut Stop::listen().unwrap(), &CancellationToken::new())
+                    .await;
             let told = fault.unwrap().to_string();
             assert_eq!(number.replace(&told, "task 1"), said);
         }
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_told_to_leave_stops_without_a_fault() {
+        let (mut tasks, leave) = (Tasks::default(), CancellationToken::new());
+        tasks.spawn("http", std::future::pending());
+        leave.cancel();
+        let fault = supervise(&mut tasks, &mut Stop::listen().unwrap(), &leave).await;
+        assert!(fault.is_none(), "{fault:?}");
     }
 
     #[test]

@@ -287,6 +287,21 @@ impl Registry {
         remembered.correct(checks);
     }
 
+    /// Takes these out of service with their reasons, before any of them is registered.
+    pub fn take_out(
+        &self,
+        node: Option<Arc<str>>,
+        instances: impl IntoIterator<Item = (InstanceId, Arc<str>)>,
+    ) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if node.is_some() {
+            state.maintenance.node = node;
+        }
+        for (instance, reason) in instances {
+            state.maintenance.set(&instance, Some(reason));
+        }
+    }
+
     /// Makes the registry hold exactly these registrations of the configuration's, beside those
     /// made through the API. Checks that are the same go on undisturbed; a check that has changed
     /// keeps its status and its counts.

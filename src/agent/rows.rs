@@ -20,6 +20,9 @@ pub(super) const NODE_ID: &str = "node-id";
 /// The instance that checks of the node itself are run for, in the registry's words.
 pub(super) const NODE_INSTANCE: &str = "_node";
 
+/// The kind of the checks that take something out.
+pub(super) const MAINTENANCE: &str = "maintenance";
+
 /// Our own node.
 pub(super) fn own_node(name: &Arc<str>, id: Arc<str>, address: IpAddr) -> Node {
     let address: Arc<str> = address.to_string().into();

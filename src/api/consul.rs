@@ -1,67 +1,50 @@
-//! The part of Consul's HTTP API that shows health.
+//! Consul's HTTP API over the store.
 //!
-//! Consul knows three statuses. A check without a verdict is shown critical, as Consul shows its
-//! own before their first run, and maintenance is a check of its own beside those probed, whose
-//! status goes on to be shown. Our node has the check `serfHealth` in the health views and not in
-//! the agent's, and so it is with the service `consul`.
-//!
-//! Blocking queries wait for any change of the registry: clients are woken more often than Consul
-//! wakes them, which its documentation allows, and never too late.
+//! Consul's agent shows what is registered with it, its catalog and health views what there is on
+//! all nodes; here both are read from the same rows. Our node has the check `serfHealth` in the
+//! health views and not in the agent's, and so it is with the service `consul`. Maintenance is a
+//! critical check beside those that are run.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Path, RawQuery, State},
+    extract::DefaultBodyLimit,
     response::{IntoResponse, Response},
     routing,
 };
 use http::{HeaderName, HeaderValue, header};
-use serde::Serialize;
-use tokio::time::{sleep, timeout};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     guard::{MAX_BODY, MAX_VALUE},
     params::Params,
     router::{App, Refusal, get, only, put},
 };
-use crate::{clock, registry::Listed};
 
 mod agent;
-mod case;
+mod catalog;
+mod choice;
 pub(super) mod event;
 mod filter;
+mod health;
 mod kv;
 pub(super) mod read;
 pub(super) mod register;
 mod session;
 mod shape;
+mod stub;
 mod txn;
 mod wire;
 
-use filter::{
-    Filter,
-    field::{self, Fields},
-};
-use shape::Shape;
-use wire::{HealthCheck, ServiceEntry};
+use filter::{Filter, field::Fields};
 
 /// The one data centre there is.
 const DATACENTER: &str = "dc1";
 
-/// The version of Consul whose behaviour this is: clients turn features on by it.
-const CONSUL_VERSION: &str = "1.21.5";
-
-/// Changes that follow each other quicker than this are shown together, so that many waiting
-/// clients and many changes do not multiply.
-const SETTLE: Duration = Duration::from_millis(20);
-
 /// The routes of this API.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/agent/checks", get(agent::checks))
-        .route("/v1/agent/services", get(agent::services))
-        .route("/v1/agent/self", get(agent::own))
         .route("/v1/agent/service/register", put(register::service))
         .route("/v1/agent/service/deregister/", put(missing_service_id))
         .route("/v1/agent/service/deregister/{*id}", put(register::deregister))
@@ -72,16 +55,35 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/agent/check/warn/{*id}", put(register::warn))
         .route("/v1/agent/check/fail/{*id}", put(register::fail))
         .route("/v1/agent/check/update/{*id}", put(register::update))
-        .route("/v1/agent/maintenance", put(agent::maintain_node))
-        .route("/v1/agent/service/maintenance/", put(missing_service_id))
-        .route("/v1/agent/service/maintenance/{*id}", put(agent::maintain))
         .route("/v1/health/state/", get(missing_state))
-        .route("/v1/health/state/{state}", get(health_state))
+        .route("/v1/health/state/{*state}", get(health::state))
         .route("/v1/health/service/", get(missing_service))
-        .route("/v1/health/service/{*name}", get(health_service))
+        .route("/v1/health/service/{*name}", get(health::service))
+        .route("/v1/health/connect/", get(missing_service))
+        .route("/v1/health/connect/{*name}", get(health::connect))
+        .route("/v1/health/ingress/", get(missing_service))
+        .route("/v1/health/ingress/{*name}", get(health::ingress))
         .route("/v1/health/checks/", get(missing_service))
-        .route("/v1/health/checks/{*name}", get(health_checks))
-        .route("/v1/status/leader", get(agent::leader))
+        .route("/v1/health/checks/{*name}", get(health::checks))
+        .route("/v1/health/node/", get(missing_node))
+        .route("/v1/health/node/{*name}", get(health::node))
+        .route("/v1/catalog/register", put(catalog::register))
+        .route("/v1/catalog/deregister", put(catalog::deregister))
+        .route("/v1/catalog/datacenters", get(catalog::datacenters))
+        .route("/v1/catalog/services", get(catalog::services))
+        .route("/v1/catalog/service/", get(missing_service))
+        .route("/v1/catalog/service/{*name}", get(catalog::service))
+        .route("/v1/catalog/connect/", get(missing_service))
+        .route("/v1/catalog/connect/{*name}", get(catalog::connect))
+        .route("/v1/catalog/gateway-services/", get(missing_gateway))
+        .route("/v1/catalog/gateway-services/{*name}", get(catalog::gateway_services))
+        .route("/v1/catalog/nodes", get(catalog::nodes))
+        .route("/v1/catalog/node/", get(missing_node))
+        .route("/v1/catalog/node/{*name}", get(catalog::node))
+        .route("/v1/catalog/node-services/", get(missing_node))
+        .route("/v1/catalog/node-services/{*name}", get(catalog::node_services))
+        .merge(agent::routes())
+        .merge(stub::routes())
         .merge(kv_routes())
         .merge(session_routes())
         .merge(event_routes())
@@ -133,6 +135,14 @@ async fn missing_service() -> Refusal {
     Refusal::bad("Missing service name")
 }
 
+async fn missing_node() -> Refusal {
+    Refusal::bad("Missing node name")
+}
+
+async fn missing_gateway() -> Refusal {
+    Refusal::bad("Missing gateway name")
+}
+
 async fn missing_state() -> Refusal {
     Refusal::bad("Missing check state")
 }
@@ -140,15 +150,12 @@ async fn missing_state() -> Refusal {
 const DEFAULT_POLICY: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
 
-/// The parameters of a read, and which of its objects to show. A filter that cannot be read is
-/// refused at once and not after the wait of a blocking query.
-fn asked(query: Option<&str>, fields: Fields) -> Result<(Params, Filter), Refusal> {
-    let params = Params::parse(query);
+/// Which objects of an answer to show.
+fn filter_of(params: &Params, fields: Fields) -> Result<Filter, Refusal> {
     let filter = Filter::parse(params.get("filter").unwrap_or_default(), fields);
-    let filter = filter.map_err(|error| {
+    filter.map_err(|error| {
         Refusal::bad(format!("Failed to create boolean expression evaluator: {error}"))
-    })?;
-    Ok((params, filter))
+    })
 }
 
 /// JSON as Consul writes it: compact, or indented by four if `?pretty`.
@@ -165,35 +172,16 @@ fn encode(params: &Params, value: &impl Serialize) -> Vec<u8> {
     body
 }
 
+/// A body as Consul reads it.
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    crate::consul::decode_json(body).map_err(|error| Refusal::bad(error.to_string()))
+}
+
 /// The same as an answer without an index.
 fn json(params: &Params, value: &impl Serialize) -> Response {
     let body = encode(params, value);
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     ([kind, DEFAULT_POLICY], body).into_response()
-}
-
-/// A read of the catalog: vetted, held as long as the client asked for, and then shown with the
-/// index it is of.
-async fn read<T: Serialize>(
-    app: &App,
-    params: &Params,
-    result: impl FnOnce(&Shape<'_>) -> Result<T, Refusal>,
-) -> Result<Response, Refusal> {
-    params.vet_read(DATACENTER)?;
-    let index = hold(app, params).await?;
-    let shape = Shape::new(&app.view);
-    let mut response = json(params, &result(&shape)?);
-    let headers = response.headers_mut();
-    let fixed = [
-        ("x-consul-knownleader", "true"),
-        ("x-consul-lastcontact", "0"),
-        ("x-consul-effective-consistency", consistency(params)),
-    ];
-    for (name, value) in fixed {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    headers.insert(HeaderName::from_static("x-consul-index"), HeaderValue::from(index));
-    Ok(response)
 }
 
 fn consistency(params: &Params) -> &'static str {
@@ -202,106 +190,4 @@ fn consistency(params: &Params) -> &'static str {
         (false, true) => "stale",
         (false, false) => "leader",
     }
-}
-
-/// Waits until something has changed since the index the client knows, if it asked for that.
-/// Returns the index that the state read next is at least of.
-async fn hold(app: &App, params: &Params) -> Result<u64, Refusal> {
-    let known = params.number("index")?;
-    let wait = params.wait(clock::now().millis().unsigned_abs())?;
-    let mut version = app.view.registry.version();
-    let current = *version.borrow_and_update();
-    // An index from the future is of a process before this one.
-    if known == 0 || known != current {
-        return Ok(current);
-    }
-    let changed = async {
-        if timeout(wait, version.wait_for(|version| *version != known)).await.is_ok() {
-            sleep(SETTLE).await;
-        }
-    };
-    tokio::select! {
-        () = changed => {}
-        () = app.stop.cancelled() => {}
-    }
-    Ok(*app.view.registry.version().borrow())
-}
-
-async fn health_state(
-    State(app): State<Arc<App>>,
-    Path(state): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let (params, filter) = asked(query.as_deref(), field::CHECK)?;
-    read(&app, &params, |shape| {
-        if !shape::is_our_node_asked_for(&params) {
-            return Ok(Vec::new());
-        }
-        let mut checks = shape.node_checks();
-        for listed in &app.view.registry.list() {
-            checks.extend(shape.checks(listed));
-        }
-        checks.retain(|check| state == "any" || check.status == state);
-        checks.retain(|check| filter.matches(check));
-        Ok(sorted(checks))
-    })
-    .await
-}
-
-async fn health_checks(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let (params, filter) = asked(query.as_deref(), field::CHECK)?;
-    read(&app, &params, |shape| {
-        if !shape::is_our_node_asked_for(&params) {
-            return Ok(Vec::new());
-        }
-        let listed = app.view.registry.service(&name);
-        let checks = listed.iter().flat_map(|listed| shape.checks(listed));
-        Ok(sorted(checks.filter(|check| filter.matches(check)).collect()))
-    })
-    .await
-}
-
-fn sorted(mut checks: Vec<HealthCheck>) -> Vec<HealthCheck> {
-    checks.sort_by(|a, b| a.check_id.cmp(&b.check_id));
-    checks
-}
-
-async fn health_service(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let (params, filter) = asked(query.as_deref(), field::SERVICE_ENTRY)?;
-    let passing = params.flag("passing")?;
-    read(&app, &params, |shape| {
-        if !shape::is_our_node_asked_for(&params) {
-            return Ok(Vec::new());
-        }
-        let listed = app.view.registry.service(&name);
-        let mut entries: Vec<ServiceEntry> = listed
-            .iter()
-            .filter(|listed| has_tags(listed, &params))
-            .map(|l| shape.entry(l))
-            .collect();
-        if listed.is_empty() && name == shape::CONSUL && !params.has("tag") {
-            entries.push(shape.own_entry());
-        }
-        let is_passing = |entry: &ServiceEntry| entry.checks.iter().all(|c| c.status == "passing");
-        entries.retain(|entry| !passing || is_passing(entry));
-        entries.retain(|entry| filter.matches(entry));
-        Ok(entries)
-    })
-    .await
-}
-
-/// Whether an instance has all tags asked for, in any case of letters.
-fn has_tags(listed: &Listed, params: &Params) -> bool {
-    params.all("tag").filter(|tag| !tag.is_empty()).all(|wanted| {
-        let wanted = wanted.to_lowercase();
-        listed.instance.tags.iter().any(|tag| tag.to_lowercase() == wanted)
-    })
 }

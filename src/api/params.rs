@@ -89,6 +89,16 @@ impl Params {
                 "Cannot specify ?stale with ?consistent, conflicting semantics.",
             ));
         }
+        if self.has("cached") && self.has("consistent") {
+            return Err(Refusal::bad(
+                "Cannot specify ?cached with ?consistent, conflicting semantics.",
+            ));
+        }
+        if let Some(longest) = self.get("max_stale").filter(|text| !text.is_empty())
+            && longest.parse::<crate::duration::Period>().is_err()
+        {
+            return Err(Refusal::bad(format!("Invalid max_stale value {longest:?}")));
+        }
         match self.get("dc") {
             None | Some("") => Ok(()),
             Some(dc) if dc == datacenter => Ok(()),

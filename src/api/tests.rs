@@ -28,13 +28,17 @@ use crate::{
     registry::{
         Assigned, Check, Definition, Instance, Order, Orders, Registration, snapshot::Snapshot,
     },
+    store::{Unwritten, row::Note},
 };
 
+mod agent;
+mod catalog;
 mod consul;
 mod events;
 mod filter;
 mod fired;
 mod grpc;
+mod index;
 mod kv;
 mod metrics;
 mod routes;
@@ -81,6 +85,8 @@ impl Rig {
             Arc::new(Registry::new(Snapshot::default(), Orders { probed: sender, pushed }));
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let store = Arc::new(Store::in_memory());
+        let put = store.write(|tx| Ok::<_, Unwritten>(tx.put(node_id())));
+        put.now_or_never().unwrap().unwrap();
         let metrics = crate::metrics::Daemon::new();
         let (agent, heard) =
             Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
@@ -97,6 +103,7 @@ impl Rig {
             metrics,
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,
+            leave: CancellationToken::new(),
             reload,
             started: Timestamp::from_seconds(1_795_183_200),
         };
@@ -134,6 +141,22 @@ impl Rig {
 
     async fn get(&self, uri: &str) -> Answered {
         self.ask(Method::GET, uri).await
+    }
+
+    async fn put(&self, uri: &str, body: impl AsRef<[u8]>) -> Answered {
+        let request = Request::put(uri).body(Body::from(body.as_ref().to_owned()));
+        answered(self.router(), request.unwrap()).await
+    }
+
+    /// Registers with the catalog what must be taken.
+    async fn catalog(&self, body: Value) {
+        let answer = self.put("/v1/catalog/register", &body.to_string()).await;
+        assert_eq!((answer.status.as_u16(), &*answer.body), (200, "true"));
+    }
+
+    /// The index of the last change.
+    fn index(&self) -> u64 {
+        self.view.store.read().index()
     }
 
     fn check(&self, instance: &str) -> Arc<Check> {
@@ -188,6 +211,12 @@ impl Answered {
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
+}
+
+/// The note by which our node has the same id in every test.
+fn node_id() -> Note {
+    let text = "e696ecc2-2078-89c3-9b08-af0eece84688".into();
+    Note { name: "node-id".into(), text, ..Note::default() }
 }
 
 async fn answered(router: Router, request: Request<Body>) -> Answered {

@@ -11,7 +11,7 @@ use crate::{duration::Period, model::IdError, probe::Host};
 
 /// A duration: a text as Go writes it, or a number of nanoseconds. Shown as Go shows it: `10s`,
 /// `1m30s`, `1h0m0s`, `500ms`, `1.5s`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub Duration);
 
 impl Time {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{Fault, ORDER_DEPTH, stops::Stops};
 use crate::{
@@ -43,6 +44,8 @@ pub(super) struct Core {
     pub(super) events: event::Log,
     pub(super) metrics: metrics::Daemon,
     pub(super) readiness: watch::Sender<Readiness>,
+    /// Told by the API that the daemon is to stop.
+    pub(super) leave: CancellationToken,
 }
 
 impl Core {
@@ -63,6 +66,7 @@ impl Core {
             events: event::Log::new(config.event_history),
             metrics,
             readiness: watch::Sender::new(Readiness::Starting),
+            leave: CancellationToken::new(),
         };
         (core, Ordered { probed: orders, pushed: told, heard, sessions })
     }
@@ -109,6 +113,7 @@ impl Core {
         tasks.spawn("publisher", agent().publish(end()));
         self.agent.allow_programs(config.checks.exec.allows_api());
         self.agent.start(config.node_address()).await.map_err(Fault::Store)?;
+        tasks.spawn("sweeper", agent().sweep(end()));
         tasks.spawn("reaper", agent().reap(end()));
         tasks.spawn("stale", agent().mark_stale(end()));
         Ok(())
@@ -126,6 +131,7 @@ impl Core {
             metrics: self.metrics.clone(),
             metrics_config: config.metrics.clone(),
             readiness: self.readiness.subscribe(),
+            leave: self.leave.clone(),
             reload,
             started: clock::now(),
         }

@@ -134,9 +134,12 @@ fn a_kill_loses_no_status_and_a_restart_tells_no_change() {
 
     let daemon = Rollcall::start(folder.path(), Some(&config));
     assert_eq!(daemon.json("/v1/agent/checks")["web-1:http"]["Status"], "critical");
-    assert!(daemon.transitions().is_empty(), "{:?}", daemon.transitions());
+    let before = "web-1 http unknown critical status";
+    assert_eq!(daemon.transitions(), [before], "what was before, and nothing new");
     daemon.request("PUT", "/v1/agent/service/maintenance/web-1?enable=true&reason=disk");
-    wait_for("it is out", || daemon.transitions() == ["web-1 http critical maintenance operator"]);
+    wait_for("it is out", || {
+        daemon.transitions() == [before, "web-1 http critical maintenance operator"]
+    });
     daemon.signal("TERM");
     assert_eq!(daemon.ended().0.code(), Some(0));
 

@@ -203,7 +203,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Re
             return Ok(respond(&asked, index, Answer::json(params, &events)));
         }
         if place.is_none() {
-            place = Some(app.waiters.enter(asked.peer)?);
+            place = Some(app.waiters.enter(asked.client())?);
         }
         tokio::select! {
             // The sender lives as long as the app.

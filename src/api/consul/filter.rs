@@ -89,6 +89,11 @@ impl Filter {
         parse::parse(text, fields).map(|expression| Self(Some(expression)))
     }
 
+    /// Whether everything matches.
+    pub(super) fn is_blank(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether to show an object. Costs a conversion to JSON unless everything matches.
     pub(super) fn matches(&self, object: &impl Serialize) -> bool {
         let Some(expression) = &self.0 else { return true };

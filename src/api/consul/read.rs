@@ -44,7 +44,8 @@ pub(in crate::api) struct Asked {
     pub(super) params: Params,
     /// As sent, without the query.
     path: String,
-    pub(super) peer: Option<IpAddr>,
+    peer: Option<IpAddr>,
+    cache_control: Option<HeaderValue>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Asked {
@@ -55,11 +56,30 @@ impl<S: Sync> FromRequestParts<S> for Asked {
             params: Params::parse(parts.uri.query()),
             path: parts.uri.path().to_owned(),
             peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
+            cache_control: parts.headers.get(header::CACHE_CONTROL).cloned(),
         })
     }
 }
 
 impl Asked {
+    /// Whom it counts for.
+    pub(super) fn client(&self) -> IpAddr {
+        self.peer.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into())
+    }
+
+    /// Refuses what cannot be meant. What is answered is always fresh, so that how old it may be
+    /// does not matter.
+    fn vet(&self) -> Result<(), Refusal> {
+        self.params.vet_read(DATACENTER)?;
+        let Some(wishes) = &self.cache_control else { return Ok(()) };
+        let wishes = wishes.to_str().unwrap_or_default().to_ascii_lowercase();
+        let is_wrong = wishes.split(',').any(|wish| match wish.trim().split_once('=') {
+            Some(("max-age" | "stale-if-error", seconds)) => seconds.parse::<u64>().is_err(),
+            Some(_) | None => false,
+        });
+        if is_wrong { Err(Refusal::bad("Invalid Cache-Control header.")) } else { Ok(()) }
+    }
+
     /// The same for all requests that get the same answer at the same index.
     fn point(&self) -> String {
         let mut point = self.path.clone();
@@ -170,8 +190,7 @@ impl Waiters {
     }
 
     /// Takes a place for a request that is to be held.
-    pub(super) fn enter(&self, client: Option<IpAddr>) -> Result<Place<'_>, Refusal> {
-        let client = client.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+    pub(super) fn enter(&self, client: IpAddr) -> Result<Place<'_>, Refusal> {
         let mut held = self.lock();
         let all: u32 = held.values().sum();
         let own = held.entry(client).or_default();
@@ -217,7 +236,7 @@ pub(super) async fn read<T>(
     gather: impl Fn(&Tables) -> Result<T, Refusal>,
     shape: impl Fn(T) -> Result<Answer, Refusal>,
 ) -> Result<Response, Refusal> {
-    asked.params.vet_read(DATACENTER)?;
+    asked.vet()?;
     let known = asked.params.number("index")?;
     let wait = asked.params.wait(clock::now().millis().unsigned_abs())?;
     let deadline = Instant::now() + wait;
@@ -238,7 +257,7 @@ pub(super) async fn read<T>(
         }
         was_absent = answer.absent;
         if place.is_none() {
-            place = Some(app.waiters.enter(asked.peer)?);
+            place = Some(app.waiters.enter(asked.client())?);
         }
         tokio::select! {
             () = listener.changed() => {}
@@ -287,6 +306,7 @@ pub(super) fn respond(asked: &Asked, index: Index, answer: Answer) -> Response {
     }
     if asked.params.has("cached") {
         headers.insert("x-cache", HeaderValue::from_static("MISS"));
+        headers.insert(header::AGE, HeaderValue::from(0));
     }
     headers.insert("x-consul-index", HeaderValue::from(index));
     response

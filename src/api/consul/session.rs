@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    DATACENTER, case,
+    DATACENTER, decode,
     read::{Answer, Asked, read},
 };
 use crate::{
@@ -177,7 +177,7 @@ pub(super) async fn create(
 ) -> Result<Response, Refusal> {
     asked.params.vet_read(DATACENTER)?;
     let is_blank = body.trim_ascii().is_empty();
-    let wanted: Wanted = if is_blank { Wanted::default() } else { case::decode(&body)? };
+    let wanted: Wanted = if is_blank { Wanted::default() } else { decode(&body)? };
     let session = wanted.into_row(&app.view.node_name)?;
     let id = Arc::clone(&session.id);
     app.view.store.write(|tx| tx.create_session(session).map_err(Refusal::from)).await?;

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DATACENTER, case, kv::KvPair, read::Asked};
+use super::{DATACENTER, decode, kv::KvPair, read::Asked};
 use crate::{
     api::router::{App, Refusal},
     store::{Index, Tx, Unwritten},
@@ -137,7 +137,7 @@ pub(super) async fn commit(
 ) -> Result<Response, Refusal> {
     let params = &asked.params;
     params.vet_read(DATACENTER)?;
-    let ops: Vec<Op> = case::decode(&body)
+    let ops: Vec<Op> = decode(&body)
         .map_err(|refusal| Refusal::bad(format!("Failed to parse body: {}", refusal.text())))?;
     if ops.len() > MAX_OPS {
         let text = format!("Transaction contains too many operations ({} > {MAX_OPS})", ops.len());

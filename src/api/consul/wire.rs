@@ -3,23 +3,25 @@
 //! Clients with strict models want every field there, also the empty ones, so nothing is skipped
 //! except where Consul skips it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::store::row;
+
 /// A node of the catalog.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Node {
+pub(super) struct Node<'a> {
     #[serde(rename = "ID")]
-    pub(super) id: String,
+    pub(super) id: &'a str,
     #[serde(rename = "Node")]
-    pub(super) name: String,
-    pub(super) address: String,
+    pub(super) name: &'a str,
+    pub(super) address: &'a str,
     pub(super) datacenter: &'static str,
-    pub(super) tagged_addresses: BTreeMap<&'static str, String>,
-    pub(super) meta: BTreeMap<&'static str, String>,
+    pub(super) tagged_addresses: Option<&'a row::Map>,
+    pub(super) meta: Option<&'a row::Map>,
     pub(super) create_index: u64,
     pub(super) modify_index: u64,
 }
@@ -27,10 +29,13 @@ pub(super) struct Node {
 /// An address of a service under a name.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ServiceAddress {
-    pub(super) address: String,
+pub(super) struct ServiceAddress<'a> {
+    pub(super) address: &'a str,
     pub(super) port: u16,
 }
+
+/// Addresses of a service by name.
+pub(super) type ServiceAddresses<'a> = BTreeMap<&'a str, ServiceAddress<'a>>;
 
 /// How much an instance is to be used.
 #[derive(Debug, Clone, Serialize)]
@@ -40,39 +45,78 @@ pub(super) struct Weights {
     pub(super) warning: u32,
 }
 
-impl Default for Weights {
-    fn default() -> Self {
-        Self { passing: 1, warning: 1 }
-    }
-}
-
-/// The part of a service mesh, which we have none of.
+/// The part of a service mesh, of a service that is in none.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Proxy {
+pub(super) struct Plain {
     mode: &'static str,
     mesh_gateway: Map<String, Value>,
     expose: Map<String, Value>,
 }
 
+/// The part of a service mesh.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum Proxy {
+    Plain(Plain),
+    Given(Value),
+}
+
 /// An instance as the health endpoints show it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct NodeService {
+pub(super) struct NodeService<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) kind: &'a str,
     #[serde(rename = "ID")]
-    pub(super) id: String,
-    pub(super) service: String,
-    pub(super) tags: Vec<String>,
-    pub(super) address: String,
+    pub(super) id: &'a str,
+    pub(super) service: &'a str,
+    pub(super) tags: &'a [Arc<str>],
+    pub(super) address: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) tagged_addresses: BTreeMap<&'static str, ServiceAddress>,
-    pub(super) meta: BTreeMap<String, String>,
+    pub(super) tagged_addresses: ServiceAddresses<'a>,
+    pub(super) meta: &'a row::Map,
     pub(super) port: u16,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) socket_path: &'a str,
     pub(super) weights: Weights,
     pub(super) enable_tag_override: bool,
     pub(super) proxy: Proxy,
-    pub(super) connect: Map<String, Value>,
+    pub(super) connect: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) locality: Option<&'a Value>,
     pub(super) peer_name: &'static str,
+    pub(super) create_index: u64,
+    pub(super) modify_index: u64,
+}
+
+/// An instance with what is shown of its node, as the catalog lists it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ServiceNode<'a> {
+    #[serde(rename = "ID")]
+    pub(super) id: &'a str,
+    pub(super) node: &'a str,
+    pub(super) address: &'a str,
+    pub(super) datacenter: &'static str,
+    pub(super) tagged_addresses: Option<&'a row::Map>,
+    pub(super) node_meta: Option<&'a row::Map>,
+    pub(super) service_kind: &'a str,
+    #[serde(rename = "ServiceID")]
+    pub(super) service_id: &'a str,
+    pub(super) service_name: &'a str,
+    pub(super) service_tags: &'a [Arc<str>],
+    pub(super) service_address: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) service_tagged_addresses: ServiceAddresses<'a>,
+    pub(super) service_weights: Weights,
+    pub(super) service_meta: &'a row::Map,
+    pub(super) service_port: u16,
+    pub(super) service_socket_path: &'a str,
+    pub(super) service_enable_tag_override: bool,
+    pub(super) service_proxy: Proxy,
+    pub(super) service_connect: Value,
+    pub(super) service_locality: Option<&'a Value>,
     pub(super) create_index: u64,
     pub(super) modify_index: u64,
 }
@@ -80,42 +124,54 @@ pub(super) struct NodeService {
 /// An instance as the agent shows it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct AgentService {
+pub(super) struct AgentService<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) kind: &'a str,
     #[serde(rename = "ID")]
-    pub(super) id: String,
-    pub(super) service: String,
-    pub(super) tags: Vec<String>,
-    pub(super) meta: BTreeMap<String, String>,
+    pub(super) id: &'a str,
+    pub(super) service: &'a str,
+    pub(super) tags: &'a [Arc<str>],
+    pub(super) meta: &'a row::Map,
     pub(super) port: u16,
-    pub(super) address: String,
+    pub(super) address: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) socket_path: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) tagged_addresses: BTreeMap<&'static str, ServiceAddress>,
+    pub(super) tagged_addresses: ServiceAddresses<'a>,
     pub(super) weights: Weights,
     pub(super) enable_tag_override: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxy: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connect: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) locality: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_hash: Option<&'a str>,
     pub(super) datacenter: &'static str,
 }
 
 /// A check.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct HealthCheck {
-    pub(super) node: String,
+pub(super) struct HealthCheck<'a> {
+    pub(super) node: &'a str,
     #[serde(rename = "CheckID")]
-    pub(super) check_id: String,
-    pub(super) name: String,
-    pub(super) status: &'static str,
-    pub(super) notes: String,
-    pub(super) output: String,
+    pub(super) check_id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) status: &'a str,
+    pub(super) notes: &'a str,
+    pub(super) output: &'a str,
     #[serde(rename = "ServiceID")]
-    pub(super) service_id: String,
-    pub(super) service_name: String,
-    pub(super) service_tags: Vec<String>,
+    pub(super) service_id: &'a str,
+    pub(super) service_name: &'a str,
+    pub(super) service_tags: &'a [Arc<str>],
     #[serde(rename = "Type")]
-    pub(super) kind: &'static str,
-    pub(super) interval: String,
-    pub(super) timeout: String,
+    pub(super) kind: &'a str,
+    pub(super) interval: &'a str,
+    pub(super) timeout: &'a str,
     pub(super) exposed_port: u16,
-    pub(super) definition: Map<String, Value>,
+    pub(super) definition: Value,
     pub(super) create_index: u64,
     pub(super) modify_index: u64,
 }
@@ -123,8 +179,25 @@ pub(super) struct HealthCheck {
 /// An instance with its node and all checks that bear on it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ServiceEntry {
-    pub(super) node: Node,
-    pub(super) service: NodeService,
-    pub(super) checks: Vec<HealthCheck>,
+pub(super) struct ServiceEntry<'a> {
+    pub(super) node: Node<'a>,
+    pub(super) service: NodeService<'a>,
+    pub(super) checks: Vec<HealthCheck<'a>>,
+}
+
+/// An instance with how it is, as the agent sees it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ServiceHealth<'a> {
+    pub(super) aggregated_status: &'a str,
+    pub(super) service: Option<AgentService<'a>>,
+    pub(super) checks: Option<Vec<HealthCheck<'a>>>,
+}
+
+/// A node with its instances.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct OnNode<'a, S> {
+    pub(super) node: Node<'a>,
+    pub(super) services: S,
 }

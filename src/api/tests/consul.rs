@@ -64,13 +64,13 @@ async fn an_entry_has_the_instance() {
         {
           "Address": "10.0.0.1",
           "Connect": {},
-          "CreateIndex": 1,
+          "CreateIndex": 2,
           "EnableTagOverride": false,
           "ID": "web-1",
           "Meta": {
             "team": "shop"
           },
-          "ModifyIndex": 1,
+          "ModifyIndex": 2,
           "PeerName": "",
           "Port": 8080,
           "Proxy": {
@@ -126,11 +126,11 @@ async fn an_entry_has_the_nodes_checks_and_then_the_instances() {
           },
           {
             "CheckID": "web-1:http",
-            "CreateIndex": 1,
+            "CreateIndex": 2,
             "Definition": {},
             "ExposedPort": 0,
             "Interval": "1m30s",
-            "ModifyIndex": 1,
+            "ModifyIndex": 3,
             "Name": "Service 'web' check",
             "Node": "node-1",
             "Notes": "a note",
@@ -252,8 +252,9 @@ async fn an_instance_in_maintenance_drops_out_and_says_why() {
     rig.obey();
     let entries = rig.get("/v1/health/service/web").await.json();
     let checks = entries[0]["Checks"].as_array().unwrap();
-    assert_eq!(checks[1]["Status"], "passing", "what is probed goes on to be shown");
-    let shown = &checks[2];
+    assert_eq!(checks[2]["CheckID"], "web-1:http");
+    assert_eq!(checks[2]["Status"], "passing", "what is probed goes on to be shown");
+    let shown = &checks[1];
     assert_eq!(shown["CheckID"], "_service_maintenance:web-1");
     assert_eq!(shown["Status"], "critical");
     assert_eq!(shown["Notes"], "moving house");
@@ -270,6 +271,7 @@ async fn what_a_success_says_is_shown() {
     let said = Some("disk 7%\nwell".into());
     let said = Observation { detail: said, ..observation(Outcome::Success, Answer::None) };
     rig.monitor.observe(&rig.check("web-1"), &mut Machine::default(), said);
+    rig.view.agent.tell(rig.view.registry.news().take_changed()).await.unwrap();
     let checks = rig.get("/v1/health/checks/web").await.json();
     assert_eq!(checks[0]["Output"], "disk 7%\nwell");
 }
@@ -327,8 +329,9 @@ async fn an_id_is_all_that_follows_the_prefix_decoded() {
 async fn reads_carry_consuls_headers() {
     let rig = Rig::new(WEB).await;
     let answer = rig.get("/v1/health/service/nothing?stale").await;
-    let version = rig.view.registry.version().borrow().to_string();
-    assert_eq!(answer.header("x-consul-index"), version);
+    assert_eq!(answer.header("x-consul-index"), "1");
+    let answer = rig.get("/v1/health/service/web?stale").await;
+    assert_eq!(answer.header("x-consul-index"), rig.index().to_string());
     assert_eq!(answer.header("x-consul-knownleader"), "true");
     assert_eq!(answer.header("x-consul-lastcontact"), "0");
     assert_eq!(answer.header("x-consul-effective-consistency"), "stale");
@@ -360,7 +363,7 @@ async fn pretty_indents_by_four() {
 #[tokio::test(start_paused = true)]
 async fn a_blocking_query_waits_for_a_change() {
     let rig = Rig::new(WEB).await;
-    let known = *rig.view.registry.version().borrow();
+    let known = rig.index();
     let uri = format!("/v1/health/service/web?passing&index={known}&wait=60s");
     let (answer, ()) = tokio::join!(rig.get(&uri), async {
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -373,7 +376,7 @@ async fn a_blocking_query_waits_for_a_change() {
 #[tokio::test(start_paused = true)]
 async fn a_blocking_query_ends_when_the_daemon_stops() {
     let rig = Rig::new(WEB).await;
-    let known = *rig.view.registry.version().borrow();
+    let known = rig.index();
     let uri = format!("/v1/health/service/web?index={known}");
     let (answer, ()) = tokio::join!(rig.get(&uri), async { rig.stop.cancel() });
     assert_eq!(ids(&answer.json()).len(), 2);
@@ -382,7 +385,7 @@ async fn a_blocking_query_ends_when_the_daemon_stops() {
 #[tokio::test(start_paused = true)]
 async fn a_blocking_query_without_a_change_ends_with_the_same_index() {
     let rig = Rig::new(WEB).await;
-    let known = rig.view.registry.version().borrow().to_string();
+    let known = rig.index().to_string();
     let started = tokio::time::Instant::now();
     let answer = rig.get(&format!("/v1/health/state/any?index={known}&wait=16s")).await;
     assert_eq!(answer.header("x-consul-index"), known);

@@ -93,7 +93,7 @@ async fn the_agents_checks_are_filtered() {
 #[tokio::test(start_paused = true)]
 async fn a_filter_that_cannot_be_read_is_refused_at_once_and_says_why() {
     let rig = Rig::new(SHOP).await;
-    let known = *rig.view.registry.version().borrow();
+    let known = rig.index();
     for path in [
         "/v1/health/service/web",
         "/v1/health/state/any",

@@ -35,17 +35,9 @@ impl Rig {
         answered(self.router(), request.body(body.into()).unwrap()).await
     }
 
-    pub(super) async fn put(&self, uri: &str, body: impl Into<Body>) -> Answered {
-        self.send(Method::PUT, uri, body).await
-    }
-
     pub(super) async fn session(&self, wanted: Value) -> String {
         let made = self.put("/v1/session/create", wanted.to_string()).await.json();
         made["ID"].as_str().unwrap().to_owned()
-    }
-
-    pub(super) fn index(&self) -> u64 {
-        self.view.store.read().index()
     }
 }
 

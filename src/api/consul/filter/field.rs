@@ -80,7 +80,6 @@ pub(in crate::api::consul) const SERVICE: Fields = &[
 ];
 
 /// Of catalog/service, catalog/connect and, before they are summed up, catalog/services.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the reads of the catalog"))]
 pub(in crate::api::consul) const SERVICE_NODE: Fields = &[
     ("ID", Text),
     ("Node", Text),
@@ -127,7 +126,6 @@ pub(in crate::api::consul) const SERVICE_ENTRY: Fields =
     &[("Node", Object(NODE)), ("Service", Object(SERVICE)), ("Checks", Objects(CHECK))];
 
 /// Of agent/members.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the list of members"))]
 pub(in crate::api::consul) const MEMBER: Fields = &[
     ("Name", Text),
     ("Addr", Text),

@@ -1,0 +1,123 @@
+//! Maintenance: what operators take out of service and put back.
+//!
+//! It stands in the store as a critical check beside those that are run, of the instance or of the
+//! node, as Consul has it, and there it survives a restart. The registry holds the same for what
+//! it shows itself.
+
+use std::sync::Arc;
+
+use super::{Agent, NODE_MAINTENANCE, SERVICE_MAINTENANCE, rows};
+use crate::{
+    clock::Timestamp,
+    model::InstanceId,
+    registry::UnknownInstance,
+    store::{
+        Key, Tx, Unwritten,
+        row::{Check, Health, Origin},
+    },
+};
+
+/// Why an instance is out when nobody says why.
+pub const NO_SERVICE_REASON: &str = "Maintenance mode is enabled for this service, but no reason \
+                                     was provided. This is a default message.";
+
+/// Why the node is out when nobody says why.
+pub const NO_NODE_REASON: &str = "Maintenance mode is enabled for this node, but no reason was \
+                                  provided. This is a default message.";
+
+/// Why something could not be taken out or put back.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmaintained {
+    /// There is no such instance.
+    #[error(transparent)]
+    Unknown(#[from] UnknownInstance),
+    /// It could not be put on disk.
+    #[error(transparent)]
+    Unwritten(#[from] Unwritten),
+}
+
+impl Agent {
+    /// Takes an instance out of service with a reason, or puts it back with none.
+    pub async fn maintain(&self, id: &str, reason: Option<Arc<str>>) -> Result<(), Unmaintained> {
+        let _turn = self.turn.lock().await;
+        let written = self.store.write(|tx| {
+            let held = tx.instance(&self.node, id).filter(|row| row.origin.is_local());
+            if held.is_none() {
+                return Err(UnknownInstance(id.to_owned()).into());
+            }
+            self.put_maintenance(tx, id, reason.as_ref());
+            Ok::<_, Unmaintained>(())
+        });
+        written.await?;
+        // What is not asked has nothing that would have to be told.
+        drop(self.registry.maintain(id, reason).await);
+        Ok(())
+    }
+
+    /// Takes the whole node out of service with a reason, or puts it back with none.
+    pub async fn maintain_node(&self, reason: Option<Arc<str>>) -> Result<(), Unwritten> {
+        let _turn = self.turn.lock().await;
+        let written = self.store.write(|tx| {
+            self.put_maintenance(tx, "", reason.as_ref());
+            Ok::<_, Unwritten>(())
+        });
+        written.await?;
+        self.registry.maintain_node(reason).await;
+        Ok(())
+    }
+
+    /// Lets the registry know what the rows say is out, before anything is registered.
+    pub(super) fn restore_maintenance(&self) {
+        let tables = self.store.read();
+        let mut node = None;
+        let mut instances = Vec::new();
+        for check in tables.checks_on(&self.node) {
+            if *check.id == *NODE_MAINTENANCE {
+                node = Some(Arc::clone(&check.notes));
+            } else if let Some(id) = check.id.strip_prefix(SERVICE_MAINTENANCE)
+                && let Ok(id) = id.parse::<InstanceId>()
+            {
+                instances.push((id, Arc::clone(&check.notes)));
+            }
+        }
+        drop(tables);
+        self.registry.take_out(node, instances);
+    }
+
+    /// Makes the row that says whether an instance is out, or the node if there is no id, be so.
+    pub(super) fn put_maintenance(&self, tx: &mut Tx<'_>, id: &str, reason: Option<&Arc<str>>) {
+        let Some(reason) = reason else {
+            let key = Key::Check(Arc::clone(&self.node), check_id(id).into());
+            tx.delete(key);
+            return;
+        };
+        let row = self.maintenance(id, reason, tx.now());
+        let since = tx.check(&self.node, &row.id).map_or(row.since, |held| held.since);
+        tx.put(Check { since, ..row });
+    }
+
+    fn maintenance(&self, id: &str, reason: &Arc<str>, now: Timestamp) -> Check {
+        let name = if id.is_empty() { "Node Maintenance Mode" } else { "Service Maintenance Mode" };
+        Check {
+            node: Arc::clone(&self.node),
+            id: check_id(id).into(),
+            name: name.into(),
+            service: id.into(),
+            status: Health::Critical,
+            judged: true,
+            since: now.millis(),
+            notes: Arc::clone(reason),
+            kind: rows::MAINTENANCE.into(),
+            origin: Origin::Agent,
+            ..Check::default()
+        }
+    }
+}
+
+/// The id of the check that takes an instance out, or the node if there is no id.
+fn check_id(instance: &str) -> String {
+    match instance {
+        "" => NODE_MAINTENANCE.to_owned(),
+        id => format!("{SERVICE_MAINTENANCE}{id}"),
+    }
+}
