@@ -71,7 +71,7 @@ const ROWS: &[Row] = &[
         "Unknown service ID \"none\". Ensure that the service ID is passed, not the service name.",
     ),
     ("PUT /v1/agent/service/maintenance/web", "-", 400, "Missing value for enable"),
-    ("PUT /v1/agent/service/maintenance/web?enable=perhaps", "-", 400, "Invalid value for enable"),
+    ("PUT /v1/agent/service/maintenance/web?enable=perhaps", "-", 400, "Invalid value for enable: \"perhaps\""),
     (
         "PUT /v1/agent/service/maintenance/none?enable=true",
         "-",

@@ -58,7 +58,10 @@ get_go() {
     cp -r "$(go list -m -f '{{.Dir}}' github.com/hashicorp/consul/sdk)" sdk
     chmod -R u+w sdk
     sed -i -e '/WaitForActiveCARoot(t testing.TB) {/s/$/ return/' \
-        -e 's/^\t\tfailed = false$/\t\treturn nil/' sdk/testutil/server.go
+        -e '/waitForAPI() error {/,/^}/ {
+            s/retry.TwoSeconds()/\&retry.Timer{Timeout: 30 * time.Second, Wait: 25 * time.Millisecond}/
+            s/failed = false/return nil/
+        }' sdk/testutil/server.go
     go mod edit -replace github.com/hashicorp/consul/sdk=./sdk
     local api=github.com/hashicorp/consul/api
     go build -o client .
