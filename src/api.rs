@@ -35,8 +35,9 @@ pub use listen::{Binding, Listen};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most connections open at once on each listener; further ones wait to be accepted.
-    pub max_connections: NonZeroU32,
+    /// Most connections open at once on each listener; further ones wait to be accepted. Default: a
+    /// quarter of the open-files limit, at most 32,768.
+    pub max_connections: Option<NonZeroU32>,
     /// Requests a second one client address may make on average; more are answered with 429.
     pub requests_per_second: NonZeroU32,
     /// Requests one client address may make at once before the average applies.
@@ -55,12 +56,25 @@ const fn nonzero(n: u32) -> NonZeroU32 {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: nonzero(1024),
+            max_connections: None,
             requests_per_second: nonzero(1000),
             request_burst: nonzero(2000),
             max_waiters: nonzero(20_000),
             max_waiters_per_client: nonzero(4096),
         }
+    }
+}
+
+impl Limits {
+    /// Most connections open at once on each listener.
+    pub fn connections(&self) -> usize {
+        const MOST: u64 = 32_768;
+        let configured = self.max_connections.map(|n| u64::from(n.get()));
+        let limit = configured.unwrap_or_else(|| {
+            let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            (files.unwrap_or(MOST) / 4).clamp(16, MOST)
+        });
+        usize::try_from(limit).unwrap_or(usize::MAX)
     }
 }
 

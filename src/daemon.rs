@@ -171,7 +171,7 @@ impl Daemon {
         tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));
         if let Some(sockets) = dns {
             let responder = dns::responder(&config, &core.store, &core.metrics);
-            sockets.start(responder, config.limits.max_connections, &mut tasks, &end());
+            sockets.start(responder, config.limits.connections(), &mut tasks, &end());
         }
         tasks.spawn("sessions", sessions.run(end()));
         let saver = Saver::new(&config.data_dir, &core.registry, &core.metrics);

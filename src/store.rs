@@ -48,6 +48,9 @@ use crate::clock;
 /// Deltas remembered for those who come back.
 const HISTORY: usize = 4096;
 
+/// A store begins with this index at least, as Consul's do.
+const FIRST_INDEX: Index = 10;
+
 /// How many deltas a subscriber may lag behind before it must read everything anew.
 const SUBSCRIBER_DEPTH: usize = 1024;
 
@@ -185,6 +188,8 @@ impl Store {
         let log = log::open(directory, log::Options::default(), &mut |entry| {
             replay(&mut tables, entry).map_err(|error| error.to_string())
         })?;
+        // Some clients take small indexes for none at all.
+        tables.index = tables.index.max(FIRST_INDEX);
         tables.forget_history();
         let store = Arc::new(Self::of(tables, true));
         let (queue, weak) = (Arc::clone(&store.queue), Arc::downgrade(&store));
@@ -243,10 +248,10 @@ impl Store {
             None => {
                 // What it saw, and left as it was, may be on its way to the disk still.
                 let seen = self.read().index();
-                match self.settled(seen).await {
-                    true => Ok(value),
-                    false => Err(Unwritten(Arc::new(TakenBack)).into()),
+                if self.settled(seen).await {
+                    return Ok(value);
                 }
+                Err(Unwritten(Arc::new(TakenBack)).into())
             }
             Some(written) => match written.await {
                 Ok(Ok(())) => Ok(value),

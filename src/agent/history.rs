@@ -94,7 +94,9 @@ impl Agent {
             .write(|tx| {
                 let beyond = tx.notes(NAME).filter(|note| *note.name >= *end);
                 let beyond: Vec<_> = beyond.map(|note| Arc::clone(&note.name)).collect();
-                beyond.into_iter().for_each(|name| drop(tx.delete(Key::Note(name))));
+                for name in beyond {
+                    tx.delete(Key::Note(name));
+                }
                 Ok(())
             })
             .await

@@ -22,10 +22,10 @@ use crate::{
 };
 
 /// How often it is looked, as in Consul.
-pub const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(30);
 
 /// How long a deregistered instance can be brought back.
-pub const KEPT: Duration = Duration::from_secs(86_400);
+const KEPT: Duration = Duration::from_secs(86_400);
 
 /// One in so many instances of a service may go in one round.
 const SHARE: usize = 10;
@@ -76,7 +76,9 @@ impl Agent {
         let forgotten = round.forgotten;
         self.store
             .write(|tx| {
-                forgotten.into_iter().for_each(|id| drop(tx.delete(Key::Tombstone(id))));
+                for id in forgotten {
+                    tx.delete(Key::Tombstone(id));
+                }
                 Ok::<_, Unwritten>(())
             })
             .await?;

@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// How long a result is relied on: three intervals and a timeout, so that two lost probes in a row
 /// do not age it.
-pub fn bound(schedule: &Schedule) -> Duration {
+fn bound(schedule: &Schedule) -> Duration {
     schedule.interval * 3 + schedule.timeout
 }
 

@@ -95,8 +95,8 @@ async fn run<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let room = usize::try_from(limits.max_connections.get()).unwrap_or(Semaphore::MAX_PERMITS);
-    let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
+    let room = limits.connections().min(Semaphore::MAX_PERMITS);
+    let room = Arc::new(Semaphore::new(room));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -1,6 +1,6 @@
 //! The DNS listeners of the daemon.
 
-use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -60,11 +60,10 @@ impl Sockets {
     pub(super) fn start(
         self,
         responder: Responder,
-        connections: NonZeroU32,
+        connections: usize,
         tasks: &mut Tasks,
         stop: &CancellationToken,
     ) {
-        let connections = usize::try_from(connections.get()).unwrap_or(usize::MAX);
         tasks.spawn("dns udp", serve::udp(self.udp, responder.clone(), stop.clone()));
         tasks.spawn("dns tcp", serve::tcp(self.tcp, responder, connections, stop.clone()));
     }

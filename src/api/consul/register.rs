@@ -176,7 +176,7 @@ pub(super) async fn update(
     let status = match Health::from(&*said.status) {
         Health::Other(word) => return Err(strange(&word)),
         Health::Critical if said.status.is_empty() => return Err(strange("")),
-        status => status,
+        status @ (Health::Passing | Health::Warning | Health::Critical) => status,
     };
     Ok(app.view.agent.hear(&id, status, &said.output).await?)
 }

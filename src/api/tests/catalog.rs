@@ -231,7 +231,7 @@ async fn what_the_catalog_cannot_take_is_refused_and_changes_nothing() {
         (
             json!({"Node": "a", "Address": "b", "Service": {"Service": "x", "Port": 65536}}),
             400,
-            "Request decode failed: Service: Port: ",
+            "Request decode failed: Service.Port: ",
         ),
         (json!("x"), 400, "Request decode failed: "),
     ] {

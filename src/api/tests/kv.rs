@@ -25,7 +25,7 @@ impl Rig {
             for row in rows {
                 tx.put(row);
             }
-            Ok::<_, crate::store::Unwritten>(())
+            Ok::<_, Unwritten>(())
         };
         self.view.store.write(put).await.unwrap();
     }

@@ -85,7 +85,7 @@ async fn a_request_under_way_is_answered_after_stop() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_their_turn() {
     let mut rig = Rig::new(&[]).await;
-    rig.limits.max_connections = NonZeroU32::MIN;
+    rig.limits.max_connections = Some(NonZeroU32::MIN);
     let served = served(rig).await;
     let healthy = "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut first = served.connect(healthy).await;
