@@ -39,11 +39,15 @@ const STATEMENTS: &[Statement] = &[
     ("py-consul's own tests pass", Some("python"), suites::python),
     ("the own tests of the client for Go pass", Some("go"), suites::go),
     ("the own tests of Go's watches pass", Some("go"), suites::go_watches),
-    ("Prometheus finds services as they come and go", None, discovery::prometheus_finds_services),
+    (
+        "Prometheus finds services as they come and go",
+        Some("prometheus"),
+        discovery::prometheus_finds_services,
+    ),
 ];
 
 /// What is needed besides the clients.
-const PROGRAMS: &[&str] = &["curl", "prometheus", "setpriv"];
+const PROGRAMS: &[&str] = &["curl", "setpriv"];
 
 /// Where everything is.
 #[derive(Debug)]

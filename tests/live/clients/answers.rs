@@ -71,7 +71,12 @@ const ROWS: &[Row] = &[
         "Unknown service ID \"none\". Ensure that the service ID is passed, not the service name.",
     ),
     ("PUT /v1/agent/service/maintenance/web", "-", 400, "Missing value for enable"),
-    ("PUT /v1/agent/service/maintenance/web?enable=perhaps", "-", 400, "Invalid value for enable: \"perhaps\""),
+    (
+        "PUT /v1/agent/service/maintenance/web?enable=perhaps",
+        "-",
+        400,
+        "Invalid value for enable: \"perhaps\"",
+    ),
     (
         "PUT /v1/agent/service/maintenance/none?enable=true",
         "-",
@@ -87,7 +92,12 @@ const ROWS: &[Row] = &[
     ("GET /v1/agent/health/service/name/web?format=text", "-", 429, "warning"),
     // Checks.
     ("PUT /v1/agent/check/register", "{}", 400, "Missing check name"),
-    ("PUT /v1/agent/check/register", r#"{"Name":"x","Status":"well","TTL":"1s"}"#, 400, "Bad check status"),
+    (
+        "PUT /v1/agent/check/register",
+        r#"{"Name":"x","Status":"well","TTL":"1s"}"#,
+        400,
+        "Bad check status",
+    ),
     (
         "PUT /v1/agent/check/register",
         r#"{"Name":"x"}"#,
@@ -96,7 +106,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "PUT /v1/agent/check/register",
-        r#"{"Name":"x","AliasService":"web","Interval":"1s"}"#,
+        r#"{"Name":"x","AliasService":"web","TCP":"localhost:1","Interval":"1s"}"#,
         400,
         "Invalid check: Interval cannot be set for Alias checks",
     ),
@@ -188,7 +198,12 @@ const ROWS: &[Row] = &[
     ("PUT /v1/session/renew/none", "-", 404, "Session id 'none' not found"),
     ("GET /v1/session/list", "-", OK, "[]"),
     ("PUT /v1/txn", "{", 400, "Failed to parse body: …"),
-    ("PUT /v1/txn", r#"[{"KV":{"Verb":"get","Key":"none"}}]"#, 409, r#"{"Results":null,"Errors":[…"#),
+    (
+        "PUT /v1/txn",
+        r#"[{"KV":{"Verb":"get","Key":"none"}}]"#,
+        409,
+        r#"{"Results":null,"Errors":[…"#,
+    ),
     ("GET /v1/event/list", "-", OK, "[]"),
     // The rest.
     ("GET /v1/acl/tokens", "-", 401, "ACL support disabled"),

@@ -69,9 +69,17 @@ get_go() {
     go test -c -vet=off -o watch.test $api/watch
 }
 
+get_prometheus() {
+    rm -rf "$folder/prometheus"
+    mkdir "$folder/prometheus"
+    cd "$here/prometheus"
+    go build -o "$folder/prometheus/discover" . || GOSUMDB=off go build -o "$folder/prometheus/discover" .
+}
+
 export folder here python PATH
 export py_consul=py-consul==1.8.0
 
 get python "$py_consul $(declare -f get_python)"
 get node "$(cat "$here"/node/*) $(declare -f get_node)"
+get prometheus "$(cat "$here"/prometheus/*) $(declare -f get_prometheus)"
 get go "$(cat "$here"/go/*) $(declare -f get_go)"

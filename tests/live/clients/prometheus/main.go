@@ -47,6 +47,9 @@ func run(path string) error {
 	if err := yaml.UnmarshalStrict(text, &config); err != nil {
 		return err
 	}
+	for _, rule := range config.Relabel {
+		rule.NameValidationScheme = model.UTF8Validation
+	}
 	registry := prometheus.NewRegistry()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	refresh := discovery.NewRefreshMetrics(registry)
