@@ -39,7 +39,7 @@ mod tests;
 use self::{journal::Queue, topic::Topics, tx::Done, wire::Step};
 pub use self::{
     row::{Index, Key, Row},
-    tables::{Change, Tables, folded},
+    tables::{Change, Seen, Tables, folded},
     topic::{Listener, Topic},
     tx::Tx,
 };
@@ -188,6 +188,15 @@ impl Store {
         let log = log::open(directory, log::Options::default(), &mut |entry| {
             replay(&mut tables, entry).map_err(|error| error.to_string())
         })?;
+        Self::on(log, tables, journal::SNAPSHOT_AFTER)
+    }
+
+    /// The store that a log has led to.
+    fn on(
+        log: log::Log,
+        mut tables: Tables,
+        snapshot_after: u64,
+    ) -> Result<(Arc<Self>, Keeper), OpenError> {
         // Some clients take small indexes for none at all.
         tables.index = tables.index.max(FIRST_INDEX);
         tables.forget_history();
@@ -197,7 +206,7 @@ impl Store {
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
             // Dropped also by a panic, which tells who waits for the end.
             let _end: oneshot::Sender<()> = end;
-            journal::run(&weak, &queue, log);
+            journal::run((&weak, &queue), log, snapshot_after);
         });
         let keeper = Keeper {
             queue: Arc::clone(&store.queue),
@@ -247,7 +256,7 @@ impl Store {
             None if !self.is_durable => Ok(value),
             None => {
                 // What it saw, and left as it was, may be on its way to the disk still.
-                let seen = self.read().index();
+                let seen = self.read().seen();
                 if self.settled(seen).await {
                     return Ok(value);
                 }
@@ -279,16 +288,16 @@ impl Store {
     fn take_back(&self, mut entries: Vec<journal::Entry>, unwritten: &Unwritten) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         entries.append(&mut self.queue.take());
-        let index = tables.index();
+        let index = self.settled.borrow().index;
         let mut touched = Vec::new();
         for entry in entries.iter().rev() {
             touched.append(&mut tables.revert(index, &entry.done.changes));
         }
-        // The index stays: no number is ever given twice.
-        self.settled.send_modify(|settled| {
-            settled.index = index;
-            settled.reverts += 1;
-        });
+        // Nobody has been told of the indexes they had.
+        tables.index = index;
+        tables.reverts += 1;
+        let reverts = tables.reverts;
+        self.settled.send_modify(|settled| settled.reverts = reverts);
         drop(tables);
         self.topics.wake(&touched);
         for entry in entries {
@@ -297,13 +306,13 @@ impl Store {
         }
     }
 
-    /// Waits until everything up to this index is on disk. `false` if writes had to be taken back
-    /// meanwhile: what was read must be read again.
-    pub async fn settled(&self, index: Index) -> bool {
+    /// Waits until what was seen is on disk. `false` if writes had to be taken back since: what was
+    /// read must be read again.
+    pub async fn settled(&self, seen: Seen) -> bool {
         let mut settled = self.settled.subscribe();
-        let before = settled.borrow_and_update().reverts;
-        match settled.wait_for(|now| now.index >= index || now.reverts != before).await {
-            Ok(now) => now.reverts == before,
+        let is_decided = |now: &Settled| now.index >= seen.index || now.reverts != seen.reverts;
+        match settled.wait_for(is_decided).await {
+            Ok(now) => now.reverts == seen.reverts,
             Err(_) => false,
         }
     }

@@ -1,4 +1,5 @@
 //! The store's promises.
 
+mod durable;
 mod kv;
 mod session;
