@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{CheckDefinition, DecodeError, ServiceDefinition, Time, decode_json, same_key};
-use crate::model::InstanceId;
+use crate::model::{InstanceId, ServiceName};
 
 /// What the id of a proxy has after that of its service.
 const SUFFIX: &str = "-sidecar-proxy";
@@ -71,7 +71,7 @@ impl ServiceDefinition {
                 proxy.insert(key.to_owned(), value);
             }
         };
-        default("DestinationServiceName", json!(self.name.as_ref().map(|name| name.as_str())));
+        default("DestinationServiceName", json!(self.name.as_ref().map(ServiceName::as_str)));
         default("DestinationServiceID", json!(id.as_str()));
         if self.port != 0 {
             default("LocalServiceAddress", json!("127.0.0.1"));
