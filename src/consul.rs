@@ -16,6 +16,7 @@ mod check;
 mod json;
 mod scalar;
 mod service;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use self::{
     json::{DecodeError, decode_json, same_key},
     scalar::Time,
     service::{ServiceAddress, ServiceDefinition, Weights},
+    sidecar::{sidecar_id, sidecar_of},
 };
 
 /// A definition that cannot be acted on.

@@ -22,7 +22,7 @@ pub enum ParseError {
     #[error("`{0}` is not a unit of time; use ms, s, m, h or d")]
     Unit(String),
     /// Not a number where one is needed.
-    #[error("`{0}` is not a duration; write for example `250ms`, `5s` or `1m30s`")]
+    #[error("invalid duration `{0}`; write for example `250ms`, `5s` or `1m30s`")]
     Malformed(String),
     /// More than can be held.
     #[error("`{0}` is too long")]
@@ -212,12 +212,12 @@ mod tests {
         assert_eq!(said("5 sec"), "`sec` is not a unit of time; use ms, s, m, h or d");
         assert_eq!(
             said("soon"),
-            "`soon` is not a duration; write for example `250ms`, `5s` or `1m30s`"
+            "invalid duration `soon`; write for example `250ms`, `5s` or `1m30s`"
         );
-        assert_eq!(said(""), "`` is not a duration; write for example `250ms`, `5s` or `1m30s`");
+        assert_eq!(said(""), "invalid duration ``; write for example `250ms`, `5s` or `1m30s`");
         assert_eq!(
             said("-5s"),
-            "`-5s` is not a duration; write for example `250ms`, `5s` or `1m30s`"
+            "invalid duration `-5s`; write for example `250ms`, `5s` or `1m30s`"
         );
         assert_eq!(said("99999999999999999999d"), "`99999999999999999999d` is too long");
     }

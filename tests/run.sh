@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests, and installs what they need before: on a machine with a Rust toolchain and
-# access to Debian's packages, PyPI and crates.io, this is the only command. Runs from anywhere,
+# access to Debian's packages, PyPI and crates.io (for the clients of Consul also to npm and Go's
+# module proxy: what cannot be had is skipped, and said), this is the only command. Runs from anywhere,
 # as often as you like; what is installed already is left alone. Stops at the first failure.
 #
 #   tests/run.sh            everything
@@ -11,6 +12,7 @@ export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=target/live-venv
+clients=target/live-clients
 began=$SECONDS
 
 # One set of features for every cargo command, so that nothing is compiled twice.
@@ -37,7 +39,7 @@ as_root() {
 missing_packages() {
     local program package
     while read -r program package; do
-        PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || echo "$package"
+        PATH=$PATH:/usr/sbin:/usr/local/go/bin command -v "$program" >/dev/null || echo "$package"
     done <<'END'
 cc gcc
 cc libc6-dev
@@ -51,6 +53,10 @@ amtool prometheus-alertmanager
 prometheus-blackbox-exporter prometheus-blackbox-exporter
 python3 python3
 dig bind9-dnsutils
+curl curl
+node nodejs
+npm npm
+go golang-go
 setpriv util-linux
 END
     # Debian keeps the part of Python that makes environments in a package of its own.
@@ -93,6 +99,7 @@ install_all() {
         python3 -m venv "$venv"
         "$venv/bin/python" -m pip install -q 'grpcio>=1.60' 'grpcio-health-checking>=1.60'
     fi
+    tests/live/clients/install.sh "$clients" "$venv/bin/python"
     for component in rustfmt clippy; do
         cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
     done
@@ -123,7 +130,10 @@ heading "dashboards"
 python3 dashboards/check.py
 
 heading "live stage (nginx, Redis, etcd, gRPC, Prometheus, Alertmanager, blackbox exporter)"
-RUST_BACKTRACE=0 cargo test "${features[@]}" --test live -- --nocapture
+RUST_BACKTRACE=0 cargo test "${features[@]}" --test live the_daemon -- --nocapture
+
+heading "clients of Consul (py-consul, Node.js, Go, Prometheus' discovery, curl)"
+RUST_BACKTRACE=0 cargo test "${features[@]}" --test live clients_of_consul -- --nocapture
 
 heading "demo"
 DEMO_BINARY=$PWD/target/debug/rollcall DEMO_HTTP_PORT=28500 DEMO_GRPC_PORT=28502 \
@@ -135,5 +145,10 @@ tests/unit.sh "$PWD/target/debug/rollcall"
 
 heading "container image"
 tests/image.sh
+
+# A client that could not be had is told once more at the end.
+for missing in "$clients"/*.missing; do
+    [[ ! -e $missing ]] || heading "NOT TESTED: client $(basename "$missing" .missing): $(<"$missing")"
+done
 
 heading "all tests passed"

@@ -11,7 +11,9 @@ use std::{
 
 use super::{Agent, key, known, pushed::Heard, rows, vet};
 use crate::{
-    consul::{self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition},
+    consul::{
+        self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition, sidecar_id, sidecar_of,
+    },
     model::{CheckId, InstanceId},
     probe::Pushed,
     registry::{Assigned, Registration, Source},
@@ -20,6 +22,9 @@ use crate::{
         row::{Check, Health, Origin, Service},
     },
 };
+
+/// Where Consul puts the proxies of services.
+const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 21_000..=21_255;
 
 /// Why something is not registered, or not deregistered. The texts are Consul's where it has one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,9 +86,33 @@ pub struct Terms {
 }
 
 impl Agent {
-    /// Registers an instance with its checks, in place of the one with the same id. Checks that are
-    /// there already keep their status; so do those not mentioned, unless the terms say otherwise.
+    /// Registers an instance with its checks, in place of the one with the same id, and the proxy it
+    /// wants beside it. Checks that are there already keep their status; so do those not mentioned,
+    /// unless the terms say otherwise.
     pub async fn register(
+        &self,
+        definition: &ServiceDefinition,
+        terms: Terms,
+    ) -> Result<(), Refused> {
+        let sidecar = definition
+            .sidecar(|id| self.sidecar_port(id))
+            .map_err(|error| Refused::Invalid(error.to_string()))?;
+        self.register_alone(definition, terms).await?;
+        match sidecar {
+            Some(sidecar) => self.register_alone(&sidecar, terms).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The port of a proxy: that which it has, or the first of Consul's that no instance has.
+    fn sidecar_port(&self, id: &str) -> u16 {
+        let tables = self.store.read();
+        let held = tables.instance(&self.node, id).map(|held| held.port);
+        let taken: HashSet<u16> = tables.instances_on(&self.node).map(|row| row.port).collect();
+        held.or_else(|| SIDECAR_PORTS.into_iter().find(|port| !taken.contains(port))).unwrap_or(0)
+    }
+
+    async fn register_alone(
         &self,
         definition: &ServiceDefinition,
         terms: Terms,
@@ -160,19 +189,28 @@ impl Agent {
         Ok(())
     }
 
-    /// Deregisters an instance with its checks.
+    /// Deregisters an instance with its checks, and with the proxy it had registered beside it.
     pub async fn deregister(&self, id: &str) -> Result<(), Refused> {
         let _turn = self.turn.lock().await;
-        self.store
+        let sidecar = self
+            .store
             .write(|tx| {
                 let held = tx.instance(&self.node, id).filter(|held| held.origin.is_local());
-                held.ok_or_else(|| Refused::UnknownService(id.to_owned()))?;
+                let held = held.ok_or_else(|| Refused::UnknownService(id.to_owned()))?;
+                let connect = held.extras.as_ref().and_then(|extras| extras.connect.as_ref());
+                let sidecar = connect.and_then(sidecar_of).map(|_| sidecar_id(id));
                 self.drop_instance(tx, id);
-                Ok::<_, Refused>(())
+                if let Some(sidecar) = &sidecar {
+                    self.drop_instance(tx, sidecar);
+                }
+                Ok::<_, Refused>(sidecar)
             })
             .await?;
         self.metrics.registrations.with_label_values(&["deregister"]).inc();
         self.schedule(id).await;
+        if let Some(sidecar) = sidecar {
+            self.schedule(&sidecar).await;
+        }
         Ok(())
     }
 

@@ -101,7 +101,7 @@ fn what_cannot_be_read_names_its_field() {
     );
     refused::<Service>(
         r#"{"Checks":[{"TTL":"1s"},{"Interval":"often"}]}"#,
-        "Request decode failed: checks[1].interval: `often` is not a duration; write for example \
+        "Request decode failed: checks[1].interval: invalid duration `often`; write for example \
          `250ms`, `5s` or `1m30s`",
     );
     refused::<Service>(

@@ -23,8 +23,14 @@ pub struct Entry {
 
 /// Nothing can be acquired with a session that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid session {0:?}")]
-pub struct InvalidSession(pub Arc<str>);
+pub enum InvalidSession {
+    /// None is named.
+    #[error("missing session")]
+    Missing,
+    /// There is none of this id.
+    #[error("invalid session {0:?}")]
+    Unknown(Arc<str>),
+}
 
 impl Tx<'_> {
     /// Puts a value under a key, whoever holds it.
@@ -45,7 +51,10 @@ impl Tx<'_> {
     /// Acquires a key for a session, unless another one holds it or a lock-delay is on it.
     pub fn acquire(&mut self, entry: Entry, session: &str) -> Result<bool, InvalidSession> {
         let Some(session) = self.session(session) else {
-            return Err(InvalidSession(session.into()));
+            return Err(match session {
+                "" => InvalidSession::Missing,
+                unknown => InvalidSession::Unknown(unknown.into()),
+            });
         };
         let session = Arc::clone(&session.id);
         if self.delayed_until(&entry.key).is_some() {

@@ -143,8 +143,8 @@ impl Metrics {
 /// Whether a series, written from its labels on, has a label. The values here need no escapes and
 /// hold no commas.
 fn has_label(series: &str, pair: &str) -> bool {
-    let labels = series.split(['{', '}']).nth(1).unwrap_or_default();
-    labels.split(',').any(|label| label == pair)
+    let labels = series.strip_prefix('{').and_then(|series| series.rsplit_once('}'));
+    labels.is_some_and(|(labels, _)| labels.split(',').any(|label| label == pair))
 }
 
 /// The elements of an array.

@@ -1,4 +1,4 @@
-//! A very small HTTP client: one GET, answered whole or not at all.
+//! A very small HTTP client: one question, answered whole or not at all.
 //!
 //! It asks by HTTP/1.0, so that no server answers in chunks, and the answer ends with the
 //! connection.
@@ -23,7 +23,7 @@ pub(crate) struct Answer {
 
 /// Asks a server on loopback; says why not if there is no answer.
 pub(crate) fn try_get(port: u16, path: &str) -> Result<Answer, String> {
-    ask(port, path).map_err(|error| format!("GET :{port}{path}: {error}"))
+    ask(port, "GET", path, "").map_err(|error| format!("GET :{port}{path}: {error}"))
 }
 
 /// Asks a server on loopback that must answer.
@@ -39,6 +39,15 @@ pub(crate) fn get_json(port: u16, path: &str) -> Value {
     assert_eq!(answer.status, 200, "GET :{port}{path}: {}", answer.body);
     serde_json::from_str(&answer.body)
         .unwrap_or_else(|error| panic!("GET :{port}{path} is not JSON ({error}): {}", answer.body))
+}
+
+/// Sends JSON that must be taken.
+#[track_caller]
+pub(crate) fn put_json(port: u16, path: &str, body: &Value) -> Answer {
+    let answer = ask(port, "PUT", path, &body.to_string());
+    let answer = answer.unwrap_or_else(|error| panic!("PUT :{port}{path}: {error}"));
+    assert_eq!(answer.status, 200, "PUT :{port}{path}: {}", answer.body);
+    answer
 }
 
 /// Whether a server says that all is well.
@@ -67,10 +76,14 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)
 }
 
-fn ask(port: u16, path: &str) -> std::io::Result<Answer> {
+fn ask(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = connect(port)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);

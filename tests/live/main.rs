@@ -1,6 +1,8 @@
 //! The live stage: the real daemon probes real servers, a real Prometheus scrapes it with the
 //! shipped rules, and a real Alertmanager sends on with the shipped routing.
 //!
+//! A second stage, [`clients`], has Consul clients that others wrote talk to the daemon.
+//!
 //! Everything is started once and the statements are proved in order, each with a line of output.
 //! One that fails does not keep the next from being tried. Nothing listens but on loopback, on
 //! ports that were free; configurations, data and logs are left in `target/tmp/live`.
@@ -15,6 +17,7 @@
 )]
 
 mod alerting;
+mod clients;
 mod daemon;
 mod dashboards;
 mod http;
@@ -120,6 +123,7 @@ const STATEMENTS: &[Statement] = &[
 
 #[test]
 fn the_daemon_does_what_it_says_beside_real_programs() {
+    let _alone = clients::alone();
     let mut proofs = Proofs::new();
     let mut stage = Stage::start();
     for (statement, step) in STATEMENTS {

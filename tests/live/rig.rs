@@ -2,6 +2,7 @@
 //! deadline, and the list of statements that were proved.
 
 use std::{
+    env,
     fs::{self, File},
     net::TcpListener,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -39,6 +40,7 @@ pub(crate) struct Proofs {
     began: Instant,
     proved: usize,
     failed: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl Process {
@@ -118,7 +120,7 @@ impl Drop for Process {
 
 impl Proofs {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), proved: 0, failed: Vec::new() }
+        Self { began: Instant::now(), proved: 0, failed: Vec::new(), skipped: Vec::new() }
     }
 
     /// Runs a step and says whether it proved its statement. One that did not keeps the later ones
@@ -138,10 +140,19 @@ impl Proofs {
         }
     }
 
+    /// Leaves a statement out that cannot be tried here.
+    pub(crate) fn skip(&mut self, statement: &str, reason: &str) {
+        println!("SKIP {statement}: {reason}");
+        self.skipped.push(format!("{statement}: {reason}"));
+    }
+
     /// Fails if a statement was not proved. `folder` is where the logs are.
     pub(crate) fn conclude(self, folder: &Path) {
-        let Self { proved, failed, .. } = self;
-        println!("{proved} statements proved, {} not", failed.len());
+        let Self { proved, failed, skipped, .. } = self;
+        println!("{proved} statements proved, {} not, {} not tried", failed.len(), skipped.len());
+        for statement in skipped {
+            println!("NOT TRIED: {statement}");
+        }
         assert!(
             failed.is_empty(),
             "not proved:\n  {}\nthe logs are in {}",
@@ -211,10 +222,26 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     })
 }
 
+/// Where `tests/run.sh` has put a Python with gRPC; `LIVE_PYTHON` names another.
+pub(crate) fn own_python() -> PathBuf {
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("live-venv/bin/python");
+    env::var_os("LIVE_PYTHON").map_or(own, PathBuf::from)
+}
+
+/// The folder of this run of a stage, in cargo's folder for tests; what the last run left is gone.
+pub(crate) fn empty_folder(stage: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(stage);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// The programs of the stage that this machine lacks.
 pub(crate) fn missing(programs: &[&str]) -> Vec<String> {
     let found = |program: &str| {
-        let path = std::env::var("PATH").unwrap_or_default();
+        let path = env::var("PATH").unwrap_or_default();
         let mut folders = path.split(':').chain(["/usr/sbin"]);
         program.contains('/') && Path::new(program).exists()
             || folders.any(|folder| Path::new(folder).join(program).exists())

@@ -1,15 +1,12 @@
 //! The stage: everything that runs, started in order, ended with the test.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use crate::{
     daemon::{self, Daemon},
     monitoring::Monitoring,
     naming,
-    rig::missing,
+    rig::{empty_folder, missing, own_python},
     targets::Targets,
 };
 
@@ -43,7 +40,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts everything.
     pub(crate) fn start() -> Self {
-        let python = python();
+        let python = own_python();
         let mut programs = PROGRAMS.to_vec();
         programs.push(python.to_str().unwrap());
         let missing = missing(&programs);
@@ -52,7 +49,7 @@ impl Stage {
             "the live stage lacks {}; tests/run.sh installs what it needs and runs it",
             missing.join(", ")
         );
-        let folder = empty_folder();
+        let folder = empty_folder("live");
         let targets = Targets::start(&folder, &python);
         let services = daemon::services(&targets);
         let daemon = Daemon::start(&folder, "rollcall", &daemon::settings(), &services);
@@ -66,20 +63,4 @@ impl Stage {
         let monitoring = Monitoring::start(&folder, daemon.http, &pages);
         Self { daemon, names, monitoring, targets, python, folder }
     }
-}
-
-/// Where `tests/run.sh` has put a Python with gRPC; `LIVE_PYTHON` names another.
-fn python() -> PathBuf {
-    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("live-venv/bin/python");
-    env::var_os("LIVE_PYTHON").map_or(own, PathBuf::from)
-}
-
-/// The folder of this run, in cargo's folder for tests; what the last run left is gone.
-fn empty_folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).unwrap();
-    }
-    fs::create_dir_all(&folder).unwrap();
-    folder
 }

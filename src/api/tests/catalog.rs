@@ -210,7 +210,6 @@ async fn what_the_catalog_cannot_take_is_refused_and_changes_nothing() {
     for (body, status, said) in [
         (json!({}), 500, "Must provide node"),
         (json!({"Node": "a"}), 500, "Must provide address if SkipNodeUpdate is not set"),
-        (json!({"Node": "a", "SkipNodeUpdate": true}), 500, "Missing node registration"),
         (json!({"Node": "a", "Address": "b", "ID": "x"}), 500, "Bad node ID: \"x\" is not a UUID"),
         (
             json!({"Node": "a", "Address": "b", "Service": {"ID": "x"}}),

@@ -144,8 +144,8 @@ fn apply(tx: &mut Tx<'_>, op: &Op) -> Answer {
         Op::Cas(key, value, index) => return Some(tx.cas(entry(key, value), index)),
         Op::Acquire(key, value, by) => match tx.acquire(entry(key, value), by) {
             Ok(done) => return Some(done),
-            Err(InvalidSession(id)) => {
-                assert_eq!(&*id, by);
+            Err(error) => {
+                assert_eq!(error, InvalidSession::Unknown(by.into()));
                 return None;
             }
         },

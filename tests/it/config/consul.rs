@@ -233,7 +233,7 @@ fn wrong_types_and_values_are_errors_with_their_place() {
               |
               = help: put it in quotes
 
-            error: `often` is not a duration; write for example `250ms`, `5s` or `1m30s`
+            error: invalid duration `often`; write for example `250ms`, `5s` or `1m30s`
              --> services.d/a.json:7:17
               |
             7 |     "interval": "often"

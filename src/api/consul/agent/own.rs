@@ -36,6 +36,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/status/peers", get(peers))
 }
 
+/// Where members would gossip. Nothing listens there.
+const SERF_PORT: u16 = 8301;
+
 /// `ip:port` of the leader, which we are.
 pub(in crate::api::consul) fn leader_address(app: &App) -> String {
     std::net::SocketAddr::new(app.view.node_address, SERVER_PORT).to_string()
@@ -47,12 +50,14 @@ pub(in crate::api::consul) fn own_node(app: &App) -> Arc<Node> {
     node.unwrap_or_default()
 }
 
-async fn leader(State(app): State<Arc<App>>, asked: Asked) -> Response {
-    json(&asked.params, &leader_address(&app))
+async fn leader(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
+    asked.params.vet_read(DATACENTER)?;
+    Ok(json(&asked.params, &leader_address(&app)))
 }
 
-async fn peers(State(app): State<Arc<App>>, asked: Asked) -> Response {
-    json(&asked.params, &[leader_address(&app)])
+async fn peers(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
+    asked.params.vet_read(DATACENTER)?;
+    Ok(json(&asked.params, &[leader_address(&app)]))
 }
 
 async fn members(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
@@ -70,7 +75,7 @@ fn member(node: &Node) -> Value {
     json!({
         "Name": &*node.name,
         "Addr": &*node.address,
-        "Port": 8301,
+        "Port": SERF_PORT,
         "Tags": {
             "acls": "0",
             "bootstrap": "1",
@@ -108,7 +113,8 @@ async fn own(State(app): State<Arc<App>>, asked: Asked) -> Response {
             "Version": CONSUL_VERSION,
             "BuildDate": BUILD_DATE,
         },
-        "DebugConfig": {},
+        // What clients look for when they have nodes join each other.
+        "DebugConfig": { "SerfAdvertiseAddrLAN": format!("tcp://{}:{SERF_PORT}", node.address) },
         "Coord": coordinate(),
         "Member": member(&node),
         "Stats": stats(&app),

@@ -122,7 +122,8 @@ fn put(tx: &mut Tx<'_>, own: &str, registration: &Registration) -> Result<(), Re
     Ok(())
 }
 
-/// Puts a node unless it is ours, which stays as it is. Returns its name as it is kept.
+/// Puts a node unless it is ours, which stays as it is, or is to be left as it is; one that is not
+/// there is put also then, without an address, as Consul has it. Returns its name as it is kept.
 fn put_node(tx: &mut Tx<'_>, own: &str, registration: &Registration) -> Result<Arc<str>, Refusal> {
     let Registration { id, node: name, address, .. } = registration;
     let held = tx.node(name).cloned();
@@ -130,9 +131,6 @@ fn put_node(tx: &mut Tx<'_>, own: &str, registration: &Registration) -> Result<A
         && (registration.skip_node_update || folded(name) == folded(own))
     {
         return Ok(Arc::clone(&held.name));
-    }
-    if address.is_empty() {
-        return Err(refused("Missing node registration"));
     }
     // Another name for the same id: the node has been renamed.
     let namesake = tx.node_by_id(id).filter(|node| folded(&node.name) != folded(name)).cloned();
@@ -193,7 +191,8 @@ fn put_service(tx: &mut Tx<'_>, own: &str, node: &Arc<str>, given: &body::Servic
         enable_tag_override: given.enable_tag_override,
         token: 0,
     };
-    let weights = given.weights.as_ref();
+    // Go's client sends zeros for weights that nobody set.
+    let weights = given.weights.as_ref().filter(|weights| weights.passing > 0);
     tx.put(Service {
         node: Arc::clone(node),
         id: given.id.as_str().into(),

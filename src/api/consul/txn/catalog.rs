@@ -378,7 +378,7 @@ fn show_check(check: &row::Check, service: Option<&Service>) -> Value {
         "Output": check.output,
         "ServiceID": check.service,
         "ServiceName": service.map_or("", |service| &service.name),
-        "ServiceTags": service.map_or(&[][..], |service| &service.tags),
+        "ServiceTags": service.filter(|service| !service.tags.is_empty()).map(|service| &service.tags),
         "Type": check.kind,
         "Interval": check.interval,
         "Timeout": check.timeout,
