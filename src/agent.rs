@@ -75,8 +75,11 @@ pub struct Agent {
     pushed: mpsc::Sender<pushed::Heard>,
     /// Whether checks registered through the API may run programs.
     programs: AtomicBool,
-    /// Held while something is registered, so that the store and the scheduler agree.
-    turn: Mutex<()>,
+    /// Held from looking at the rows until what they say is asked, so that the two agree. Not held
+    /// while anything is put on disk: those who register wait for one sync together.
+    asking: Mutex<()>,
+    /// Instances that were changed for somebody who went away before they were asked accordingly.
+    left: std::sync::Mutex<Vec<Arc<str>>>,
 }
 
 impl Agent {
@@ -96,7 +99,8 @@ impl Agent {
                 metrics,
                 pushed,
                 programs: AtomicBool::new(false),
-                turn: Mutex::default(),
+                asking: Mutex::default(),
+                left: std::sync::Mutex::default(),
             },
             heard,
         )
@@ -191,7 +195,7 @@ impl Agent {
     /// Takes over the instances of the configuration: exactly these, beside those registered
     /// through the API. They are asked even if they cannot be put on disk.
     pub async fn configure(&self, registrations: Vec<Registration>) -> Difference {
-        let _turn = self.turn.lock().await;
+        let _asking = self.asking.lock().await;
         let difference = self.registry.replace(registrations).await;
         let listed: Vec<Listed> =
             self.registry.list().into_iter().filter(|l| l.source == Source::Config).collect();

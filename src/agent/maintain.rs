@@ -39,7 +39,7 @@ pub enum Unmaintained {
 impl Agent {
     /// Takes an instance out of service with a reason, or puts it back with none.
     pub async fn maintain(&self, id: &str, reason: Option<Arc<str>>) -> Result<(), Unmaintained> {
-        let _turn = self.turn.lock().await;
+        let _asking = self.asking.lock().await;
         let written = self.store.write(|tx| {
             let held = tx.instance(&self.node, id).filter(|row| row.origin.is_local());
             if held.is_none() {
@@ -56,7 +56,7 @@ impl Agent {
 
     /// Takes the whole node out of service with a reason, or puts it back with none.
     pub async fn maintain_node(&self, reason: Option<Arc<str>>) -> Result<(), Unwritten> {
-        let _turn = self.turn.lock().await;
+        let _asking = self.asking.lock().await;
         let written = self.store.write(|tx| {
             self.put_maintenance(tx, "", reason.as_ref());
             Ok::<_, Unwritten>(())

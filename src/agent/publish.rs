@@ -43,6 +43,7 @@ impl Agent {
                 () = news.wait() => false,
                 _ = say.tick() => {
                     unwritten.append(&mut news.take_said());
+                    self.ask_left().await;
                     false
                 }
             };

@@ -89,10 +89,8 @@ impl Agent {
     }
 
     async fn expire(&self, id: &Arc<str>, now: Timestamp) -> Result<(), Unwritten> {
-        let _turn = self.turn.lock().await;
         let gone = self
-            .store
-            .write(|tx| {
+            .change(id, |tx| {
                 let Some(service) = tx.instance(&self.node, id).cloned() else { return Ok(None) };
                 let checks = tx.instance_checks(&self.node, id);
                 let checks = checks.map(|check| Check::clone(check)).collect();
@@ -110,7 +108,6 @@ impl Agent {
                 service = &*service.name,
                 "Deregistered after being critical for too long; `rollcall undo` brings it back"
             );
-            self.schedule(id).await;
         }
         Ok(())
     }
@@ -118,25 +115,22 @@ impl Agent {
     /// Brings an instance back that was deregistered for being critical. Its checks stay critical
     /// until they are heard of, and their time begins anew.
     pub async fn undo(&self, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
-        self.store
-            .write(|tx| {
-                let tombstone = tx.tombstone(id).cloned();
-                let tombstone = tombstone.ok_or_else(|| Refused::NoTombstone(id.to_owned()))?;
-                if tx.instance(&self.node, id).is_some() {
-                    return Err(Refused::Exists(id.to_owned()));
-                }
-                tx.put(tombstone.service.clone());
-                let since = tx.now().millis();
-                for check in &tombstone.checks {
-                    tx.put(Check { since, ..check.clone() });
-                }
-                tx.delete(Key::Tombstone(id.into()));
-                Ok(())
-            })
-            .await?;
+        self.change(id, |tx| {
+            let tombstone = tx.tombstone(id).cloned();
+            let tombstone = tombstone.ok_or_else(|| Refused::NoTombstone(id.to_owned()))?;
+            if tx.instance(&self.node, id).is_some() {
+                return Err(Refused::Exists(id.to_owned()));
+            }
+            tx.put(tombstone.service.clone());
+            let since = tx.now().millis();
+            for check in &tombstone.checks {
+                tx.put(Check { since, ..check.clone() });
+            }
+            tx.delete(Key::Tombstone(id.into()));
+            Ok(())
+        })
+        .await?;
         self.metrics.registrations.with_label_values(&["restore"]).inc();
-        self.schedule(id).await;
         Ok(())
     }
 }

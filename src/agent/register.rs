@@ -4,7 +4,10 @@
 //! restart, and scheduled when it is on disk. Everything that is scheduled is made from the rows,
 //! so that a restart finds what a registration left.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 
 use super::{Agent, pushed::Heard, rows, vet};
 use crate::{
@@ -88,10 +91,8 @@ impl Agent {
         let row = rows::registered(&self.node, definition, terms.token)
             .ok_or_else(|| Refused::Invalid("Missing service name".to_owned()))?;
         let checks = self.definitions(definition, &row)?;
-        let _turn = self.turn.lock().await;
         let (is_new, conflict) = self
-            .store
-            .write(|tx| {
+            .change(&row.id, |tx| {
                 let held = tx.instance(&self.node, &row.id).cloned();
                 let conflict =
                     held.as_deref().filter(|held| !rows::same_owner(held, &row)).map(place);
@@ -119,7 +120,6 @@ impl Agent {
         if is_new {
             self.metrics.registrations.with_label_values(&["register"]).inc();
         }
-        self.schedule(&row.id).await;
         Ok(())
     }
 
@@ -131,10 +131,8 @@ impl Agent {
         let id = definition.id.as_ref().map_or(name.as_str(), CheckId::as_str).to_owned();
         let naming = Naming { id, name };
         let service = definition.service_id.as_ref().map_or("", InstanceId::as_str);
-        let _turn = self.turn.lock().await;
         let moved_from = self
-            .store
-            .write(|tx| {
+            .change(service, |tx| {
                 if !service.is_empty() && tx.instance(&self.node, service).is_none() {
                     return Err(Refused::NoSuchService(service.to_owned()));
                 }
@@ -148,29 +146,24 @@ impl Agent {
         if let Some(before) = moved_from {
             self.schedule(&before).await;
         }
-        self.schedule(service).await;
         Ok(())
     }
 
     /// Deregisters an instance with its checks.
     pub async fn deregister(&self, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
-        self.store
-            .write(|tx| {
-                let held = tx.instance(&self.node, id).filter(|held| held.origin.is_local());
-                held.ok_or_else(|| Refused::UnknownService(id.to_owned()))?;
-                self.drop_instance(tx, id);
-                Ok::<_, Refused>(())
-            })
-            .await?;
+        self.change(id, |tx| {
+            let held = tx.instance(&self.node, id).filter(|held| held.origin.is_local());
+            held.ok_or_else(|| Refused::UnknownService(id.to_owned()))?;
+            self.drop_instance(tx, id);
+            Ok::<_, Refused>(())
+        })
+        .await?;
         self.metrics.registrations.with_label_values(&["deregister"]).inc();
-        self.schedule(id).await;
         Ok(())
     }
 
     /// Deregisters a check.
     pub async fn deregister_check(&self, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
         let service = self
             .store
             .write(|tx| {
@@ -280,9 +273,41 @@ impl Agent {
         tx.delete(Key::Check(Arc::clone(&self.node), id.into()));
     }
 
-    /// Has an instance asked as its rows say; the node itself if the id is empty.
+    /// Changes the rows of an instance and has it asked as they say, also if the change could not
+    /// be put on disk: whoever wrote at the same time may have had it asked as this change would
+    /// have it. Should the caller go away meanwhile, it is asked by [`Agent::ask_left`].
+    pub(super) async fn change<T, E: From<Unwritten>>(
+        &self,
+        service: &str,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut unasked = None;
+        let changed = self.store.write(|tx| {
+            let changed = change(tx)?;
+            unasked = Some(Unasked { agent: self, service, is_asked: false });
+            Ok(changed)
+        });
+        let changed = changed.await;
+        if let Some(mut unasked) = unasked {
+            self.schedule(service).await;
+            unasked.is_asked = true;
+        }
+        changed
+    }
+
+    /// Has those instances asked whose change somebody wanted who did not stay for it.
+    pub(super) async fn ask_left(&self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for service in left {
+            self.schedule(&service).await;
+        }
+    }
+
+    /// Has an instance asked as its rows say; the node itself if the id is empty. Whatever order
+    /// changes are made in, the last to have it asked finds what the last of them left.
     pub(super) async fn schedule(&self, service: &str) {
         let Ok(id) = rows::instance_id(service).parse::<InstanceId>() else { return };
+        let _asking = self.asking.lock().await;
         let registration = {
             let tables = self.store.read();
             self.registration(&tables, service)
@@ -327,6 +352,22 @@ impl Agent {
         };
         for id in ids {
             self.schedule(&id).await;
+        }
+    }
+}
+
+/// An instance that has been changed and is still asked as it was.
+struct Unasked<'a> {
+    agent: &'a Agent,
+    service: &'a str,
+    is_asked: bool,
+}
+
+impl Drop for Unasked<'_> {
+    fn drop(&mut self) {
+        if !self.is_asked {
+            let mut left = self.agent.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.push(self.service.into());
         }
     }
 }
