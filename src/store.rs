@@ -16,6 +16,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    ops::Range,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     thread,
@@ -123,11 +124,25 @@ impl Subscription {
 }
 
 /// How far what is in memory is on disk too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Settled {
     index: Index,
     /// How often writes had to be taken back.
     reverts: u64,
+    /// The indexes of those that were taken back last: nothing is true of them.
+    lost: Range<Index>,
+}
+
+impl Settled {
+    fn at(index: Index) -> Self {
+        Self { index, reverts: 0, lost: 0..0 }
+    }
+
+    fn take_back_to(&mut self, index: Index) {
+        self.lost = self.index + 1..index;
+        self.index = index;
+        self.reverts += 1;
+    }
 }
 
 /// The store.
@@ -209,7 +224,7 @@ impl Store {
 
     fn of(tables: Tables, is_durable: bool) -> Self {
         Self {
-            settled: watch::Sender::new(Settled { index: tables.index(), reverts: 0 }),
+            settled: watch::Sender::new(Settled::at(tables.index())),
             tables: RwLock::new(tables),
             topics: Topics::default(),
             history: Mutex::default(),
@@ -279,16 +294,14 @@ impl Store {
     fn take_back(&self, mut entries: Vec<journal::Entry>, unwritten: &Unwritten) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         entries.append(&mut self.queue.take());
+        // No number is ever given twice, nor kept: under one index, there is one state.
+        tables.index += 1;
         let index = tables.index();
         let mut touched = Vec::new();
         for entry in entries.iter().rev() {
             touched.append(&mut tables.revert(index, &entry.done.changes));
         }
-        // The index stays: no number is ever given twice.
-        self.settled.send_modify(|settled| {
-            settled.index = index;
-            settled.reverts += 1;
-        });
+        self.settled.send_modify(|settled| settled.take_back_to(index));
         drop(tables);
         self.topics.wake(&touched);
         for entry in entries {
@@ -303,7 +316,7 @@ impl Store {
         let mut settled = self.settled.subscribe();
         let before = settled.borrow_and_update().reverts;
         match settled.wait_for(|now| now.index >= index || now.reverts != before).await {
-            Ok(now) => now.reverts == before,
+            Ok(now) => now.reverts == before && !now.lost.contains(&index),
             Err(_) => false,
         }
     }

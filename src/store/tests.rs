@@ -2,3 +2,4 @@
 
 mod kv;
 mod session;
+mod taken_back;
