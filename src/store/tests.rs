@@ -3,3 +3,4 @@
 mod kv;
 mod session;
 mod taken_back;
+mod texts;
