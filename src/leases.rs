@@ -97,14 +97,14 @@ impl Keeper {
     /// Takes the sessions there are, and what is to come after them.
     async fn list(&mut self) -> Subscription {
         loop {
-            let (index, sessions) = {
+            let (seen, sessions) = {
                 let tables = self.store.read();
-                (tables.index(), tables.sessions().cloned().collect::<Vec<_>>())
+                (tables.seen(), tables.sessions().cloned().collect::<Vec<_>>())
             };
-            if !self.store.settled(index).await {
+            if !self.store.settled(seen).await {
                 continue;
             }
-            let Ok(deltas) = self.store.subscribe(index) else {
+            let Ok(deltas) = self.store.subscribe(seen.index) else {
                 sleep(RETRY).await;
                 continue;
             };

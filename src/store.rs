@@ -16,7 +16,6 @@ use std::{
     fmt,
     future::Future,
     io,
-    ops::Range,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     thread,
@@ -40,7 +39,7 @@ mod tests;
 use self::{journal::Queue, topic::Topics, tx::Done, wire::Step};
 pub use self::{
     row::{Index, Key, Row},
-    tables::{Change, Tables, folded},
+    tables::{Change, Seen, Tables, folded},
     topic::{Listener, Topic},
     tx::Tx,
 };
@@ -124,25 +123,11 @@ impl Subscription {
 }
 
 /// How far what is in memory is on disk too.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Settled {
     index: Index,
     /// How often writes had to be taken back.
     reverts: u64,
-    /// The indexes of those that were taken back last: nothing is true of them.
-    lost: Range<Index>,
-}
-
-impl Settled {
-    fn at(index: Index) -> Self {
-        Self { index, reverts: 0, lost: 0..0 }
-    }
-
-    fn take_back_to(&mut self, index: Index) {
-        self.lost = self.index + 1..index;
-        self.index = index;
-        self.reverts += 1;
-    }
 }
 
 /// The store.
@@ -203,6 +188,15 @@ impl Store {
         let log = log::open(directory, log::Options::default(), &mut |entry| {
             replay(&mut tables, entry).map_err(|error| error.to_string())
         })?;
+        Self::on(log, tables, journal::SNAPSHOT_AFTER)
+    }
+
+    /// The store that a log has led to.
+    fn on(
+        log: log::Log,
+        mut tables: Tables,
+        snapshot_after: u64,
+    ) -> Result<(Arc<Self>, Keeper), OpenError> {
         // Some clients take small indexes for none at all.
         tables.index = tables.index.max(FIRST_INDEX);
         tables.forget_history();
@@ -212,7 +206,7 @@ impl Store {
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
             // Dropped also by a panic, which tells who waits for the end.
             let _end: oneshot::Sender<()> = end;
-            journal::run(&weak, &queue, log);
+            journal::run((&weak, &queue), log, snapshot_after);
         });
         let keeper = Keeper {
             queue: Arc::clone(&store.queue),
@@ -224,7 +218,7 @@ impl Store {
 
     fn of(tables: Tables, is_durable: bool) -> Self {
         Self {
-            settled: watch::Sender::new(Settled::at(tables.index())),
+            settled: watch::Sender::new(Settled { index: tables.index(), reverts: 0 }),
             tables: RwLock::new(tables),
             topics: Topics::default(),
             history: Mutex::default(),
@@ -262,7 +256,7 @@ impl Store {
             None if !self.is_durable => Ok(value),
             None => {
                 // What it saw, and left as it was, may be on its way to the disk still.
-                let seen = self.read().index();
+                let seen = self.read().seen();
                 if self.settled(seen).await {
                     return Ok(value);
                 }
@@ -294,14 +288,16 @@ impl Store {
     fn take_back(&self, mut entries: Vec<journal::Entry>, unwritten: &Unwritten) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         entries.append(&mut self.queue.take());
-        // No number is ever given twice, nor kept: under one index, there is one state.
-        tables.index += 1;
-        let index = tables.index();
+        let index = self.settled.borrow().index;
         let mut touched = Vec::new();
         for entry in entries.iter().rev() {
             touched.append(&mut tables.revert(index, &entry.done.changes));
         }
-        self.settled.send_modify(|settled| settled.take_back_to(index));
+        // Nobody has been told of the indexes they had.
+        tables.index = index;
+        tables.reverts += 1;
+        let reverts = tables.reverts;
+        self.settled.send_modify(|settled| settled.reverts = reverts);
         drop(tables);
         self.topics.wake(&touched);
         for entry in entries {
@@ -310,13 +306,13 @@ impl Store {
         }
     }
 
-    /// Waits until everything up to this index is on disk. `false` if writes had to be taken back
-    /// meanwhile: what was read must be read again.
-    pub async fn settled(&self, index: Index) -> bool {
+    /// Waits until what was seen is on disk. `false` if writes had to be taken back since: what was
+    /// read must be read again.
+    pub async fn settled(&self, seen: Seen) -> bool {
         let mut settled = self.settled.subscribe();
-        let before = settled.borrow_and_update().reverts;
-        match settled.wait_for(|now| now.index >= index || now.reverts != before).await {
-            Ok(now) => now.reverts == before && !now.lost.contains(&index),
+        let is_decided = |now: &Settled| now.index >= seen.index || now.reverts != seen.reverts;
+        match settled.wait_for(is_decided).await {
+            Ok(now) => now.reverts == seen.reverts,
             Err(_) => false,
         }
     }

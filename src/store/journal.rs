@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Bytes of log after which a new snapshot is worth its while at least.
-const SNAPSHOT_AFTER: u64 = 64 << 20;
+pub(super) const SNAPSHOT_AFTER: u64 = 64 << 20;
 
 /// Rows in one entry of a snapshot.
 const SNAPSHOT_ROWS: usize = 1000;
@@ -103,9 +103,9 @@ impl Queue {
 }
 
 /// Writes until it is told that no more will come.
-pub(super) fn run(store: &Weak<Store>, queue: &Queue, mut log: Log) {
+pub(super) fn run((store, queue): (&Weak<Store>, &Queue), mut log: Log, least: u64) {
     let mut snapshot: Option<thread::JoinHandle<()>> = None;
-    let mut snapshot_after = SNAPSHOT_AFTER;
+    let mut snapshot_after = least;
     while let Some(entries) = queue.wait() {
         let Some(store) = store.upgrade() else { break };
         if let Err((entries, unwritten)) = commit(&store, &mut log, entries) {
@@ -113,7 +113,7 @@ pub(super) fn run(store: &Weak<Store>, queue: &Queue, mut log: Log) {
         }
         let is_idle = snapshot.as_ref().is_none_or(thread::JoinHandle::is_finished);
         if is_idle && log.bytes_since_snapshot() > snapshot_after {
-            snapshot_after = SNAPSHOT_AFTER;
+            snapshot_after = least;
             match begin_snapshot(&store, &mut log) {
                 Ok(started) => snapshot = Some(started),
                 Err(error) => {

@@ -35,6 +35,9 @@ mod tests;
 
 pub use snapshot::SnapshotWriter;
 
+#[cfg(test)]
+pub(in crate::store) use disk::{Disk, Os};
+#[cfg(not(test))]
 use disk::{Disk, Os};
 use frame::Frame;
 use replay::{Replay, Tail};
@@ -200,7 +203,7 @@ pub fn open(
     open_on(Box::new(Os), directory, options, replay)
 }
 
-fn open_on(
+pub(in crate::store) fn open_on(
     disk: Box<dyn Disk>,
     directory: &Path,
     options: Options,

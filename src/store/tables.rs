@@ -30,6 +30,8 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub struct Tables {
     pub(super) index: Index,
+    /// How often changes had to be taken back.
+    pub(super) reverts: u64,
     /// Nothing that readers are told is below it: what was before is not known.
     floor: Index,
     nodes: BTreeMap<Arc<str>, NodeEntry>,
@@ -92,7 +94,21 @@ pub fn folded(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// A state of the store that somebody has looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The index of the last change seen.
+    pub index: Index,
+    /// How often changes had been taken back by then.
+    pub reverts: u64,
+}
+
 impl Tables {
+    /// What one sees who looks now.
+    pub const fn seen(&self) -> Seen {
+        Seen { index: self.index, reverts: self.reverts }
+    }
+
     /// The index of the last change.
     pub const fn index(&self) -> Index {
         self.index

@@ -1,6 +1,6 @@
 //! The store's promises.
 
+mod durable;
 mod kv;
 mod session;
-mod taken_back;
 mod texts;

@@ -59,11 +59,11 @@ async fn missing_service_name() -> Refusal {
 /// Takes something out of the tables that is on disk.
 async fn settled<T>(app: &App, take: impl Fn(&Tables) -> T) -> T {
     loop {
-        let (index, taken) = {
+        let (seen, taken) = {
             let tables = app.view.store.read();
-            (tables.index(), take(&tables))
+            (tables.seen(), take(&tables))
         };
-        if app.view.store.settled(index).await {
+        if app.view.store.settled(seen).await {
             return taken;
         }
     }

@@ -28,7 +28,7 @@ use crate::{
         serve::Peer,
     },
     clock,
-    store::{Index, Tables, Topic},
+    store::{Index, Seen, Tables, Topic},
 };
 
 /// Most bytes of answers kept for those who ask the same; all are forgotten when there are more.
@@ -245,10 +245,13 @@ pub(super) async fn read<T>(
     let mut place = None;
     let mut was_absent = false;
     loop {
-        let (index, newest, answer) = look(app, &point, topics, (&gather, &shape))?;
-        if !app.view.store.settled(index.min(newest)).await {
+        let (index, seen, answer) = look(app, &point, topics, (&gather, &shape))?;
+        let newest = seen.index;
+        // What it shows has not changed since its own index.
+        if !app.view.store.settled(Seen { index: index.min(newest), ..seen }).await {
             continue;
         }
+        app.kept.put(&point, index, &answer);
         let is_news = known == 0 || index > known || known > newest.max(1);
         let stays_absent = was_absent && answer.absent;
         let is_over = Instant::now() >= deadline || app.stop.is_cancelled();
@@ -267,7 +270,7 @@ pub(super) async fn read<T>(
     }
 }
 
-/// What is to be answered now, its index, and the index of the whole store.
+/// What is to be answered now, its index, and the state of the store it was seen in.
 fn look<T>(
     app: &App,
     point: &str,
@@ -276,18 +279,16 @@ fn look<T>(
         &impl Fn(&Tables) -> Result<T, Refusal>,
         &impl Fn(T) -> Result<Answer, Refusal>,
     ),
-) -> Result<(Index, Index, Answer), Refusal> {
-    let (index, newest, gathered) = {
+) -> Result<(Index, Seen, Answer), Refusal> {
+    let (index, seen, gathered) = {
         let tables = app.view.store.read();
-        let (index, newest) = (tables.index_of(topics), tables.index());
+        let (index, seen) = (tables.index_of(topics), tables.seen());
         if let Some(answer) = app.kept.get(point, index) {
-            return Ok((index, newest, answer));
+            return Ok((index, seen, answer));
         }
-        (index, newest, gather(&tables)?)
+        (index, seen, gather(&tables)?)
     };
-    let answer = shape(gathered)?;
-    app.kept.put(point, index, &answer);
-    Ok((index, newest, answer))
+    Ok((index, seen, shape(gathered)?))
 }
 
 /// An answer with all the headers of a read.

@@ -144,16 +144,12 @@ pub(super) async fn commit(
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
     let is_read = ops.iter().all(Op::is_read);
-    let (results, index) = loop {
-        match app.view.store.write(|tx| apply(tx, &ops)).await {
-            // What was read may be of a change that is not on disk yet.
-            Ok((_, index)) if is_read && !app.view.store.settled(index).await => {}
-            Ok(done) => break done,
-            Err(Failure::Refused(refusal)) => return Err(refusal),
-            Err(Failure::Ops(errors)) => {
-                let outcome = Outcome { results: None, errors: Some(errors) };
-                return Ok((StatusCode::CONFLICT, super::json(params, &outcome)).into_response());
-            }
+    let (results, index) = match app.view.store.write(|tx| apply(tx, &ops)).await {
+        Ok(done) => done,
+        Err(Failure::Refused(refusal)) => return Err(refusal),
+        Err(Failure::Ops(errors)) => {
+            let outcome = Outcome { results: None, errors: Some(errors) };
+            return Ok((StatusCode::CONFLICT, super::json(params, &outcome)).into_response());
         }
     };
     let results = Some(results).filter(|results| !results.is_empty());

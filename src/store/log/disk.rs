@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The operations that change something.
-pub(super) trait Disk: fmt::Debug + Send + Sync {
+pub(in crate::store) trait Disk: fmt::Debug + Send + Sync {
     /// Creates a file for its owner alone; one of that name is emptied.
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all bytes at an offset.
@@ -30,7 +30,7 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
 
 /// The disk of the operating system.
 #[derive(Debug)]
-pub(super) struct Os;
+pub(in crate::store) struct Os;
 
 impl Disk for Os {
     fn create(&self, path: &Path) -> io::Result<File> {
