@@ -32,3 +32,9 @@ deny:
 # The benchmarks; see docs/performance.md.
 bench:
     cargo bench --profile fast --bench probes
+    cargo bench --profile fast --bench registry
+
+# A thousand kills and a hundred power cuts; see docs/performance.md.
+crash:
+    CRASH_ROUNDS=1000 cargo test --profile fast --all-features --test crash -- --nocapture kill
+    POWERCUT_PROFILE=fast tests/powercut.sh 120

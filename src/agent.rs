@@ -73,7 +73,7 @@ pub struct Agent {
     pushed: mpsc::Sender<pushed::Heard>,
     /// Whether checks registered through the API may run programs.
     programs: AtomicBool,
-    /// Held while something is registered, so that the store and the scheduler agree.
+    /// Held while the scheduler is told of what the rows say, so that it is told the latest last.
     turn: Mutex<()>,
 }
 

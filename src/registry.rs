@@ -321,12 +321,20 @@ impl Registry {
     /// are the same go on undisturbed. One of the configuration's goes when the configuration does
     /// not list it any more.
     pub async fn put(&self, registration: Registration, source: Source) {
+        self.put_all(vec![(registration, source)]).await;
+    }
+
+    /// The same for several.
+    pub async fn put_all(&self, registrations: Vec<(Registration, Source)>) {
         let sender = self.orders.lock().await;
-        let orders = {
+        let mut orders = Vec::new();
+        {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.put(registration, source, &mut remembered)
-        };
+            for (registration, source) in registrations {
+                orders.append(&mut state.put(registration, source, &mut remembered));
+            }
+        }
         self.send(&sender, orders).await;
     }
 

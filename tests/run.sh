@@ -58,6 +58,8 @@ node nodejs
 npm npm
 go golang-go
 setpriv util-linux
+strace strace
+mkfs.ext4 e2fsprogs
 END
     # Debian keeps the part of Python that makes environments in a package of its own.
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
@@ -122,6 +124,10 @@ RUSTDOCFLAGS='-D warnings' cargo doc "${features[@]}" --no-deps
 
 heading "unit and integration tests"
 cargo test "${features[@]}" --lib --bins --test it
+
+heading "what survives: kills, power cuts, failing and full disks"
+RUST_BACKTRACE=0 cargo test "${features[@]}" --test crash -- --nocapture --test-threads 1
+tests/powercut.sh 15
 
 heading "rules, runbooks and routing (promtool, amtool)"
 alerts/check.sh

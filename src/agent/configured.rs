@@ -47,7 +47,7 @@ impl Agent {
         }
         let difference = self.registry.replace(registrations).await;
         for instance in losers {
-            self.schedule(&instance).await;
+            self.schedule_held(&instance).await;
         }
         self.say_what_is_known();
         difference

@@ -89,7 +89,6 @@ impl Agent {
     }
 
     async fn expire(&self, id: &Arc<str>, now: Timestamp) -> Result<(), Unwritten> {
-        let _turn = self.turn.lock().await;
         let gone = self
             .store
             .write(|tx| {
@@ -118,7 +117,6 @@ impl Agent {
     /// Brings an instance back that was deregistered for being critical. Its checks stay critical
     /// until they are heard of, and their time begins anew.
     pub async fn undo(&self, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
         self.store
             .write(|tx| {
                 let tombstone = tx.tombstone(id).cloned();

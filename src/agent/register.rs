@@ -85,6 +85,9 @@ pub struct Terms {
     pub token: u64,
 }
 
+/// Instances that are taken up in one go after a restart.
+const RESUMED: usize = 1000;
+
 impl Agent {
     /// Registers an instance with its checks, in place of the one with the same id, and the proxy it
     /// wants beside it. Checks that are there already keep their status; so do those not mentioned,
@@ -121,7 +124,6 @@ impl Agent {
         let row = rows::registered(&self.node, definition, terms.token)
             .ok_or_else(|| Refused::Invalid("Missing service name".to_owned()))?;
         let checks = definitions(definition, &row)?;
-        let _turn = self.turn.lock().await;
         let (is_new, conflict, losers) = self
             .store
             .write(|tx| {
@@ -170,7 +172,6 @@ impl Agent {
         vet::check(definition, &id)?;
         let naming = Naming { id, name };
         let service = definition.service_id.as_ref().map_or("", InstanceId::as_str);
-        let _turn = self.turn.lock().await;
         let loser = self
             .store
             .write(|tx| {
@@ -191,7 +192,6 @@ impl Agent {
 
     /// Deregisters an instance with its checks, and with the proxy it had registered beside it.
     pub async fn deregister(&self, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
         let sidecar = self
             .store
             .write(|tx| {
@@ -216,7 +216,6 @@ impl Agent {
 
     /// Deregisters a check.
     pub async fn deregister_check(&self, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
         let service = self
             .store
             .write(|tx| {
@@ -322,6 +321,13 @@ impl Agent {
 
     /// Has an instance asked as its rows say; the node itself if the id is empty.
     pub(super) async fn schedule(&self, service: &str) {
+        let _turn = self.turn.lock().await;
+        self.schedule_held(service).await;
+    }
+
+    /// The same by one whose turn it is. What is done here rests on the rows alone: whoever comes
+    /// last has the last of them asked, whoever wrote it.
+    pub(super) async fn schedule_held(&self, service: &str) {
         let Ok(id) = rows::instance_id(service).parse::<InstanceId>() else { return };
         let found = {
             let tables = self.store.read();
@@ -384,8 +390,12 @@ impl Agent {
             let of_api = tables.instances_on(&self.node).filter(|row| row.origin == Origin::Agent);
             of_api.map(|row| Arc::clone(&row.id)).chain(std::iter::once("".into())).collect()
         };
-        for id in ids {
-            self.schedule(&id).await;
+        for some in ids.chunks(RESUMED) {
+            let registrations = {
+                let tables = self.store.read();
+                some.iter().filter_map(|id| self.registration(&tables, id)).collect()
+            };
+            self.registry.put_all(registrations).await;
         }
     }
 }

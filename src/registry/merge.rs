@@ -1,7 +1,7 @@
 //! How a list of registrations is brought together with what is there.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Weak},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct State {
     pub(super) instances: BTreeMap<InstanceId, Listed>,
     /// The instances of each service, in order.
-    pub(super) services: BTreeMap<ServiceName, Vec<InstanceId>>,
+    pub(super) services: BTreeMap<ServiceName, BTreeSet<InstanceId>>,
     pub(super) maintenance: Maintained,
     classes: HashMap<(ServiceName, CheckId, Protocol), Kin>,
 }
@@ -86,7 +86,7 @@ impl State {
         let gone = before.into_values().flat_map(|listed| listed.checks);
         merge.orders.extend(gone.map(|check| Order::Stop(check.key.clone())));
         for (id, listed) in &self.instances {
-            self.services.entry(listed.instance.service.clone()).or_default().push(id.clone());
+            self.services.entry(listed.instance.service.clone()).or_default().insert(id.clone());
         }
         self.drop_empty_classes();
         (difference, merge.orders)
@@ -107,10 +107,7 @@ impl State {
         }
         let before = old.as_ref().map(|old| old.checks.clone()).unwrap_or_default();
         let listed = self.list(registration, (source, old), &mut merge);
-        let instances = self.services.entry(listed.instance.service.clone()).or_default();
-        if let Err(place) = instances.binary_search(&id) {
-            instances.insert(place, id.clone());
-        }
+        self.services.entry(listed.instance.service.clone()).or_default().insert(id.clone());
         let kept: Vec<_> = listed.checks.iter().map(|check| Arc::clone(&check.class)).collect();
         self.instances.insert(id, listed);
         let is_kept = |check: &&Arc<Check>| kept.iter().any(|c| Arc::ptr_eq(c, &check.class));
@@ -132,7 +129,7 @@ impl State {
     fn leave(&mut self, listed: &Listed) {
         let service = &listed.instance.service;
         if let Some(instances) = self.services.get_mut(service) {
-            instances.retain(|id| *id != listed.instance.id);
+            instances.remove(&listed.instance.id);
             if instances.is_empty() {
                 self.services.remove(service);
             }

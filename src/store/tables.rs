@@ -8,6 +8,7 @@ use std::{
 };
 
 mod apply;
+mod text;
 
 use super::{
     row::{Check, Index, Key, Node, Note, Pair, Row, Service, Session, Tombstone},
@@ -57,6 +58,7 @@ pub struct Tables {
     tombstones: BTreeMap<Arc<str>, Arc<Tombstone>>,
     notes: BTreeMap<Arc<str>, Arc<Note>>,
     indexes: Indexes,
+    texts: text::Texts,
 }
 
 #[derive(Debug, Default)]

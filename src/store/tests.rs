@@ -4,3 +4,4 @@ mod counts;
 mod durable;
 mod kv;
 mod session;
+mod texts;

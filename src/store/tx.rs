@@ -107,7 +107,10 @@ impl<'a> Tx<'a> {
 
     fn apply(&mut self, key: Key, after: Option<Row>) {
         let index = self.next_index();
-        let before = self.tables.apply(index, &key, after.clone(), &mut self.touched);
+        let is_put = after.is_some();
+        let before = self.tables.apply(index, &key, after, &mut self.touched);
+        // As it stands there: it shares what it can.
+        let after = if is_put { self.tables.row(&key) } else { None };
         self.changes.push(Change { key, before, after });
     }
 

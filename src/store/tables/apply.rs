@@ -25,6 +25,7 @@ impl Tables {
         touched: &mut Vec<Topic>,
     ) -> Option<Row> {
         let before = self.row(key);
+        let after = after.map(|row| self.texts.share(row));
         match key {
             Key::Node(name) => self.apply_node(index, name, after, touched),
             Key::Service(node, id) => self.apply_service(index, (node, id), after, touched),
@@ -154,7 +155,7 @@ impl Tables {
         let mut has_checks = false;
         let mut now = None;
         if let Some(Row::Service(mut service)) = after {
-            if let Some(node) = &entry.row {
+            if let Some(node) = entry.row.as_ref().filter(|node| node.name != service.node) {
                 Arc::make_mut(&mut service).node = Arc::clone(&node.name);
             }
             let checks = held.map(|held| held.checks).unwrap_or_default();
@@ -225,20 +226,22 @@ impl Tables {
         }
         if let Some(Row::Check(mut check)) = after {
             let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
-            let row = Arc::make_mut(&mut check);
-            if let Some(node) = &entry.row {
-                row.node = Arc::clone(&node.name);
+            if let Some(node) = entry.row.as_ref().filter(|node| node.name != check.node) {
+                Arc::make_mut(&mut check).node = Arc::clone(&node.name);
             }
-            match entry.services.get_mut(&row.service) {
+            match entry.services.get_mut(&check.service) {
                 Some(held) => {
-                    row.service = Arc::clone(&held.row.id);
-                    held.checks.push(Arc::clone(&row.id));
+                    if !Arc::ptr_eq(&check.service, &held.row.id) {
+                        Arc::make_mut(&mut check).service = Arc::clone(&held.row.id);
+                    }
+                    held.checks.reserve_exact(1);
+                    held.checks.push(Arc::clone(&check.id));
                     held.checks.sort_unstable();
                 }
-                None => drop(entry.own.insert(Arc::clone(&row.id))),
+                None => drop(entry.own.insert(Arc::clone(&check.id))),
             }
-            let of = Arc::clone(&row.service);
-            entry.checks.insert(Arc::clone(&row.id), check);
+            let of = Arc::clone(&check.service);
+            entry.checks.insert(Arc::clone(&check.id), check);
             if before.is_none_or(|before| before.service != of) {
                 self.touch_check(index, &folded, &of, touched);
             }

@@ -82,7 +82,11 @@ fn pair(key: &str, value: &str) -> Pair {
 }
 
 async fn set(store: &Store, key: &str, value: &str) -> Result<(), Unwritten> {
-    store.write(|tx| Ok(drop(tx.put(pair(key, value)).then_some(())))).await
+    let written = store.write(|tx| {
+        tx.put(pair(key, value));
+        Ok(())
+    });
+    written.await
 }
 
 fn value(store: &Store, key: &str) -> Option<String> {
@@ -199,9 +203,11 @@ async fn make(store: &Store, step: &Step) {
         tx.put(Node { name: Arc::clone(&node), ..Node::default() });
         match step {
             Step::Set(key, value) => {
-                drop(tx.put(pair(&key.to_string(), &value.to_string())).then_some(()))
+                tx.put(pair(&key.to_string(), &value.to_string()));
             }
-            Step::Unset(key) => drop(tx.delete(Key::Pair(key.to_string().into())).then_some(())),
+            Step::Unset(key) => {
+                tx.delete(Key::Pair(key.to_string().into()));
+            }
             Step::Instance(n, name) => {
                 let name = format!("service-{name}").into();
                 tx.put(Service { node: Arc::clone(&node), id: id(n), name, ..Service::default() });

@@ -145,12 +145,16 @@ fn apply(tx: &mut Tx<'_>, op: &Op) -> Answer {
         Op::Acquire(key, value, by) => match tx.acquire(entry(key, value), by) {
             Ok(done) => return Some(done),
             Err(error) => {
-                assert_eq!(error, InvalidSession::Unknown(by.into()));
+                let unknown = || InvalidSession::Unknown(by.into());
+                let expected = if by.is_empty() { InvalidSession::Missing } else { unknown() };
+                assert_eq!(error, expected);
                 return None;
             }
         },
         Op::Release(key, value, by) => return Some(tx.release(entry(key, value), by)),
-        Op::Delete(key) => drop(tx.delete(Key::Pair(key.into()))),
+        Op::Delete(key) => {
+            tx.delete(Key::Pair(key.into()));
+        }
         Op::DeleteCas(key, index) => return Some(tx.delete_cas(key, index)),
         Op::DeleteTree(prefix) => tx.delete_tree(prefix),
         Op::Create(id, behavior, delays) => {
