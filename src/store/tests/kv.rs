@@ -144,6 +144,7 @@ fn apply(tx: &mut Tx<'_>, op: &Op) -> Answer {
         Op::Cas(key, value, index) => return Some(tx.cas(entry(key, value), index)),
         Op::Acquire(key, value, by) => match tx.acquire(entry(key, value), by) {
             Ok(done) => return Some(done),
+            Err(InvalidSession::Missing) if by.is_empty() => return None,
             Err(error) => {
                 let unknown = || InvalidSession::Unknown(by.into());
                 let expected = if by.is_empty() { InvalidSession::Missing } else { unknown() };

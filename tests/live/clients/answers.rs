@@ -327,15 +327,22 @@ pub(super) fn reads_have_headers(clients: &Clients) {
         assert!(took >= Duration::from_millis(200) || waited.index() == 1, "{path}: {took:?}");
         assert_eq!((waited.status, waited.index()), (OK, heard.index()), "{path}");
     }
+    odd_questions(daemon.http);
+    a_change_wakes(daemon.http);
+}
+
+/// What is not there, `?pretty`, other methods, and values as they are.
+fn odd_questions(port: u16) {
+    let get = |path: &str| curl(port, &format!("GET {path}"), "-");
     let missing = get("/v1/kv/none");
     assert!(missing.index() > 0, "also what is not there has an index");
     let pretty = get("/v1/catalog/datacenters?pretty");
     assert_eq!(pretty.body, "[\n    \"dc1\"\n]");
-    let options = curl(daemon.http, "OPTIONS /v1/agent/self", "-");
+    let options = curl(port, "OPTIONS /v1/agent/self", "-");
     assert_eq!((options.status, options.header("allow")), (OK, Some("OPTIONS,GET")));
-    let refused = curl(daemon.http, "POST /v1/agent/self", "-");
+    let refused = curl(port, "POST /v1/agent/self", "-");
     assert_eq!(refused.header("allow"), Some("OPTIONS,GET"));
-    let raw = curl(daemon.http, "PUT /v1/kv/page", "<script>");
+    let raw = curl(port, "PUT /v1/kv/page", "<script>");
     assert_eq!(raw.status, OK);
     let raw = get("/v1/kv/page?raw");
     for (name, value) in [
@@ -345,7 +352,6 @@ pub(super) fn reads_have_headers(clients: &Clients) {
     ] {
         assert_eq!(raw.header(name), Some(value), "{name}");
     }
-    a_change_wakes(daemon.http);
 }
 
 /// A blocked reader is told of a change when it comes, and not when its time is over.

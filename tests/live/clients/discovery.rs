@@ -56,11 +56,11 @@ pub(super) fn prometheus_finds_services(clients: &Clients) {
 }
 
 /// How often the daemon was asked for the services, and for the instances of one.
-fn questions(daemon: &Daemon) -> [f64; 2] {
+fn questions(daemon: &Daemon) -> [String; 2] {
     let metrics = daemon.metrics();
     ["/v1/catalog/services", "/v1/health/service/{name}"].map(|handler| {
         let answered = metrics.sum("rollcall_http_requests_total", &[("handler", handler)]);
-        answered.expect("it was asked")
+        answered.expect("it was asked").to_string()
     })
 }
 

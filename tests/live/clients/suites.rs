@@ -81,8 +81,8 @@ fn go_tests(clients: &Clients, name: &str) {
 
 /// The tests of what is not there, with the reasons.
 fn absent(name: &str) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(Clients::source(&format!("absent-{name}.txt"))).unwrap();
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let list = fs::read_to_string(Clients::source(&format!("absent-{name}.txt"))).unwrap();
+    let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let (test, reason) = line.split_once(": ").expect("a test and its reason");
