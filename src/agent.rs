@@ -18,9 +18,10 @@ use tokio::sync::{Mutex, mpsc};
 use tracing::warn;
 
 use crate::{
+    clock,
     consul::Programs,
-    metrics,
-    model::CheckKey,
+    event, metrics,
+    model::{Cause, CheckKey, Registered, Status, Transition},
     registry::{Registry, snapshot::Known},
     store::{
         Key, Store, Tables, Tx, Unwritten, folded,
@@ -70,6 +71,7 @@ pub struct Agent {
     store: Arc<Store>,
     registry: Arc<Registry>,
     metrics: metrics::Daemon,
+    events: event::Log,
     pushed: mpsc::Sender<pushed::Heard>,
     /// Whether checks registered through the API may run programs.
     programs: AtomicBool,
@@ -83,7 +85,7 @@ impl Agent {
         node: Arc<str>,
         store: Arc<Store>,
         registry: Arc<Registry>,
-        metrics: metrics::Daemon,
+        (metrics, events): (metrics::Daemon, event::Log),
     ) -> (Self, mpsc::Receiver<pushed::Heard>) {
         let (pushed, heard) = mpsc::channel(pushed::DEPTH);
         (
@@ -92,6 +94,7 @@ impl Agent {
                 store,
                 registry,
                 metrics,
+                events,
                 pushed,
                 programs: AtomicBool::new(false),
                 turn: Mutex::default(),
@@ -204,13 +207,37 @@ impl Agent {
     /// Tells that an id has gone from one owner to another, which Consul lets happen.
     fn report_conflict(&self, row: &Service, place: &str) {
         self.metrics.registration_conflicts.inc();
+        let now = format!("{}:{}", row.address, row.port);
+        let detail = format!("registered at {place}, and now by another owner at {now}");
+        let status = self.status_of(&row.id);
+        self.report(row, (status, status), Registered::Conflict, &detail);
         warn!(
             instance = &*row.id,
             service = &*row.name,
             before = place,
-            now = format!("{}:{}", row.address, row.port),
+            now,
             "An instance was registered over another owner's of the same id"
         );
+    }
+
+    /// The status of an instance.
+    fn status_of(&self, id: &str) -> Status {
+        self.registry.instance(id).map_or(Status::Unknown, |listed| listed.status())
+    }
+
+    /// Writes down what has become of a registration.
+    fn report(&self, row: &Service, (from, to): (Status, Status), what: Registered, detail: &str) {
+        let (Ok(service), Ok(instance)) = (row.name.parse(), row.id.parse()) else { return };
+        let Ok(check) = Cause::REGISTRATION.parse() else { return };
+        self.events.push(Transition {
+            service,
+            key: CheckKey { instance, check },
+            from,
+            to,
+            at: clock::now(),
+            cause: Cause::Registration { what, detail: detail.into() },
+        });
+        self.registry.touch();
     }
 }
 

@@ -367,6 +367,18 @@ pub struct Transition {
     pub cause: Cause,
 }
 
+closed_set! {
+    /// What has become of a registration, beside what its checks say.
+    Registered {
+        /// Another owner has registered the same id over it.
+        Conflict = "conflict",
+        /// It was deregistered for being critical too long.
+        Expired = "expired",
+        /// It was brought back after that.
+        Restored = "restored",
+    }
+}
+
 /// What tipped the scale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -382,9 +394,19 @@ pub enum Cause {
         /// What the operator gave as the reason.
         reason: Arc<str>,
     },
+    /// The instance as a whole, under the check [`Cause::REGISTRATION`]; its status may stay.
+    Registration {
+        /// What has become of it.
+        what: Registered,
+        /// The same for people.
+        detail: Arc<str>,
+    },
 }
 
 impl Cause {
+    /// The check that stands for the registration of an instance in transitions.
+    pub const REGISTRATION: &str = "_registration";
+
     /// The reason in one word: a probe's [`Reason`], `ok` for a success, `operator`.
     pub fn word(&self) -> &'static str {
         match self {
@@ -392,6 +414,7 @@ impl Cause {
                 observation.outcome.reason().map_or("ok", Reason::as_str)
             }
             Self::Operator { .. } => "operator",
+            Self::Registration { what, .. } => what.as_str(),
         }
     }
 
@@ -400,6 +423,7 @@ impl Cause {
         match self {
             Self::Probe { observation, .. } => observation.detail.as_deref(),
             Self::Operator { reason } => Some(reason),
+            Self::Registration { detail, .. } => Some(detail),
         }
     }
 }

@@ -451,13 +451,9 @@ impl Registry {
         for order in orders {
             match &order {
                 Order::Run(check, _) if check.definition.probe.pushed().is_some() => {
-                    probed.push(Order::Stop(check.key.clone()));
                     pushed.push(order);
                 }
-                Order::Run(check, _) => {
-                    pushed.push(Order::Stop(check.key.clone()));
-                    probed.push(order);
-                }
+                Order::Run(..) => probed.push(order),
                 Order::Stop(_) | Order::Maintain { .. } => {
                     pushed.push(order.clone());
                     probed.push(order);
@@ -465,8 +461,11 @@ impl Registry {
             }
         }
         // They hang up only when the daemon stops; then there is nobody to tell.
-        drop(to.probed.send(probed).await);
-        drop(to.pushed.send(pushed).await);
+        for (sender, orders) in [(&to.probed, probed), (&to.pushed, pushed)] {
+            if !orders.is_empty() {
+                drop(sender.send(orders).await);
+            }
+        }
         self.touch();
     }
 

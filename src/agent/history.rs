@@ -14,8 +14,8 @@ use crate::{
     clock::Timestamp,
     event::{self, Event},
     model::{
-        Answer, Cause, CheckKey, Observation, Outcome, Phase, Phases, Reason, Serving, Status,
-        Transition,
+        Answer, Cause, CheckKey, Observation, Outcome, Phase, Phases, Reason, Registered, Serving,
+        Status, Transition,
     },
     store::{Key, Unwritten, row::Note},
 };
@@ -117,6 +117,8 @@ struct Kept {
     operator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     probe: Option<Probe>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    registered: Option<(String, String)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,12 +144,16 @@ struct Probe {
 impl Kept {
     fn of(event: &Event) -> Self {
         let transition = &event.transition;
-        let (operator, probe) = match &transition.cause {
+        let (mut operator, mut probe, mut registered) = (None, None, None);
+        match &transition.cause {
             Cause::Probe { observation, consecutive } => {
-                (None, Some(Probe::of(observation, *consecutive)))
+                probe = Some(Probe::of(observation, *consecutive));
             }
-            Cause::Operator { reason } => (Some(reason.to_string()), None),
-        };
+            Cause::Operator { reason } => operator = Some(reason.to_string()),
+            Cause::Registration { what, detail } => {
+                registered = Some((what.to_string(), detail.to_string()));
+            }
+        }
         Self {
             sequence: event.sequence,
             service: transition.service.to_string(),
@@ -158,15 +164,20 @@ impl Kept {
             at: transition.at.millis(),
             operator,
             probe,
+            registered,
         }
     }
 
     /// The transition with its place; nothing if this version cannot make sense of it.
     fn read(self) -> Option<Event> {
         let status = |word: &str| Status::ALL.iter().copied().find(|s| s.as_str() == word);
-        let cause = match (self.probe, self.operator) {
-            (Some(probe), _) => probe.read()?,
-            (None, reason) => Cause::Operator { reason: reason.unwrap_or_default().into() },
+        let registered = |word: &str| Registered::ALL.iter().copied().find(|r| r.as_str() == word);
+        let cause = match (self.probe, self.registered, self.operator) {
+            (Some(probe), ..) => probe.read()?,
+            (None, Some((what, detail)), _) => {
+                Cause::Registration { what: registered(&what)?, detail: detail.into() }
+            }
+            (None, None, reason) => Cause::Operator { reason: reason.unwrap_or_default().into() },
         };
         let transition = Transition {
             service: self.service.parse().ok()?,

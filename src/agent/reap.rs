@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::{Agent, register::Refused};
 use crate::{
     clock::{self, Timestamp},
+    model::{Registered, Status},
     store::{
         Key, Tables, Unwritten,
         row::{Check, Health, Service, Tombstone},
@@ -60,7 +61,11 @@ impl Agent {
 
     /// One round. What was critical before `started` counts from then: while we were away nobody
     /// could be found well again.
-    async fn reap_once(&self, started: Timestamp, now: Timestamp) -> Result<(), Unwritten> {
+    pub(super) async fn reap_once(
+        &self,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Unwritten> {
         let round = {
             let tables = self.store.read();
             plan(&tables, &self.node, started, now)
@@ -109,6 +114,8 @@ impl Agent {
                 service = &*service.name,
                 "Deregistered after being critical for too long; `rollcall undo` brings it back"
             );
+            let detail = "critical for longer than its definition allows";
+            self.report(&service, (Status::Critical, Status::Unknown), Registered::Expired, detail);
             self.schedule(id).await;
         }
         Ok(())
@@ -117,7 +124,8 @@ impl Agent {
     /// Brings an instance back that was deregistered for being critical. Its checks stay critical
     /// until they are heard of, and their time begins anew.
     pub async fn undo(&self, id: &str) -> Result<(), Refused> {
-        self.store
+        let service = self
+            .store
             .write(|tx| {
                 let tombstone = tx.tombstone(id).cloned();
                 let tombstone = tombstone.ok_or_else(|| Refused::NoTombstone(id.to_owned()))?;
@@ -130,10 +138,12 @@ impl Agent {
                     tx.put(Check { since, ..check.clone() });
                 }
                 tx.delete(Key::Tombstone(id.into()));
-                Ok(())
+                Ok(tombstone.service.clone())
             })
             .await?;
         self.metrics.registrations.with_label_values(&["restore"]).inc();
+        let detail = "brought back";
+        self.report(&service, (Status::Unknown, Status::Critical), Registered::Restored, detail);
         self.schedule(id).await;
         Ok(())
     }

@@ -131,6 +131,7 @@ impl Agent {
                 let conflict =
                     held.as_deref().filter(|held| !rows::same_owner(held, &row)).map(place);
                 if let Some(place) = conflict.clone().filter(|_| terms.respects_owner) {
+                    self.metrics.registration_conflicts.inc();
                     return Err(Refused::Owned { id: row.id.to_string(), place });
                 }
                 tx.put(Service {

@@ -40,7 +40,7 @@ impl Agent {
         }
     }
 
-    fn mark_stale_once(&self, now: Timestamp) {
+    pub(super) fn mark_stale_once(&self, now: Timestamp) {
         let mut count = 0;
         self.registry.each_check(|check| {
             // What is pushed grows old by its own time to live, or not at all.

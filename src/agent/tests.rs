@@ -23,6 +23,7 @@ use crate::{
     tasks::Tasks,
 };
 
+mod aging;
 mod agree;
 mod alias;
 mod configured;
@@ -58,8 +59,12 @@ impl Rig {
         let (pushed, told) = mpsc::channel(1 << 20);
         let registry = Arc::new(Registry::new(snapshot, Orders { probed, pushed }));
         let (events, metrics) = (Log::new(1000), Daemon::new());
-        let (agent, heard) =
-            Agent::new(node.into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
+        let (agent, heard) = Agent::new(
+            node.into(),
+            Arc::clone(&store),
+            Arc::clone(&registry),
+            (metrics.clone(), events.clone()),
+        );
         let agent = Arc::new(agent);
         let monitor = Monitor::new(Arc::clone(&registry), events.clone(), metrics.clone());
         let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());

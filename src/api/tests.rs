@@ -90,8 +90,13 @@ impl Rig {
         let put = store.write(|tx| Ok::<_, Unwritten>(tx.put(node_id())));
         put.now_or_never().unwrap().unwrap();
         let metrics = crate::metrics::Daemon::new();
-        let (agent, heard) =
-            Agent::new("node-1".into(), Arc::clone(&store), Arc::clone(&registry), metrics.clone());
+        let events = event::Log::new(100);
+        let (agent, heard) = Agent::new(
+            "node-1".into(),
+            Arc::clone(&store),
+            Arc::clone(&registry),
+            (metrics.clone(), events.clone()),
+        );
         let agent = Arc::new(agent);
         let (leases, keeper) = crate::leases::leases(Arc::clone(&store), metrics.clone());
         let view = View {
@@ -101,7 +106,7 @@ impl Rig {
             node_name: "node-1".into(),
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),
-            events: event::Log::new(100),
+            events,
             metrics,
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,

@@ -55,15 +55,20 @@ impl Core {
         let registry = Arc::new(Registry::new(remembered, Orders { probed, pushed }));
         let node = config.node_name.as_str().into();
         let metrics = metrics::Daemon::new();
-        let (agent, heard) =
-            Agent::new(node, Arc::clone(&store), Arc::clone(&registry), metrics.clone());
+        let events = event::Log::new(config.event_history);
+        let (agent, heard) = Agent::new(
+            node,
+            Arc::clone(&store),
+            Arc::clone(&registry),
+            (metrics.clone(), events.clone()),
+        );
         let (leases, sessions) = leases::leases(Arc::clone(&store), metrics.clone());
         let core = Self {
             agent: Arc::new(agent),
             store,
             leases,
             registry,
-            events: event::Log::new(config.event_history),
+            events,
             metrics,
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),

@@ -147,7 +147,7 @@ families! {
     CHECKS_STALE = "rollcall_checks_stale" Gauge Process []
         "Checks whose last result is too old to be relied on: older than three intervals and a timeout.";
     REGISTRATION_CONFLICTS = "rollcall_registration_conflicts_total" Counter Process []
-        "Registrations over another owner's instance of the same id.";
+        "Registrations over another owner's instance of the same id, taken or refused.";
     CONFIG_RELOAD_SUCCESSFUL = "rollcall_config_last_reload_successful" Gauge Process []
         "Whether the configuration was taken over the last time it was read.";
     CONFIG_RELOAD_TIME = "rollcall_config_last_reload_success_timestamp_seconds" Gauge Process []

@@ -83,7 +83,7 @@ pub struct Daemon {
     pub deregistrations_held: IntGauge,
     /// Checks whose last result is too old.
     pub checks_stale: IntGauge,
-    /// Registrations over another owner's instance of the same id.
+    /// Registrations over another owner's instance of the same id, taken or refused.
     pub registration_conflicts: IntCounter,
     /// Sessions ended because they were not renewed.
     pub sessions_expired: IntCounter,

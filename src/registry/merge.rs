@@ -208,6 +208,10 @@ impl State {
             }
             // Another target, but the same id: its status stays until there are results.
             Some(held) => {
+                let is_pushed = |check: &Check| check.definition.probe.pushed().is_some();
+                if is_pushed(held) != is_pushed(&check) {
+                    merge.orders.push(Order::Stop(check.key.clone()));
+                }
                 let verdict = held.slot.read_numbers().verdict;
                 let machine = Machine::restore(verdict, Streak::None, maintenance);
                 check.slot.judged(&machine);

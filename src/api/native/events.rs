@@ -50,7 +50,8 @@ pub struct Event {
     pub from: String,
     /// The status now.
     pub to: String,
-    /// Why, in one word: a reason, `ok`, or `operator`.
+    /// Why, in one word: a reason, `ok`, or `operator`; of the check `_registration` what has become
+    /// of the registration: `conflict`, `expired`, `restored`.
     pub reason: String,
     /// The same for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -282,7 +283,7 @@ impl Event {
             Cause::Probe { observation, consecutive } => {
                 (Some(*consecutive), Some(Probe::of(observation)))
             }
-            Cause::Operator { .. } => (None, None),
+            Cause::Operator { .. } | Cause::Registration { .. } => (None, None),
         };
         Self {
             sequence: event.sequence,

@@ -150,7 +150,8 @@ async fn maintenance_is_a_row_and_is_restored_from_it() {
     let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
     let store = Arc::clone(&rig.view.store);
     let metrics = crate::metrics::Daemon::new();
-    let (again, _heard) = Agent::new("node-1".into(), store, Arc::clone(&registry), metrics);
+    let (again, _heard) =
+        Agent::new("node-1".into(), store, Arc::clone(&registry), (metrics, event::Log::new(1)));
     again.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
     assert_eq!(registry.node_maintenance().as_deref(), Some("kernel"));
     assert_eq!(registry.maintenance(&"web-1".parse().unwrap()).as_deref(), Some("disk"));

@@ -1,0 +1,121 @@
+//! What becomes of what is critical, or unheard of, for too long; and what is told of it.
+
+use super::*;
+
+const HOUR: i64 = 3_600_000;
+
+fn later(hours: i64) -> Timestamp {
+    Timestamp::from_millis(clock::now().millis() + hours * HOUR)
+}
+
+/// `instance check from to word` of what was told last.
+fn last(rig: &Rig) -> String {
+    let transitions = rig.transitions();
+    let Transition { key, from, to, cause, .. } = transitions.last().unwrap();
+    format!("{} {} {from} {to} {}", key.instance, key.check, cause.word())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_critical_too_long_goes_and_can_be_brought_back() {
+    let rig = Rig::new().await;
+    let check = json!({"TTL": "10s", "DeregisterCriticalServiceAfter": "30m"});
+    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80, "Check": check})).await.unwrap();
+    rig.hear("service:web-1", "critical", "burnt").await;
+    let started = Timestamp::from_millis(0);
+    rig.agent.reap_once(started, clock::now()).await.unwrap();
+    assert_eq!(rig.checks("web-1"), ["service:web-1"], "not before its time");
+    rig.agent.reap_once(started, later(1)).await.unwrap();
+    assert_eq!(rig.checks("web-1"), [""; 0]);
+    assert_eq!(last(&rig), "web-1 _registration critical unknown expired");
+    rig.agrees();
+
+    rig.agent.undo("web-1").await.unwrap();
+    assert_eq!(rig.said("service:web-1"), "critical burnt");
+    assert_eq!(last(&rig), "web-1 _registration unknown critical restored");
+    rig.agrees();
+    let again = rig.agent.undo("web-1").await.unwrap_err();
+    assert!(matches!(again, Refused::NoTombstone(_)), "{again}");
+    rig.agent.reap_once(started, clock::now()).await.unwrap();
+    assert_eq!(rig.checks("web-1"), ["service:web-1"], "its time has begun anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deregistered_is_forgotten_after_a_day_or_when_it_comes_back_by_itself() {
+    let rig = Rig::new().await;
+    let web = json!({"ID": "web-1", "Name": "web", "Port": 80,
+        "Check": {"TTL": "10s", "DeregisterCriticalServiceAfter": "30m"}});
+    let started = Timestamp::from_millis(0);
+    rig.put(web.clone()).await.unwrap();
+    rig.agent.reap_once(started, later(1)).await.unwrap();
+    rig.put(web).await.unwrap();
+    let refused = rig.agent.undo("web-1").await.unwrap_err();
+    assert!(matches!(refused, Refused::Exists(_)), "{refused}");
+    rig.agent.deregister("web-1").await.unwrap();
+    rig.agent.reap_once(started, later(24)).await.unwrap();
+    assert!(rig.store.read().tombstone("web-1").is_some(), "a day after one hour from now");
+    rig.agent.reap_once(started, later(25)).await.unwrap();
+    assert!(rig.store.read().tombstone("web-1").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_owner_of_an_id_is_told_of() {
+    let rig = Rig::new().await;
+    rig.put(json!({"ID": "web-1", "Name": "web", "Address": "10.0.0.1", "Port": 80}))
+        .await
+        .unwrap();
+    assert_eq!(rig.transitions().len(), 0);
+    rig.put(json!({"ID": "web-1", "Name": "web", "Address": "10.0.0.2", "Port": 80}))
+        .await
+        .unwrap();
+    assert_eq!(last(&rig), "web-1 _registration passing passing conflict");
+    let told = rig.transitions();
+    let detail = told[0].cause.detail();
+    assert_eq!(detail, Some("registered at 10.0.0.1:80, and now by another owner at 10.0.0.2:80"));
+    assert_eq!(rig.metrics.registration_conflicts.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_is_remembered_over_a_restart() {
+    let rig = Rig::new().await;
+    let (_, coming) = rig.events.follow(0);
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::default();
+    tasks.spawn("history", Arc::clone(&rig.agent).keep_history(coming, 3, stop.clone()));
+    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
+        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s"}}))
+        .await
+        .unwrap();
+    for outcome in [Outcome::Success, FAILED, Outcome::Success] {
+        rig.observe("web-1", "page", &[outcome]).await;
+    }
+    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 81})).await.unwrap();
+    rig.settle().await;
+    let before = rig.events.after(1);
+    assert_eq!(before.len(), 3);
+    let rig = rig.restarted().await;
+    rig.agent.recall(&rig.events);
+    assert_eq!(rig.events.after(0), before, "the last three, with their evidence and numbers");
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
+    let rig = Rig::new().await;
+    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
+        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
+        .await
+        .unwrap();
+    rig.agent.mark_stale_once(later(1));
+    assert_eq!(rig.metrics.checks_stale.get(), 0, "nothing is known, so nothing is old");
+    rig.observe("web-1", "page", &[Outcome::Success]).await;
+    let said = rig.said("service:web-1");
+    rig.agent.mark_stale_once(clock::now());
+    assert_eq!(rig.metrics.checks_stale.get(), 0);
+    rig.agent.mark_stale_once(later(1));
+    rig.publish().await;
+    assert_eq!(rig.metrics.checks_stale.get(), 1);
+    let marked = rig.said("service:web-1");
+    assert!(marked.starts_with(&format!("{said}\n(stale: the last result is of ")), "{marked}");
+    rig.observe("web-1", "page", &[Outcome::Success]).await;
+    assert_eq!(rig.said("service:web-1"), said);
+}
