@@ -123,7 +123,7 @@ impl Agent {
         vet::service(definition)?;
         let row = rows::registered(&self.node, definition, terms.token)
             .ok_or_else(|| Refused::Invalid("Missing service name".to_owned()))?;
-        let checks = definitions(definition, &row)?;
+        let checks = definitions(definition, &row, self.programs())?;
         let (is_new, conflict, losers) = self
             .store
             .write(|tx| {
@@ -170,7 +170,7 @@ impl Agent {
         let name = definition.name.clone();
         let name = name.ok_or_else(|| Refused::Invalid("Missing check name".to_owned()))?;
         let id = definition.id.as_ref().map_or(name.as_str(), CheckId::as_str).to_owned();
-        vet::check(definition, &id)?;
+        vet::check(definition, &id, self.programs())?;
         let naming = Naming { id, name };
         let service = definition.service_id.as_ref().map_or("", InstanceId::as_str);
         let loser = self
@@ -405,6 +405,7 @@ impl Agent {
 fn definitions<'a>(
     definition: &'a ServiceDefinition,
     row: &Service,
+    programs: Programs,
 ) -> Result<Vec<(&'a CheckDefinition, Naming)>, Refused> {
     let count = definition.all_checks().count();
     let mut checks = Vec::with_capacity(count);
@@ -417,7 +418,7 @@ fn definitions<'a>(
         if let Some(name) = &check.name {
             naming.name.clone_from(name);
         }
-        vet::check(check, &naming.id)?;
+        vet::check(check, &naming.id, programs)?;
         checks.push((check, naming));
     }
     Ok(checks)

@@ -204,7 +204,7 @@ impl Rig {
                 .iter()
                 .filter(|row| *row.service == *of)
                 .map(|row| {
-                    let assigned = register::again(row, Programs::Refused).unwrap();
+                    let assigned = register::again(row, self.agent.programs()).unwrap();
                     format!("{} {} {}", row.run, row.id, described(&assigned.definition))
                 })
                 .collect();

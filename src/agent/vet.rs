@@ -4,7 +4,7 @@ use super::{
     ALIVE, CONSUL, NODE_MAINTENANCE, SERVICE_MAINTENANCE, register::Refused, rows::NODE_INSTANCE,
 };
 use crate::{
-    consul::{CheckDefinition, Kind, ServiceDefinition},
+    consul::{CheckDefinition, Kind, Programs, ServiceDefinition},
     probe::Host,
 };
 
@@ -77,12 +77,18 @@ fn meta(key: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn check(definition: &CheckDefinition, id: &str) -> Result<(), Refused> {
+pub(super) fn check(
+    definition: &CheckDefinition,
+    id: &str,
+    programs: Programs,
+) -> Result<(), Refused> {
     let refuse = |text: String| Err(Refused::Invalid(format!("Invalid check: {text}")));
     if let Err(error) = definition.validate() {
         return refuse(error.to_string());
     }
-    if let Some(Kind::Script | Kind::Docker) = definition.kind() {
+    if let Some(Kind::Script | Kind::Docker) = definition.kind()
+        && programs == Programs::Refused
+    {
         return Err(Refused::Scripts);
     }
     if [ALIVE, NODE_MAINTENANCE].contains(&id) || id.starts_with(SERVICE_MAINTENANCE) {

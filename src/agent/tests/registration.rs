@@ -241,3 +241,24 @@ async fn what_is_refused_changes_nothing() {
     assert_eq!(rig.store.read().index(), before);
     rig.agrees();
 }
+
+#[tokio::test(start_paused = true)]
+async fn programs_are_run_where_that_is_allowed() {
+    let rig = Rig::new().await;
+    let script = json!({"Name": "df", "Args": ["df"], "Interval": "10s"});
+    assert!(matches!(rig.put_check(script.clone()).await, Err(Refused::Scripts)));
+    rig.agent.allow_programs(true);
+    rig.put_check(script).await.unwrap();
+    rig.put(json!({"Name": "web", "Check": {"ScriptArgs": ["ls"], "Interval": "10s"}}))
+        .await
+        .unwrap();
+    assert_eq!(rig.row("df").kind.as_ref(), "script");
+    rig.agrees();
+    let docker = json!({"Name": "box", "Args": ["x"], "DockerContainerID": "c", "Interval": "10s"});
+    let refused = rig.put_check(docker).await.unwrap_err().to_string();
+    assert!(refused.contains("not run in this version"), "{refused}");
+    // Forbidden again, what is registered is not run after a restart.
+    let rig = rig.restarted().await;
+    assert_eq!(rig.checks(""), ["df"]);
+    assert!(rig.registry.instance("_node").is_none());
+}
