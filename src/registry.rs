@@ -43,7 +43,7 @@ pub struct Instance {
     /// Tags, in the order given.
     pub tags: Vec<Arc<str>>,
     /// Metadata.
-    pub meta: BTreeMap<Arc<str>, Arc<str>>,
+    pub meta: Arc<BTreeMap<Arc<str>, Arc<str>>>,
 }
 
 /// What is asked of every instance a check applies to, how, how often, with which thresholds.

@@ -1,6 +1,6 @@
 //! What the registry knows, as rows of the store.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT, pushed::MAX_OUTPUT};
 use crate::{
@@ -77,7 +77,7 @@ pub(super) fn service(node: &Arc<str>, instance: &registry::Instance) -> Service
         address: host(&instance.endpoint.host),
         port: instance.endpoint.port,
         tags: instance.tags.clone(),
-        meta: instance.meta.clone(),
+        meta: Arc::clone(&instance.meta),
         origin: Origin::Config,
         ..Service::default()
     }
@@ -154,12 +154,16 @@ pub(super) fn registered(
         address: definition.address.as_ref().map(host).unwrap_or_default(),
         port: definition.port,
         tags: definition.tags.iter().map(|tag| tag.as_str().into()).collect(),
-        meta: definition.meta.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),
+        meta: Arc::new(pairs(&definition.meta)),
         weights: Weights { passing: bounded(weights.passing), warning: bounded(weights.warning) },
         origin: Origin::Agent,
         extras: (extras != Extras::default()).then(|| Box::new(extras)),
         ..Service::default()
     })
+}
+
+fn pairs(meta: &BTreeMap<String, String>) -> Map {
+    meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
 }
 
 /// A check as it was registered, with its first status.
@@ -241,7 +245,7 @@ pub(super) fn instance(row: &Service, node: &Node) -> Option<registry::Instance>
         service: row.name.parse().ok()?,
         endpoint: Endpoint { host: address.parse().ok()?, port: row.port },
         tags: row.tags.clone(),
-        meta: row.meta.clone(),
+        meta: Arc::clone(&row.meta),
     })
 }
 
@@ -252,7 +256,7 @@ pub(super) fn node_instance(node: &Node) -> Option<registry::Instance> {
         service: NODE_INSTANCE.parse().ok()?,
         endpoint: Endpoint { host: node.address.parse().ok()?, port: 0 },
         tags: Vec::new(),
-        meta: Map::new(),
+        meta: Arc::default(),
     })
 }
 
@@ -376,7 +380,7 @@ mod tests {
             service: "web".parse().unwrap(),
             endpoint: Endpoint { host: "10.0.0.1".parse().unwrap(), port: 80 },
             tags: Vec::new(),
-            meta: Map::new(),
+            meta: Arc::default(),
         };
         let assigned = definition.assigned(&naming, Programs::Allowed).unwrap();
         check(&"here".into(), &instance, &assigned, Timestamp::from_seconds(7))

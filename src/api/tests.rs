@@ -259,7 +259,7 @@ fn registration(text: &str) -> Registration {
             service: service.parse().unwrap(),
             endpoint,
             tags: vec!["Blue".into()],
-            meta: BTreeMap::from([("team".into(), "shop".into())]),
+            meta: BTreeMap::from([("team".into(), "shop".into())]).into(),
         },
         checks: vec![Assigned {
             definition: definition.into(),

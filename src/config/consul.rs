@@ -128,7 +128,7 @@ fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
         service: name,
         endpoint: value.endpoint(),
         tags: roll.interner.tags(&value.tags),
-        meta: roll.interner.meta(&value.meta),
+        meta: roll.interner.meta(&value.meta).into(),
     };
     let checks = checks_of(reader, &instance, &checks);
     roll.add(reader, Registration { instance, checks }, place);

@@ -259,7 +259,7 @@ impl Template<'_> {
         let mut meta = self.meta.clone();
         meta.extend(roll.interner.meta(&value.meta));
         let endpoint = Endpoint { host: value.address.get().clone(), port: value.port.get() };
-        let instance = Instance { id, service: service.clone(), endpoint, tags, meta };
+        let instance = Instance { id, service: service.clone(), endpoint, tags, meta: meta.into() };
         let checks: Vec<_> = self.checks.all.iter().chain(&own.all).map(assigned).collect();
         let asked = |check: &Assigned| {
             let probe = &check.definition.probe;

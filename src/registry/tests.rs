@@ -43,7 +43,7 @@ fn registration(service: &str, id: &str, checks: &[&Arc<Definition>]) -> Registr
             service: service.parse().unwrap(),
             endpoint: Endpoint { host: "127.0.0.1".parse().unwrap(), port: 80 },
             tags: Vec::new(),
-            meta: BTreeMap::new(),
+            meta: Arc::default(),
         },
         checks: checks.iter().map(assigned).collect(),
     }

@@ -140,7 +140,7 @@ fn registration(port: u16, schedule: Schedule) -> Registration {
             service: "web".parse().unwrap(),
             endpoint: Endpoint { host: "127.0.0.1".parse().unwrap(), port },
             tags: Vec::new(),
-            meta: BTreeMap::new(),
+            meta: Arc::default(),
         },
         checks: vec![Assigned {
             definition: Arc::new(definition),

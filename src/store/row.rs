@@ -16,6 +16,10 @@ pub type Index = u64;
 /// Texts under names.
 pub type Map = BTreeMap<Arc<str>, Arc<str>>;
 
+fn is_empty(map: &Arc<Map>) -> bool {
+    map.is_empty()
+}
+
 /// When a row was made and last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stamp {
@@ -138,9 +142,9 @@ pub struct Service {
     /// In the order given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
-    /// Metadata.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub meta: Map,
+    /// Metadata, shared with whoever looks at the instance.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub meta: Arc<Map>,
     /// How much it is to be used.
     pub weights: Weights,
     /// Who answers for it.

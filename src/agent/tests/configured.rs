@@ -18,7 +18,7 @@ pub(super) fn registration(service: &str, id: &str, checks: &[&str]) -> Registra
             service: service.parse().unwrap(),
             endpoint: Endpoint { host: "10.0.0.1".parse().unwrap(), port: 80 },
             tags: Vec::new(),
-            meta: BTreeMap::new(),
+            meta: Arc::default(),
         },
         checks: checks.iter().map(|check| assigned(check, &tcp())).collect(),
     }

@@ -48,10 +48,9 @@ impl Texts {
         row
     }
 
-    fn map(&mut self, map: &mut Map) {
-        if map.is_empty() {
-            return;
-        }
+    /// A map that others hold has been shared before.
+    fn map(&mut self, map: &mut Arc<Map>) {
+        let Some(map) = Arc::get_mut(map).filter(|map| !map.is_empty()) else { return };
         *map = std::mem::take(map)
             .into_iter()
             .map(|(mut key, mut value)| {

@@ -11,7 +11,7 @@ fn service(id: &str) -> Service {
         id: text(id),
         name: text("web"),
         tags: vec![text("primary")],
-        meta: [(text("zone"), text("a"))].into(),
+        meta: Arc::new([(text("zone"), text("a"))].into()),
         ..Service::default()
     }
 }

@@ -200,7 +200,7 @@ fn put_service(tx: &mut Tx<'_>, own: &str, node: &Arc<str>, given: &body::Servic
         address: given.address.as_str().into(),
         port: given.port,
         tags,
-        meta: map(&given.meta),
+        meta: map(&given.meta).into(),
         weights: weights.map_or_else(Weights::default, |weights| Weights {
             passing: weights.passing,
             warning: weights.warning,

@@ -230,7 +230,7 @@ impl ServiceOp {
             address: Arc::clone(&body.address),
             port: body.port,
             tags: body.tags.clone(),
-            meta: body.meta.clone(),
+            meta: body.meta.clone().into(),
             weights: weights.unwrap_or_default(),
             origin: before.map(|row| row.origin).unwrap_or_default(),
             extras: (extras != Extras::default()).then(|| Box::new(extras)),
