@@ -29,7 +29,7 @@ mod tests;
 
 use merge::State;
 pub use news::News;
-use snapshot::{Known, Snapshot};
+use snapshot::{Known, Maintained, Snapshot};
 
 /// One registered endpoint of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -286,6 +286,12 @@ impl Registry {
     pub fn remember(&self, checks: impl IntoIterator<Item = (CheckKey, Option<Known>)>) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.correct(checks);
+    }
+
+    /// Puts everything back into service, before anything is registered.
+    pub fn forget_maintenance(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.maintenance = Maintained::default();
     }
 
     /// Takes these out of service with their reasons, before any of them is registered.

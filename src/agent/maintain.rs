@@ -69,6 +69,10 @@ impl Agent {
     /// Lets the registry know what the rows say is out, before anything is registered.
     pub(super) fn restore_maintenance(&self) {
         let tables = self.store.read();
+        // What the state file says besides is of a daemon before there were rows, or older.
+        if tables.note(rows::NODE_ID).is_some() {
+            self.registry.forget_maintenance();
+        }
         let mut node = None;
         let mut instances = Vec::new();
         for check in tables.checks_on(&self.node) {

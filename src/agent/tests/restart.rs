@@ -201,3 +201,21 @@ async fn the_nodes_of_others_stay() {
     let names: Vec<_> = rig.store.read().nodes().map(|node| node.name.to_string()).collect();
     assert_eq!(names, ["far", "node-2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn maintenance_that_has_ended_does_not_come_back_with_an_old_state_file() {
+    let rig = Rig::new().await;
+    filled(&rig).await;
+    rig.agent.maintain("web-1", Some("disk".into())).await.unwrap();
+    rig.agent.maintain_node(Some("kernel".into())).await.unwrap();
+    let old = rig.registry.snapshot();
+    rig.agent.maintain("web-1", None).await.unwrap();
+    rig.agent.maintain_node(None).await.unwrap();
+    let store = Arc::clone(&rig.store);
+    rig.end().await;
+    let rig = Rig::remembering(store, "node-1", old).await;
+    assert_eq!(rig.registry.node_maintenance(), None);
+    assert_eq!(rig.registry.instance("web-1").unwrap().maintenance, None);
+    assert!(rig.store.read().check("node-1", "_service_maintenance:web-1").is_none());
+    assert!(rig.store.read().check("node-1", "_node_maintenance").is_none());
+}

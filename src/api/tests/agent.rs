@@ -165,8 +165,12 @@ async fn maintenance_is_a_row_and_is_restored_from_it() {
 }
 
 #[tokio::test]
-async fn what_the_registry_remembers_as_out_is_put_into_the_store() {
-    let rig = Rig::new(&[]).await;
+async fn a_new_store_takes_over_what_the_state_file_says_is_out() {
+    let rig = Rig::bare();
+    let new = |tx: &mut crate::store::Tx<'_>| {
+        Ok::<_, Unwritten>(tx.delete(crate::store::Row::from(node_id()).key()))
+    };
+    rig.view.store.write(new).await.unwrap();
     rig.view.registry.take_out(Some("kernel".into()), [("web-2".parse().unwrap(), "disk".into())]);
     rig.view.agent.start(Ipv4Addr::LOCALHOST.into()).await.unwrap();
     rig.register(WEB).await;

@@ -18,6 +18,18 @@ const PATHS: &[&str] = &[
     "/v1/event/fire/",
     "/v1/event/list",
     "/v1/txn",
+    "/v1/agent/service/register",
+    "/v1/agent/service/register",
+    "/v1/agent/service/deregister/",
+    "/v1/agent/service/maintenance/",
+    "/v1/agent/check/register",
+    "/v1/agent/check/register",
+    "/v1/agent/check/deregister/",
+    "/v1/agent/check/pass/",
+    "/v1/agent/check/update/",
+    "/v1/agent/maintenance",
+    "/v1/rollcall/register",
+    "/v1/rollcall/undo/",
 ];
 
 const NAMES: &[&str] = &[
@@ -40,6 +52,10 @@ const NAMES: &[&str] = &[
     "name",
     "pretty",
     "cached",
+    "enable",
+    "reason",
+    "note",
+    "replace-existing-checks",
 ];
 
 const WORDS: &[&str] = &[
@@ -104,6 +120,18 @@ const FIELDS: &[&str] = &[
     "Address",
     "CheckID",
     "ModifyIndex",
+    "Interval",
+    "Timeout",
+    "HTTP",
+    "TCP",
+    "Args",
+    "AliasService",
+    "Status",
+    "Output",
+    "Tags",
+    "Weights",
+    "ServiceID",
+    "Connect",
 ];
 
 /// What Consul answers with 500 though it is the client's fault.
@@ -116,6 +144,8 @@ const EXPECTED: &[&str] = &[
     "Invalid Behavior setting ",
     "Invalid Session TTL ",
     "Session TTL ",
+    "Scripts are disabled on this agent",
+    "CheckID ",
 ];
 
 fn text() -> impl Strategy<Value = String> {
@@ -177,8 +207,19 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
+/// What is nearly a registration of a service or of a check.
+fn registration() -> impl Strategy<Value = Value> {
+    let check = (text(), text(), anything()).prop_map(|(interval, ttl, http)| {
+        json!({"Name": "c", "Interval": interval, "TTL": ttl, "HTTP": http})
+    });
+    (text(), text(), check, any::<i32>(), anything()).prop_map(|(name, id, check, port, meta)| {
+        json!({"Name": name, "ID": id, "Check": check, "Port": port, "Meta": meta, "TTL": "10s"})
+    })
+}
+
 fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
+        registration().prop_map(|value| value.to_string().into_bytes()),
         vec(any::<u8>(), 0..64),
         anything().prop_map(|value| value.to_string().into_bytes()),
         vec(operation(), 0..4).prop_map(|ops| Value::from(ops).to_string().into_bytes()),
