@@ -11,7 +11,8 @@
 //! and strictly consecutively: one of the other kind sets the count back to nothing. A probe that
 //! found the target struggling ([`Outcome::Warning`], HTTP 429) answers, so it counts with the
 //! successes, and it is the last of them that says whether the status is passing or warning: this
-//! is Consul's rule. Before the first verdict the status is unknown, and the same counts lead out of
+//! is Consul's rule. A probe that failed by our own fault ([`Outcome::Inconclusive`]) is no result
+//! at all: it neither counts nor ends a row. Before the first verdict the status is unknown, and the same counts lead out of
 //! it, unless the thresholds say that [the first result](Thresholds::first_at_once) decides alone.
 //!
 //! Maintenance lies over all this: while it lasts the status is maintenance, results go on being
@@ -193,6 +194,9 @@ impl Machine {
 
     /// Takes in one result. Says what changed, if the status did.
     pub fn observe(&mut self, thresholds: &Thresholds, outcome: Outcome) -> Option<Change> {
+        if matches!(outcome, Outcome::Inconclusive(_)) {
+            return None;
+        }
         let from = self.status();
         let first = self.streak.is_empty() && thresholds.first == First::AtOnce;
         self.streak = self.streak.extended(outcome);
@@ -217,13 +221,14 @@ impl Machine {
             Outcome::Success => Verdict::Passing,
             Outcome::Warning(_) => Verdict::Warning,
             Outcome::Failure(_) => Verdict::Critical,
+            Outcome::Inconclusive(_) => self.verdict,
         };
         match outcome {
             Outcome::Success | Outcome::Warning(_) => {
                 self.streak = Streak::Successes(thresholds.success_before_passing());
             }
             // One is enough: critical stays critical until the row ends.
-            Outcome::Failure(_) => {}
+            Outcome::Failure(_) | Outcome::Inconclusive(_) => {}
         }
     }
 
@@ -291,6 +296,7 @@ impl Streak {
             }
             (Self::Failures(n), Outcome::Failure(_)) => Self::Failures(n.saturating_add(1)),
             (Self::None | Self::Successes(_), Outcome::Failure(_)) => Self::Failures(1),
+            (held, Outcome::Inconclusive(_)) => held,
         }
     }
 }

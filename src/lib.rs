@@ -27,6 +27,7 @@ pub mod duration;
 pub mod model;
 pub mod tasks;
 
+pub mod doubt;
 pub mod event;
 pub mod judge;
 pub mod probe;

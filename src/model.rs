@@ -240,6 +240,8 @@ pub enum Outcome {
     Warning(Reason),
     /// Not as expected.
     Failure(Reason),
+    /// Nothing is learnt of the target, because the fault is ours: judged as if it had never been.
+    Inconclusive(Reason),
 }
 
 impl Outcome {
@@ -247,7 +249,9 @@ impl Outcome {
     pub const fn reason(self) -> Option<Reason> {
         match self {
             Self::Success => None,
-            Self::Warning(reason) | Self::Failure(reason) => Some(reason),
+            Self::Warning(reason) | Self::Failure(reason) | Self::Inconclusive(reason) => {
+                Some(reason)
+            }
         }
     }
 }
@@ -297,10 +301,29 @@ pub struct Observation {
     pub peer: Option<SocketAddr>,
     /// When the first certificate of the presented chain expires, also if the chain was refused.
     pub certificate_expiry: Option<Timestamp>,
+    /// How long after this probe the target wants to be asked next, if it said so.
+    pub ask_again: Option<Duration>,
     /// For people: what was wrong, with what was seen. Printable, in one line, at most a few hundred
     /// bytes; absent on a success. A program that was run is let speak also on a success, in lines
     /// and up to some four thousand bytes.
     pub detail: Option<Box<str>>,
+}
+
+impl Observation {
+    /// One that began then, took so long and found this, and of which nothing else is known.
+    pub fn new(started: Timestamp, duration: Duration, outcome: Outcome) -> Self {
+        Self {
+            started,
+            duration,
+            outcome,
+            phases: Phases::default(),
+            answer: Answer::None,
+            peer: None,
+            certificate_expiry: None,
+            ask_again: None,
+            detail: None,
+        }
+    }
 }
 
 /// When a check runs.

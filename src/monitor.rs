@@ -13,7 +13,7 @@ use crate::{
     event::Log,
     judge::{Change, Machine, Maintenance},
     metrics::Daemon,
-    model::{Cause, Observation, Outcome, Reason, Transition},
+    model::{Cause, Observation, Outcome, Transition},
     registry::{Check, Registry},
 };
 
@@ -43,7 +43,7 @@ impl Monitor {
             detail = observation.detail.as_deref(),
             "Probe finished"
         );
-        if observation.outcome == Outcome::Failure(Reason::Internal) {
+        if matches!(observation.outcome, Outcome::Inconclusive(_)) {
             return;
         }
         let (verdict, was_wavering) = (machine.verdict(), machine.is_wavering());

@@ -47,7 +47,7 @@ pub use self::{
 use self::{fault::Fault, trace::Trace};
 use crate::{
     clock,
-    model::{Answer, Observation, Outcome, Reason},
+    model::{Answer, Observation, Outcome},
 };
 
 /// The schemes [`parse_url`] knows, for people.
@@ -188,14 +188,13 @@ impl Prober for Network {
             Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
         };
         Observation {
-            started,
-            duration,
-            outcome,
             phases,
             answer: trace.answer,
             peer: trace.peer,
             certificate_expiry: trace.certificate_expiry,
+            ask_again: trace.ask_again,
             detail,
+            ..Observation::new(started, duration, outcome)
         }
     }
 }
@@ -272,7 +271,7 @@ impl Target {
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
             Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
             Kind::Ttl(_) | Kind::Alias(_) => {
-                Err(Fault::new(Reason::Internal, "results of this check are pushed, not asked for"))
+                Err(Fault::ours("results of this check are pushed, not asked for"))
             }
         }
     }

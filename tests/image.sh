@@ -31,9 +31,22 @@ is() { [[ $2 == "$3" ]] || die "FAIL  $1: expected '$3', found '$2'"; ok "$1: $2
 
 # A storage of its own: images and containers of the machine are neither seen nor touched.
 tool() {
-    local command=$1
+    local command=$1 attempt
     shift
-    buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$command" "$@"
+    for attempt in 1 2 3 4 5; do
+        if buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$command" "$@" \
+            2>"$work/complaint"; then
+            break
+        fi
+        # Before it does anything it seals a copy of its own program in memory, and now and then the
+        # kernel refuses that because a page of it is in use.
+        if ((attempt == 5)) || ! grep -q 'sealing memfd copy: Device or resource busy' "$work/complaint"; then
+            cat "$work/complaint" >&2
+            return 1
+        fi
+        sleep 1
+    done
+    cat "$work/complaint" >&2
 }
 
 # youngest PROCESS: its child's child and so on: below the shells, the process that matters.

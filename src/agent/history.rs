@@ -200,6 +200,7 @@ impl Probe {
             Outcome::Success => ("success", None),
             Outcome::Warning(reason) => ("warning", Some(reason)),
             Outcome::Failure(reason) => ("failure", Some(reason)),
+            Outcome::Inconclusive(reason) => ("inconclusive", Some(reason)),
         };
         let (http, grpc) = match observation.answer {
             Answer::None => (None, None),
@@ -231,14 +232,15 @@ impl Probe {
         for (phase, nanos) in Phase::ALL.iter().zip(&self.phases) {
             phases.add(*phase, Duration::from_nanos(*nanos));
         }
+        let outcome = match &*self.outcome {
+            "success" => Outcome::Success,
+            "warning" => Outcome::Warning(reason()?),
+            "inconclusive" => Outcome::Inconclusive(reason()?),
+            _ => Outcome::Failure(reason()?),
+        };
+        let (started, took) =
+            (Timestamp::from_millis(self.started), Duration::from_nanos(self.nanos));
         let observation = Observation {
-            started: Timestamp::from_millis(self.started),
-            duration: Duration::from_nanos(self.nanos),
-            outcome: match &*self.outcome {
-                "success" => Outcome::Success,
-                "warning" => Outcome::Warning(reason()?),
-                _ => Outcome::Failure(reason()?),
-            },
             phases,
             answer: match (self.http, self.grpc.as_deref()) {
                 (Some(code), _) => Answer::Http(code),
@@ -246,8 +248,8 @@ impl Probe {
                 (None, None) => Answer::None,
             },
             peer: self.peer,
-            certificate_expiry: None,
             detail: self.detail.clone(),
+            ..Observation::new(started, took, outcome)
         };
         Some(Cause::Probe { observation: Box::new(observation), consecutive: self.consecutive })
     }

@@ -21,7 +21,7 @@ use super::{ALIVE, Agent};
 use crate::{
     clock,
     judge::{Machine, Verdict},
-    model::{Answer, CheckKey, Observation, Outcome, Phases, Reason},
+    model::{CheckKey, Observation, Outcome, Reason},
     monitor::Monitor,
     probe::{self, Pushed},
     registry::{Check, Order, Start},
@@ -378,14 +378,5 @@ fn observe(monitor: &Monitor, entry: &mut Entry, status: &Health, output: Box<st
 }
 
 fn observation(outcome: Outcome, output: Box<str>) -> Observation {
-    Observation {
-        started: clock::now(),
-        duration: Duration::ZERO,
-        outcome,
-        phases: Phases::default(),
-        answer: Answer::None,
-        peer: None,
-        certificate_expiry: None,
-        detail: Some(output),
-    }
+    Observation { detail: Some(output), ..Observation::new(clock::now(), Duration::ZERO, outcome) }
 }

@@ -343,7 +343,7 @@ pub(super) fn output(check: &registry::Check, facts: &Facts) -> Option<String> {
             Some(said) => said.to_string(),
             None => check.target.success(facts.answer),
         }),
-        Outcome::Warning(reason) | Outcome::Failure(reason) => {
+        Outcome::Warning(reason) | Outcome::Failure(reason) | Outcome::Inconclusive(reason) => {
             Some(facts.detail.as_deref().unwrap_or(reason.as_str()).to_owned())
         }
     }

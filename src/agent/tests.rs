@@ -16,7 +16,7 @@ use crate::{
     event::Log,
     judge::{Machine, Maintenance},
     metrics::Daemon,
-    model::{Answer, Observation, Outcome, Phases, Reason, Transition},
+    model::{Observation, Outcome, Reason, Transition},
     monitor::Monitor,
     registry::{Assigned, Order, Orders, Registration, snapshot::Snapshot},
     store::{Keeper, Store, row::Health},
@@ -229,14 +229,8 @@ fn described(definition: &crate::registry::Definition) -> String {
 
 fn observation(outcome: Outcome) -> Observation {
     Observation {
-        started: clock::now(),
-        duration: Duration::from_millis(3),
-        outcome,
-        phases: Phases::default(),
-        answer: Answer::None,
-        peer: None,
-        certificate_expiry: None,
         detail: outcome.reason().map(|reason| reason.as_str().into()),
+        ..Observation::new(clock::now(), Duration::from_millis(3), outcome)
     }
 }
 

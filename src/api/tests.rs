@@ -273,14 +273,12 @@ fn registration(text: &str) -> Registration {
 fn observation(outcome: Outcome, answer: Answer) -> Observation {
     let mut phases = Phases::default();
     phases.add(Phase::Connect, Duration::from_millis(2));
+    let started = Timestamp::from_seconds(1_795_183_201);
     Observation {
-        started: Timestamp::from_seconds(1_795_183_201),
-        duration: Duration::from_millis(12),
-        outcome,
         phases,
         answer,
         peer: Some(SocketAddr::from(([10, 0, 0, 1], 80))),
-        certificate_expiry: None,
         detail: outcome.reason().map(|reason| format!("GET it: {reason}").into()),
+        ..Observation::new(started, Duration::from_millis(12), outcome)
     }
 }

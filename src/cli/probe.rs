@@ -76,7 +76,7 @@ pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit
     Ok(match found.outcome {
         Outcome::Success => Exit::Ok,
         Outcome::Warning(_) => Exit::Failure,
-        Outcome::Failure(_) => Exit::Usage,
+        Outcome::Failure(_) | Outcome::Inconclusive(_) => Exit::Usage,
     })
 }
 
@@ -147,6 +147,7 @@ fn verdict(outcome: Outcome) -> &'static str {
         Outcome::Success => "success",
         Outcome::Warning(_) => "warning",
         Outcome::Failure(_) => "failure",
+        Outcome::Inconclusive(_) => "inconclusive",
     }
 }
 
@@ -333,15 +334,14 @@ mod tests {
         let mut phases = Phases::default();
         phases.add(Phase::Connect, Duration::from_micros(1500));
         phases.add(Phase::Tls, Duration::from_millis(6));
+        let started = clock::Timestamp::from_seconds(1_795_183_200);
+        let outcome = Outcome::Failure(Reason::TlsExpired);
         let found = Observation {
-            started: clock::Timestamp::from_seconds(1_795_183_200),
-            duration: Duration::from_millis(10),
-            outcome: Outcome::Failure(Reason::TlsExpired),
             phases,
-            answer: crate::model::Answer::None,
             peer: Some(std::net::SocketAddr::from(([10, 0, 0, 1], 443))),
             certificate_expiry: Some(clock::Timestamp::from_seconds(1_795_096_800)),
             detail: Some("GET https://h:443/x: certificate expired".into()),
+            ..Observation::new(started, Duration::from_millis(10), outcome)
         };
         expect_test::expect![[r"
             https://h/x (10.0.0.1:443)

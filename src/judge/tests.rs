@@ -193,14 +193,15 @@ fn the_transition_table() {
 /// reaches back to the first result is long enough for anything.
 fn reference(levels: (u32, u32, u32), history: &[Outcome], at_once: bool) -> Verdict {
     let mut verdict = Verdict::Unknown;
+    let history: Vec<_> = history.iter().filter(|outcome| says_something(**outcome)).collect();
     for end in 1..=history.len() {
-        let answered = |outcome: &&Outcome| !matches!(outcome, Outcome::Failure(_));
+        let answered = |outcome: &&&Outcome| !matches!(outcome, Outcome::Failure(_));
         let past = || history[..end].iter().rev();
         let successes = u32::try_from(past().take_while(answered).count()).unwrap();
         let failures = u32::try_from(past().take_while(|o| !answered(o)).count()).unwrap();
         let unbroken = |row: u32| at_once && row as usize == end;
         if successes >= levels.0 || unbroken(successes) {
-            let plain = history[end - 1] == Outcome::Success;
+            let plain = *history[end - 1] == Outcome::Success;
             verdict = if plain { Verdict::Passing } else { Verdict::Warning };
         } else if failures >= levels.2 || unbroken(failures) {
             verdict = Verdict::Critical;
@@ -211,11 +212,16 @@ fn reference(levels: (u32, u32, u32), history: &[Outcome], at_once: bool) -> Ver
     verdict
 }
 
+fn says_something(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::Inconclusive(_))
+}
+
 fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
     let one = prop_oneof![
         3 => Just(Outcome::Success),
         1 => Just(Outcome::Warning(Reason::Status)),
         3 => Just(Outcome::Failure(Reason::TimeoutResponse)),
+        1 => Just(Outcome::Inconclusive(Reason::Internal)),
     ];
     prop::collection::vec(one, 0..60)
 }
@@ -256,7 +262,11 @@ proptest! {
         let mut machine = Machine::default();
         let mut row = 0;
         for outcome in history {
-            row = if matches!(outcome, Outcome::Failure(_)) { row + 1 } else { 0 };
+            row = match outcome {
+                Outcome::Failure(_) => row + 1,
+                Outcome::Inconclusive(_) => row,
+                Outcome::Success | Outcome::Warning(_) => 0,
+            };
             let change = machine.observe(&thresholds(levels.0, levels.1, levels.2), outcome);
             if change.is_some_and(|change| change.to == Status::Critical) {
                 prop_assert_eq!(row, levels.2);

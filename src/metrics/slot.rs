@@ -21,6 +21,9 @@ use crate::{
     model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Upper bounds of the duration histogram, in seconds; the last bucket, to infinity, is implied.
 /// They are those of the metric catalogue: one at each usual latency objective, the last finite
 /// one above any usual timeout.
@@ -55,6 +58,7 @@ fn nanos(duration: Duration) -> u64 {
 pub struct Slot {
     probes: AtomicU64,
     failures: AtomicU64,
+    inconclusive: AtomicU64,
     last_started: AtomicI64,
     last_nanos: AtomicU64,
     changed: AtomicI64,
@@ -67,6 +71,7 @@ pub struct Slot {
     verdict: AtomicU8,
     outcome: AtomicU8,
     stale: AtomicBool,
+    next_run: AtomicI64,
     /// Whether there is a detail.
     remarked: AtomicBool,
     detail: Mutex<Option<Box<str>>>,
@@ -79,6 +84,8 @@ pub struct Facts {
     pub probes: u64,
     /// Those that failed.
     pub failures: u64,
+    /// Those that say nothing of the target.
+    pub inconclusive: u64,
     /// When the last probe started; nothing before the first.
     pub last_started: Option<Timestamp>,
     /// How long the last probe took.
@@ -103,6 +110,8 @@ pub struct Facts {
     pub certificate_expiry: Option<Timestamp>,
     /// Whether the last result was found too old to be relied on.
     pub stale: bool,
+    /// When the next probe is to start, if one is planned.
+    pub next_run: Option<Timestamp>,
 }
 
 impl Default for Facts {
@@ -125,6 +134,7 @@ impl Slot {
     pub fn overwrite(&self, facts: &Facts) {
         self.probes.store(facts.probes, Relaxed);
         self.failures.store(facts.failures, Relaxed);
+        self.inconclusive.store(facts.inconclusive, Relaxed);
         self.last_started.store(millis(facts.last_started), Relaxed);
         self.last_nanos.store(nanos(facts.last_duration), Relaxed);
         self.changed.store(millis(facts.changed), Relaxed);
@@ -136,6 +146,7 @@ impl Slot {
         self.status.store(facts.status as u8, Relaxed);
         self.verdict.store(facts.verdict as u8, Relaxed);
         self.stale.store(facts.stale, Relaxed);
+        self.plan(facts.next_run);
         self.set_streak(facts.streak);
     }
 
@@ -145,6 +156,9 @@ impl Slot {
         // One writer: a load and a store are cheaper than an atomic addition and as right.
         self.probes.store(self.probes.load(Relaxed) + 1, Relaxed);
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
+        if matches!(observation.outcome, Outcome::Inconclusive(_)) {
+            self.inconclusive.store(self.inconclusive.load(Relaxed) + 1, Relaxed);
+        }
         let mut says_otherwise = self.stale.swap(false, Relaxed);
         self.last_started.store(observation.started.millis(), Relaxed);
         self.last_nanos.store(nanos(observation.duration), Relaxed);
@@ -184,6 +198,11 @@ impl Slot {
         !self.stale.swap(true, Relaxed)
     }
 
+    /// Puts down when the next probe is to start.
+    pub fn plan(&self, next: Option<Timestamp>) {
+        self.next_run.store(millis(next), Relaxed);
+    }
+
     /// Puts down that the status changed.
     pub fn changed(&self, at: Timestamp) {
         self.changed.store(at.millis(), Relaxed);
@@ -213,6 +232,7 @@ impl Slot {
         Facts {
             probes: self.probes.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            inconclusive: self.inconclusive.load(Relaxed),
             last_started: moment(self.last_started.load(Relaxed)),
             last_duration: Duration::from_nanos(self.last_nanos.load(Relaxed)),
             last_outcome: decode_outcome(self.outcome.load(Relaxed)),
@@ -226,6 +246,7 @@ impl Slot {
             streak,
             certificate_expiry: moment(self.certificate_expiry.load(Relaxed)),
             stale: self.stale.load(Relaxed),
+            next_run: moment(self.next_run.load(Relaxed)),
         }
     }
 
@@ -238,6 +259,7 @@ impl Slot {
 }
 
 const WARNING_BASE: u8 = 2;
+const INCONCLUSIVE_BASE: u8 = 64;
 const FAILURE_BASE: u8 = 128;
 
 fn encode_outcome(outcome: Option<Outcome>) -> u8 {
@@ -245,6 +267,7 @@ fn encode_outcome(outcome: Option<Outcome>) -> u8 {
         None => 0,
         Some(Outcome::Success) => 1,
         Some(Outcome::Warning(reason)) => WARNING_BASE + reason as u8,
+        Some(Outcome::Inconclusive(reason)) => INCONCLUSIVE_BASE + reason as u8,
         Some(Outcome::Failure(reason)) => FAILURE_BASE + reason as u8,
     }
 }
@@ -254,7 +277,8 @@ fn decode_outcome(code: u8) -> Option<Outcome> {
     match code {
         0 => None,
         1 => Some(Outcome::Success),
-        WARNING_BASE..FAILURE_BASE => reason(WARNING_BASE).map(Outcome::Warning),
+        WARNING_BASE..INCONCLUSIVE_BASE => reason(WARNING_BASE).map(Outcome::Warning),
+        INCONCLUSIVE_BASE..FAILURE_BASE => reason(INCONCLUSIVE_BASE).map(Outcome::Inconclusive),
         FAILURE_BASE..=u8::MAX => reason(FAILURE_BASE).map(Outcome::Failure),
     }
 }
@@ -285,6 +309,7 @@ pub struct ClassSlot {
     buckets: [AtomicU64; DURATION_BUCKETS.len() + 1],
     total_nanos: AtomicU64,
     reasons: [AtomicU64; Reason::COUNT],
+    inconclusive: [AtomicU64; Reason::COUNT],
     phases: [AtomicU64; Phase::COUNT],
     codes: [(AtomicU16, AtomicU64); MAX_CODES],
     other_codes: AtomicU64,
@@ -300,6 +325,8 @@ pub struct ClassTotals {
     pub total: Duration,
     /// Failures by [`Reason::index`].
     pub reasons: [u64; Reason::COUNT],
+    /// Probes that say nothing of their target, by [`Reason::index`].
+    pub inconclusive: [u64; Reason::COUNT],
     /// Time by [`Phase::index`].
     pub phases: [Duration; Phase::COUNT],
     /// Answers by HTTP status code, in order; 0 stands for those beyond the first distinct twenty.
@@ -314,8 +341,13 @@ impl ClassSlot {
         let took = nanos(observation.duration);
         self.buckets[BOUNDS_NANOS.partition_point(|bound| *bound < took)].fetch_add(1, Relaxed);
         self.total_nanos.fetch_add(took, Relaxed);
-        if let Outcome::Failure(reason) = observation.outcome {
-            self.reasons[reason.index()].fetch_add(1, Relaxed);
+        let by_reason = match observation.outcome {
+            Outcome::Failure(reason) => Some(&self.reasons[reason.index()]),
+            Outcome::Inconclusive(reason) => Some(&self.inconclusive[reason.index()]),
+            Outcome::Success | Outcome::Warning(_) => None,
+        };
+        if let Some(count) = by_reason {
+            count.fetch_add(1, Relaxed);
         }
         for phase in Phase::ALL {
             let spent = nanos(observation.phases.get(*phase));
@@ -360,127 +392,10 @@ impl ClassSlot {
             buckets: self.buckets.each_ref().map(|n| n.load(Relaxed)),
             total: Duration::from_nanos(self.total_nanos.load(Relaxed)),
             reasons: self.reasons.each_ref().map(|n| n.load(Relaxed)),
+            inconclusive: self.inconclusive.each_ref().map(|n| n.load(Relaxed)),
             phases: self.phases.each_ref().map(|n| Duration::from_nanos(n.load(Relaxed))),
             codes,
             serving: self.serving.each_ref().map(|n| n.load(Relaxed)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{judge::Maintenance, model::Phases};
-
-    fn observation(outcome: Outcome, millis: u64) -> Observation {
-        Observation {
-            started: Timestamp::from_seconds(100),
-            duration: Duration::from_millis(millis),
-            outcome,
-            phases: Phases::default(),
-            answer: Answer::Http(200),
-            peer: None,
-            certificate_expiry: None,
-            detail: outcome.reason().map(|reason| reason.as_str().into()),
-        }
-    }
-
-    #[test]
-    fn a_slot_overwritten_with_a_reading_reads_the_same() {
-        let slot = Slot::default();
-        slot.record(&observation(Outcome::Failure(Reason::TlsName), 7));
-        slot.judged(&Machine::restore(Verdict::Critical, Streak::Failures(3), Maintenance::Off));
-        slot.changed(Timestamp::from_seconds(101));
-        let facts = slot.read();
-        assert_eq!(facts.failures, 1);
-        assert_eq!(facts.last_outcome, Some(Outcome::Failure(Reason::TlsName)));
-        assert_eq!(facts.streak, Streak::Failures(3));
-        let other = Slot::default();
-        other.overwrite(&facts);
-        assert_eq!(other.read(), facts);
-    }
-
-    #[test]
-    fn the_text_of_a_failure_goes_with_the_next_success() {
-        let slot = Slot::default();
-        slot.record(&observation(Outcome::Failure(Reason::Status), 1));
-        assert_eq!(slot.read().detail.as_deref(), Some("status"));
-        slot.record(&observation(Outcome::Success, 1));
-        assert_eq!(slot.read().detail, None);
-    }
-
-    #[test]
-    fn the_text_of_a_success_goes_with_the_next_one_without() {
-        let slot = Slot::default();
-        let said = Observation { detail: Some("ok".into()), ..observation(Outcome::Success, 1) };
-        slot.record(&said);
-        assert_eq!(slot.read().detail.as_deref(), Some("ok"));
-        slot.record(&observation(Outcome::Success, 1));
-        assert_eq!(slot.read().detail, None);
-    }
-
-    #[test]
-    fn a_probe_that_says_anything_else_than_the_one_before_is_told_apart() {
-        let slot = Slot::default();
-        let saying = |text: Option<&str>| Observation {
-            detail: text.map(Into::into),
-            ..observation(Outcome::Success, 1)
-        };
-        let texts = [None, None, Some("a"), Some("a"), Some("b"), None, None];
-        let told = texts.map(|text| slot.record(&saying(text)));
-        assert_eq!(told, [true, false, true, false, true, true, false]);
-        assert!(slot.record(&observation(Outcome::Failure(Reason::Status), 1)));
-        assert!(!slot.record(&observation(Outcome::Failure(Reason::Status), 2)));
-        assert!(slot.record(&observation(Outcome::Failure(Reason::TlsName), 2)));
-    }
-
-    #[test]
-    fn every_outcome_and_answer_survives_its_encoding() {
-        let outcomes = Reason::ALL
-            .iter()
-            .flat_map(|r| [Outcome::Warning(*r), Outcome::Failure(*r)])
-            .chain([Outcome::Success]);
-        for outcome in outcomes {
-            assert_eq!(decode_outcome(encode_outcome(Some(outcome))), Some(outcome));
-        }
-        let answers = Serving::ALL.iter().map(|s| Answer::Grpc(*s)).chain([
-            Answer::None,
-            Answer::Http(1),
-            Answer::Http(599),
-            Answer::Http(u16::MAX),
-        ]);
-        for answer in answers {
-            assert_eq!(decode_answer(encode_answer(answer)), answer);
-        }
-    }
-
-    #[test]
-    fn durations_fall_into_their_buckets_with_bounds_inclusive() {
-        let class = ClassSlot::default();
-        for millis in [0, 5, 6, 30_000, 30_001] {
-            class.record(&observation(Outcome::Success, millis));
-        }
-        let totals = class.read();
-        assert_eq!(totals.buckets[0], 2);
-        assert_eq!(totals.buckets[1], 1);
-        assert_eq!(totals.buckets[11], 1);
-        assert_eq!(totals.buckets[12], 1);
-        assert_eq!(totals.total, Duration::from_millis(60_012));
-        assert_eq!(totals.codes, [(200, 5)]);
-        for (seconds, bound) in DURATION_BUCKETS.iter().zip(BOUNDS_NANOS) {
-            assert_eq!(Duration::from_secs_f64(*seconds), Duration::from_nanos(bound));
-        }
-    }
-
-    #[test]
-    fn codes_beyond_the_first_twenty_are_counted_together() {
-        let class = ClassSlot::default();
-        for code in 100..130 {
-            let answer = Answer::Http(code);
-            class.record(&Observation { answer, ..observation(Outcome::Success, 1) });
-        }
-        let codes = class.read().codes;
-        assert_eq!(codes.first(), Some(&(0, 10)));
-        assert_eq!(codes.len(), 21);
     }
 }

@@ -175,16 +175,16 @@ pub(super) async fn probe(
     trace: &mut Trace,
 ) -> Result<(), Fault> {
     let place = Arc::clone(places).acquire_owned().await;
-    let place = place.map_err(|error| Fault::new(Reason::Internal, error.to_string()))?;
+    let place = place.map_err(|error| Fault::ours(error.to_string()))?;
     let spec = Arc::clone(spec);
     let started = spawn_blocking(move || Running::start(&spec, place)).await;
     let mut running = started
-        .map_err(|error| Fault::new(Reason::Internal, error.to_string()))?
+        .map_err(|error| Fault::ours(error.to_string()))?
         .map_err(|error| not_started(&error))?;
     trace.enter(Phase::Exchange);
     match running.exit(trace).await {
         Ok(status) => judge(status),
-        Err(error) => Err(Fault::new(Reason::Internal, error.to_string())),
+        Err(error) => Err(Fault::ours(error.to_string())),
     }
 }
 
@@ -193,7 +193,7 @@ pub(super) fn expired(trace: &Trace) -> Fault {
     let within = trace.timeout();
     if trace.phase() == Phase::Resolve {
         let detail = format!("not started within {within:?}; at most {MOST} programs run at once");
-        return Fault::new(Reason::Internal, detail);
+        return Fault::ours(detail);
     }
     Fault::new(Reason::TimeoutResponse, format!("did not exit within {within:?} and was killed"))
 }
@@ -213,8 +213,8 @@ pub(super) fn output(trace: &Trace) -> Option<String> {
 }
 
 fn not_started(error: &io::Error) -> Fault {
-    let reason = if fault::is_shortage(error) { Reason::Internal } else { Reason::Protocol };
-    Fault::new(reason, format!("cannot be started: {error}"))
+    let said = format!("cannot be started: {error}");
+    if fault::is_shortage(error) { Fault::ours(said) } else { Fault::new(Reason::Protocol, said) }
 }
 
 fn judge(status: ExitStatus) -> Result<(), Fault> {

@@ -23,6 +23,16 @@ impl Fault {
         Self { outcome: Outcome::Failure(reason), detail: detail.into() }
     }
 
+    /// A fault of our own, which says nothing of the target.
+    pub(super) fn ours(detail: impl Into<String>) -> Self {
+        Self::inconclusive(Reason::Internal, detail)
+    }
+
+    /// One after which nothing is known of the target.
+    pub(super) fn inconclusive(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Inconclusive(reason), detail: detail.into() }
+    }
+
     pub(super) fn warning(reason: Reason, detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Warning(reason), detail: detail.into() }
     }
@@ -40,17 +50,29 @@ impl Fault {
     fn io(error: &io::Error, timeout: Reason) -> Self {
         match tls::alert(error) {
             Some(fault) => fault,
-            None => Self::new(io_reason(error).unwrap_or(timeout), error.to_string()),
+            None => match blame(error) {
+                Blame::Target(reason) => Self::new(reason, error.to_string()),
+                Blame::Nobody => Self::new(timeout, error.to_string()),
+                Blame::Us => Self::ours(error.to_string()),
+            },
         }
     }
 }
 
-/// The reason an I/O error stands for; none for the kernel's own time-out, whose reason depends on
-/// what was being done.
-///
-/// Whatever is not known to be the target's or the network's doing is [`Reason::Internal`]: running
-/// out of descriptors, ports or rights here must not be held against a target.
-fn io_reason(error: &io::Error) -> Option<Reason> {
+/// Whose doing an I/O error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The target's or the network's, for this reason.
+    Target(Reason),
+    /// The kernel's own time-out: the reason depends on what was being done.
+    Nobody,
+    /// Ours.
+    Us,
+}
+
+/// Whose doing an I/O error is. Whatever is not known to be the target's or the network's is ours:
+/// running out of descriptors, ports or rights here must not be held against a target.
+fn blame(error: &io::Error) -> Blame {
     const REASONS: &[(Errno, Reason)] = &[
         (Errno::CONNREFUSED, Reason::ConnectionRefused),
         (Errno::CONNRESET, Reason::ConnectionReset),
@@ -71,14 +93,14 @@ fn io_reason(error: &io::Error) -> Option<Reason> {
         (io::ErrorKind::NetworkUnreachable, Reason::Unreachable),
     ];
     if error.kind() == io::ErrorKind::TimedOut {
-        return None;
+        return Blame::Nobody;
     }
     let by_number = error.raw_os_error().and_then(|number| {
         REASONS.iter().find(|(errno, _)| errno.raw_os_error() == number).map(|(_, reason)| *reason)
     });
     let by_kind =
         || KINDS.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, reason)| *reason);
-    Some(by_number.or_else(by_kind).unwrap_or(Reason::Internal))
+    by_number.or_else(by_kind).map_or(Blame::Us, Blame::Target)
 }
 
 /// Whether an error of the resolver is our own shortage rather than the name's fault.
@@ -145,13 +167,13 @@ mod tests {
 
     #[test]
     fn an_io_error_has_one_reason() {
-        let reason = |errno: Errno| io_reason(&io::Error::from_raw_os_error(errno.raw_os_error()));
-        assert_eq!(reason(Errno::CONNREFUSED), Some(Reason::ConnectionRefused));
-        assert_eq!(reason(Errno::PIPE), Some(Reason::ConnectionReset));
-        assert_eq!(reason(Errno::HOSTUNREACH), Some(Reason::Unreachable));
-        assert_eq!(reason(Errno::MFILE), Some(Reason::Internal));
-        assert_eq!(reason(Errno::ADDRNOTAVAIL), Some(Reason::Internal));
-        assert_eq!(reason(Errno::TIMEDOUT), None);
+        let blamed = |errno: Errno| blame(&io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert_eq!(blamed(Errno::CONNREFUSED), Blame::Target(Reason::ConnectionRefused));
+        assert_eq!(blamed(Errno::PIPE), Blame::Target(Reason::ConnectionReset));
+        assert_eq!(blamed(Errno::HOSTUNREACH), Blame::Target(Reason::Unreachable));
+        assert_eq!(blamed(Errno::MFILE), Blame::Us);
+        assert_eq!(blamed(Errno::ADDRNOTAVAIL), Blame::Us);
+        assert_eq!(blamed(Errno::TIMEDOUT), Blame::Nobody);
         assert_eq!(
             Fault::connect(&io::Error::from_raw_os_error(Errno::TIMEDOUT.raw_os_error())).outcome,
             Outcome::Failure(Reason::TimeoutConnect)

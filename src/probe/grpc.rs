@@ -225,7 +225,7 @@ fn judge(
     trace.answer = serving.map_or(Answer::None, Answer::Grpc);
     match outcome {
         Outcome::Success => Ok(()),
-        Outcome::Warning(_) | Outcome::Failure(_) => {
+        Outcome::Warning(_) | Outcome::Failure(_) | Outcome::Inconclusive(_) => {
             Err(Fault { outcome, detail: format!("{seen}; expected SERVING") })
         }
     }

@@ -132,8 +132,9 @@ async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
             Ok(addresses)
         }
         Err(error) => {
-            let reason = if fault::is_shortage(&error) { Reason::Internal } else { Reason::Dns };
-            Err(Fault::new(reason, format!("cannot resolve `{name}`: {error}")))
+            let said = format!("cannot resolve `{name}`: {error}");
+            let is_ours = fault::is_shortage(&error);
+            Err(if is_ours { Fault::ours(said) } else { Fault::new(Reason::Dns, said) })
         }
     }
 }

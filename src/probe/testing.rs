@@ -184,6 +184,7 @@ pub(super) fn verdict(observation: &Observation) -> String {
         Outcome::Success => "success".to_owned(),
         Outcome::Warning(reason) => format!("warning {reason}"),
         Outcome::Failure(reason) => format!("failure {reason}"),
+        Outcome::Inconclusive(reason) => format!("inconclusive {reason}"),
     };
     assert_eq!(observation.detail.is_none(), observation.outcome == Outcome::Success);
     if let Some(detail) = &observation.detail {

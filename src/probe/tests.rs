@@ -8,7 +8,7 @@ use super::{
     testing::{PATIENCE, SLACK, Server, ask, endpoint, spec, target, verdict},
     *,
 };
-use crate::model::Phase;
+use crate::model::{Phase, Reason};
 
 fn plain(server: &Server) -> Target {
     target(&Spec::Http(http::Spec::default()), server.endpoint())
@@ -121,7 +121,7 @@ async fn a_check_whose_results_are_pushed_is_never_asked() {
         assert!(!probe.protocol().is_probed());
         let target = Target::new(probe, Endpoint::new("10.0.0.1".parse().unwrap(), 80));
         let found = Network::default().probe(&target, Duration::from_secs(1)).await;
-        assert_eq!(found.outcome, Outcome::Failure(Reason::Internal));
+        assert_eq!(found.outcome, Outcome::Inconclusive(Reason::Internal));
     }
     let http = Probe::prepare(&Spec::Http(http::Spec::default())).unwrap();
     assert_eq!(http.pushed(), None);

@@ -32,6 +32,8 @@ pub(super) struct Trace {
     pub(super) answer: Answer,
     pub(super) peer: Option<SocketAddr>,
     pub(super) certificate_expiry: Option<Timestamp>,
+    /// How long after this probe the target wants to be asked next.
+    pub(super) ask_again: Option<Duration>,
     /// Holds the request on its way out, then the answer.
     pub(super) buffer: Vec<u8>,
     /// Bytes of the answer that came before those in the buffer and were not kept.
@@ -52,6 +54,7 @@ impl Trace {
             answer: Answer::None,
             peer: None,
             certificate_expiry: None,
+            ask_again: None,
             buffer: Vec::new(),
             dropped: 0,
             received: false,

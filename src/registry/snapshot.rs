@@ -266,6 +266,7 @@ mod wire {
         Success,
         Warning(String),
         Failure(String),
+        Inconclusive(String),
     }
 
     #[derive(Serialize, Deserialize)]
@@ -364,6 +365,7 @@ mod wire {
                 model::Outcome::Success => Self::Success,
                 model::Outcome::Warning(reason) => Self::Warning(reason.to_string()),
                 model::Outcome::Failure(reason) => Self::Failure(reason.to_string()),
+                model::Outcome::Inconclusive(reason) => Self::Inconclusive(reason.to_string()),
             }
         }
 
@@ -373,6 +375,7 @@ mod wire {
                 Self::Success => Some(model::Outcome::Success),
                 Self::Warning(reason) => named(&reason).map(model::Outcome::Warning),
                 Self::Failure(reason) => named(&reason).map(model::Outcome::Failure),
+                Self::Inconclusive(reason) => named(&reason).map(model::Outcome::Inconclusive),
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     event::{Event, Log},
     judge::Thresholds,
     metrics::Skip,
-    model::{Answer, Observation, Outcome, Phases, Reason, Schedule},
+    model::{Observation, Outcome, Reason, Schedule},
     probe::{Endpoint, Probe, Spec, Target},
     registry::{
         Assigned, Definition, Instance, Orders, Registration, Registry, snapshot::Snapshot,
@@ -54,16 +54,7 @@ impl Prober for Scripted {
             Act::Panics => panic!("scripted"),
             Act::Finds(duration, outcome) => {
                 sleep(duration).await;
-                Observation {
-                    started: Timestamp::from_seconds(1),
-                    duration,
-                    outcome,
-                    phases: Phases::default(),
-                    answer: Answer::None,
-                    peer: None,
-                    certificate_expiry: None,
-                    detail: None,
-                }
+                Observation::new(Timestamp::from_seconds(1), duration, outcome)
             }
         }
     }
@@ -329,13 +320,14 @@ async fn a_panic_is_contained_counted_and_judged_as_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn our_own_fault_says_nothing_of_the_target() {
-    let ours = || Act::Finds(Duration::from_millis(1), Outcome::Failure(Reason::Internal));
+    let ours = || Act::Finds(Duration::from_millis(1), Outcome::Inconclusive(Reason::Internal));
     let rig = Rig::new(SETTINGS, move |_, n| if n == 1 { OK } else { ours() });
     rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
     sleep(TEN * 10).await;
     assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
     let check = &rig.registry.instance("web-1").unwrap().checks[0];
-    assert_eq!(check.slot.read().failures, check.slot.read().probes - 1);
+    let facts = check.slot.read();
+    assert_eq!((facts.failures, facts.inconclusive), (0, facts.probes - 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use rollcall::metrics::catalogue;
 const LAYERS: &[&[&str]] = &[
     &["build", "clock", "duration", "tasks"],
     &["model"],
-    &["event", "judge", "probe", "telemetry"],
+    &["doubt", "event", "judge", "probe", "telemetry"],
     &["metrics", "store"],
     &["leases", "registry"],
     &["consul", "monitor"],

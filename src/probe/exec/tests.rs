@@ -38,6 +38,7 @@ fn found(observation: &Observation) -> (String, &str) {
         Outcome::Success => "success".to_owned(),
         Outcome::Warning(reason) => format!("warning {reason}"),
         Outcome::Failure(reason) => format!("failure {reason}"),
+        Outcome::Inconclusive(reason) => format!("inconclusive {reason}"),
     };
     (outcome, observation.detail.as_deref().unwrap_or("nothing"))
 }
@@ -189,7 +190,7 @@ async fn what_cannot_be_started_is_the_checks_fault_and_a_shortage_is_ours() {
     assert_eq!(found(&observation).0, "failure protocol");
     for number in [11, 12, 23, 24] {
         let fault = not_started(&io::Error::from_raw_os_error(number));
-        assert_eq!(fault.outcome, Outcome::Failure(Reason::Internal));
+        assert_eq!(fault.outcome, Outcome::Inconclusive(Reason::Internal));
     }
 }
 
@@ -222,7 +223,7 @@ async fn a_program_that_gets_no_turn_is_our_fault() {
     let target = shell("exit 0");
     let observation = network.probe(&target, Duration::from_millis(20)).await;
     let detail = "/bin/sh: not started within 20ms; at most 32 programs run at once";
-    assert_found(&observation, "failure internal", detail);
+    assert_found(&observation, "inconclusive internal", detail);
     // Whoever waits gets the turn of one that ends, and the turns come back.
     let (observation, ()) = tokio::join!(network.probe(&target, PATIENCE), async { drop(held) });
     assert_found(&observation, "success", "nothing");

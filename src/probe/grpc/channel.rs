@@ -230,5 +230,5 @@ fn origin(probe: &Probe, endpoint: &Endpoint) -> Result<http::Uri, Fault> {
         .authority(authority)
         .path_and_query("/")
         .build()
-        .map_err(|error| Fault::new(Reason::Internal, format!("no valid authority: {error}")))
+        .map_err(|error| Fault::ours(format!("no valid authority: {error}")))
 }

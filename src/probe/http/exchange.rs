@@ -70,7 +70,7 @@ pub(super) async fn ask(
             })
             .await
         }
-        (Scheme::Https, None) => Err(Fault::new(Reason::Internal, "TLS was not made ready")),
+        (Scheme::Https, None) => Err(Fault::ours("TLS was not made ready")),
     }
 }
 
