@@ -17,6 +17,7 @@ mod lock;
 mod ls;
 mod maint;
 mod probe;
+mod recheck;
 mod register;
 mod run;
 mod schema;
@@ -59,6 +60,8 @@ enum Command {
     Deregister(register::Ids),
     /// Bring back an instance that the daemon has deregistered by itself.
     Undo(register::Undo),
+    /// Have targets asked now, beyond their schedule; what is found counts.
+    Recheck(recheck::Args),
     /// Take an instance or the node out of service, or put it back.
     Maint(maint::Args),
     /// Read and write the key-value store.
@@ -136,6 +139,7 @@ impl Command {
             Self::Register(args) => asynchronously(register::run(args, out)),
             Self::Deregister(args) => asynchronously(register::deregister(args, out)),
             Self::Undo(args) => asynchronously(register::undo(args, out)),
+            Self::Recheck(args) => asynchronously(recheck::run(args, out)),
             Self::Maint(args) => asynchronously(maint::run(args, out)),
             Self::Kv(args) => asynchronously(kv::run(args, out)),
             Self::Lock(args) => asynchronously(lock::run(args)),

@@ -6,7 +6,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use crate::{clock::Timestamp, duration::Period};
+use crate::clock::Timestamp;
 
 /// Longest id or name accepted, in bytes; ids become metric labels.
 pub const MAX_ID_LEN: usize = 128;
@@ -137,7 +137,10 @@ macro_rules! closed_set {
     };
 }
 
+mod schedule;
+
 pub(crate) use closed_set;
+pub use schedule::{Extra, Pace, Schedule, TimeError, Tripwire};
 
 closed_set! {
     /// Why a probe did not succeed. The set is closed: it is a metric label.
@@ -324,53 +327,6 @@ impl Observation {
             detail: None,
         }
     }
-}
-
-/// When a check runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
-    /// From one start to the next; more than zero.
-    pub interval: Duration,
-    /// The longest a probe may take, name resolution included; more than zero.
-    pub timeout: Duration,
-    /// How far a run may move from its place, as a share of the interval: 0.05 is ±5 %.
-    pub jitter: f64,
-    /// How long after registration the first run may start at the earliest.
-    pub initial_delay: Duration,
-}
-
-impl Schedule {
-    /// Shortest interval and timeout: the shortest tick of the scheduler.
-    pub const SHORTEST: Duration = Duration::from_millis(1);
-
-    /// Longest interval, timeout and delay. Clocks can add it without overflow, and what is asked
-    /// less than once a week is not watched.
-    pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
-
-    /// How far a run moves from its place if nothing is said of it.
-    pub const DEFAULT_JITTER: f64 = 0.05;
-
-    /// Refuses a time that no interval and no timeout can be.
-    pub fn vet(time: Duration) -> Result<(), TimeError> {
-        if time < Self::SHORTEST {
-            return Err(TimeError::Short);
-        }
-        if time > Self::LONGEST {
-            return Err(TimeError::Long);
-        }
-        Ok(())
-    }
-}
-
-/// A time that no schedule can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TimeError {
-    /// Too short.
-    #[error("must be at least {}", Period::from(Schedule::SHORTEST))]
-    Short,
-    /// Too long.
-    #[error("must be at most {}", Period::from(Schedule::LONGEST))]
-    Long,
 }
 
 /// A change of a check's status, with its evidence.

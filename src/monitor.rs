@@ -13,7 +13,7 @@ use crate::{
     event::Log,
     judge::{Change, Machine, Maintenance},
     metrics::Daemon,
-    model::{Cause, Observation, Outcome, Transition},
+    model::{Cause, Observation, Outcome, Status, Transition},
     registry::{Check, Registry},
 };
 
@@ -50,6 +50,11 @@ impl Monitor {
         let change = machine.observe(&check.definition.thresholds, observation.outcome);
         check.slot.judged(machine);
         if let Some(change) = change {
+            if change.to == Status::Critical
+                && let Some(last) = check.slot.read_numbers().last_success
+            {
+                self.metrics.detected(clock::now().since(last));
+            }
             let consecutive = machine.streak().len();
             let observation = Box::new(observation);
             self.tell(check, change, Cause::Probe { observation, consecutive });

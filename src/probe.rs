@@ -16,6 +16,7 @@ pub mod exec;
 mod fault;
 pub mod grpc;
 pub mod h2ping;
+mod hold;
 pub mod http;
 mod pattern;
 mod protocol;
@@ -38,6 +39,7 @@ use tokio::time::timeout_at;
 
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
+    hold::Held,
     pattern::{Pattern, PatternError},
     protocol::Protocol,
     pushed::{Alias, Pushed},
@@ -59,6 +61,15 @@ pub trait Prober: Clone + Send + Sync + 'static {
     /// [`Observation`].
     fn probe(&self, target: &Target, timeout: Duration)
     -> impl Future<Output = Observation> + Send;
+
+    /// Holds an idle connection to a target, made within `within`, until the target ends it or
+    /// `life` is over.
+    fn hold(
+        &self,
+        target: &Target,
+        within: Duration,
+        life: Duration,
+    ) -> impl Future<Output = Held> + Send;
 }
 
 /// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
@@ -196,6 +207,10 @@ impl Prober for Network {
             detail,
             ..Observation::new(started, duration, outcome)
         }
+    }
+
+    async fn hold(&self, target: &Target, within: Duration, life: Duration) -> Held {
+        self.keep_watch(target, within, life).await
     }
 }
 

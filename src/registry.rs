@@ -12,10 +12,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::{
-    judge::{self, Machine, Maintenance, Thresholds, Verdict},
+    judge::{self, Thresholds, Verdict},
     metrics::{ClassSlot, Slot},
     model::{CheckId, CheckKey, InstanceId, Schedule, ServiceName, Status},
     probe::{Endpoint, Probe, Target},
@@ -23,12 +23,14 @@ use crate::{
 
 mod merge;
 mod news;
+mod order;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use merge::State;
 pub use news::News;
+pub use order::{Order, Orders, Start};
 use snapshot::{Known, Maintained, Snapshot};
 
 /// One registered endpoint of a service.
@@ -162,33 +164,6 @@ fn endpoint_of<'a>(instance: &'a Instance, assigned: &'a Assigned) -> &'a Endpoi
     assigned.endpoint.as_ref().unwrap_or(&instance.endpoint)
 }
 
-/// What the scheduler is told.
-#[derive(Debug, Clone)]
-pub enum Order {
-    /// Run this check, in place of the check of the same key if there is one.
-    Run(Arc<Check>, Start),
-    /// Stop this check.
-    Stop(CheckKey),
-    /// An operator has taken the check's instance out, or put it back.
-    Maintain {
-        /// The check.
-        key: CheckKey,
-        /// Out or in.
-        maintenance: Maintenance,
-        /// What the operator said.
-        reason: Arc<str>,
-    },
-}
-
-/// Where a check starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// From this state; what was known under its key was of another target.
-    Afresh(Machine),
-    /// From where the check of the same key is, whose target it shares.
-    InPlace,
-}
-
 /// How much a new list differed from the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Difference {
@@ -248,23 +223,6 @@ pub struct Registry {
     news: News,
     /// Held while a change is worked out and sent, so that orders go out in the order of changes.
     orders: tokio::sync::Mutex<Orders>,
-}
-
-/// Where orders go, by who brings a check's results.
-#[derive(Debug, Clone)]
-pub struct Orders {
-    /// Those that are asked.
-    pub probed: mpsc::Sender<Vec<Order>>,
-    /// Those that are told: heartbeats and aliases.
-    pub pushed: mpsc::Sender<Vec<Order>>,
-}
-
-#[cfg(test)]
-impl Orders {
-    /// Where only the orders for what is probed are looked at.
-    pub(crate) fn probed(probed: mpsc::Sender<Vec<Order>>) -> Self {
-        Self { probed, pushed: mpsc::channel(1).0 }
-    }
 }
 
 impl Registry {
@@ -387,6 +345,18 @@ impl Registry {
         self.send(&sender, orders).await;
     }
 
+    /// Has a check asked at once, beyond its schedule. Says whether there is such a check that is
+    /// asked.
+    pub async fn recheck(&self, key: &CheckKey) -> bool {
+        let is_asked =
+            self.check(key).is_some_and(|check| check.definition.probe.pushed().is_none());
+        if is_asked {
+            let sender = self.orders.lock().await;
+            self.send(&sender, vec![Order::Recheck(key.clone())]).await;
+        }
+        is_asked
+    }
+
     /// Why the whole node is out of service, if it is.
     pub fn node_maintenance(&self) -> Option<Arc<str>> {
         self.read().maintenance.node.clone()
@@ -436,6 +406,18 @@ impl Registry {
         checks.iter().find(|check| check.key == *key).cloned()
     }
 
+    /// The checks that are meant by an id: that of a check as the Consul API shows it,
+    /// `instance:check`, or that of an instance, which means all its checks.
+    pub fn find(&self, id: &str) -> Vec<Arc<Check>> {
+        let state = self.read();
+        let named = id.parse().ok().and_then(|id: InstanceId| state.instances.get(&id));
+        if let Some(listed) = named {
+            return listed.checks.clone();
+        }
+        let mut checks = state.instances.values().flat_map(|listed| &listed.checks);
+        checks.find(|check| *check.public_id() == *id).cloned().into_iter().collect()
+    }
+
     /// A number that grows with every change of the set of checks or of a status; to wait on.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -459,7 +441,7 @@ impl Registry {
                 Order::Run(check, _) if check.definition.probe.pushed().is_some() => {
                     pushed.push(order);
                 }
-                Order::Run(..) => probed.push(order),
+                Order::Run(..) | Order::Recheck(_) => probed.push(order),
                 Order::Stop(_) | Order::Maintain { .. } => {
                     pushed.push(order.clone());
                     probed.push(order);

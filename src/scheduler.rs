@@ -18,9 +18,12 @@ use crate::{
 
 mod plan;
 mod pulse;
+mod rhythm;
+mod row;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod tripwire;
 mod wheel;
 
 pub use pulse::Pulse;
@@ -47,6 +50,9 @@ pub struct Config {
     /// Most probes under way at once to one host, so that a host that has gone dark, or holds very
     /// many instances, is not flooded.
     pub max_in_flight_per_host: NonZeroU32,
+    /// Most idle connections held to targets as tripwires, over all. They take a file descriptor
+    /// each: never more than an eighth of the open-files limit. 0 holds none.
+    pub max_tripwires: u32,
 }
 
 const DEFAULT_PER_HOST: NonZeroU32 = NonZeroU32::new(64).expect("not zero");
@@ -58,6 +64,7 @@ impl Default for Config {
             tick: Period::from_millis(5),
             max_in_flight: None,
             max_in_flight_per_host: DEFAULT_PER_HOST,
+            max_tripwires: 4096,
         }
     }
 }
@@ -66,14 +73,25 @@ impl Config {
     /// Most probes under way at once: as configured, else half of the open-files limit, because
     /// each takes a file descriptor and the API needs some too.
     pub fn in_flight_limit(&self) -> usize {
-        const MOST: u64 = 100_000;
         let configured = self.max_in_flight.map(|n| u64::from(n.get()));
-        let limit = configured.unwrap_or_else(|| {
-            let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-            (files.unwrap_or(MOST) / 2).clamp(16, MOST)
-        });
+        let limit = configured.unwrap_or_else(|| (open_files() / 2).clamp(16, MOST_FILES));
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
+
+    /// Most idle connections held to targets: as configured, within an eighth of the open-files
+    /// limit.
+    pub fn tripwire_limit(&self) -> usize {
+        let limit = u64::from(self.max_tripwires).min(open_files() / 8);
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// Taken for the open-files limit where there is none.
+const MOST_FILES: u64 = 100_000;
+
+fn open_files() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.unwrap_or(MOST_FILES)
 }
 
 /// Whom the scheduler works with.
@@ -104,6 +122,7 @@ impl<P: Prober> Scheduler<P> {
         let settings = Settings {
             tick: config.tick.get(),
             max_in_flight: limit.div_ceil(threads),
+            max_tripwires: config.tripwire_limit().div_ceil(threads),
             max_per_host: config
                 .max_in_flight_per_host
                 .get()
@@ -170,7 +189,7 @@ async fn hand_over(shard: &mpsc::Sender<Vec<Order>>, orders: &mut Vec<Order>) {
 fn key_of(order: &Order) -> &CheckKey {
     match order {
         Order::Run(check, _) => &check.key,
-        Order::Stop(key) | Order::Maintain { key, .. } => key,
+        Order::Stop(key) | Order::Maintain { key, .. } | Order::Recheck(key) => key,
     }
 }
 

@@ -163,6 +163,8 @@ impl Engine {
                     self.monitor.maintain(&entry.check, &mut entry.machine, maintenance, reason);
                 }
             }
+            // Nobody can be asked: what is pushed comes when it comes.
+            Order::Recheck(_) => {}
         }
     }
 

@@ -16,15 +16,20 @@ use crate::{clock, judge::Verdict, metrics::Facts, model::Schedule};
 const EVERY: Duration = Duration::from_secs(5);
 
 /// How long a result is relied on: three intervals and a timeout, so that two lost probes in a row
-/// do not age it.
-fn bound(schedule: &Schedule) -> Duration {
-    schedule.interval * 3 + schedule.timeout
+/// do not age it. What is critical for long is asked less often.
+fn bound(schedule: &Schedule, verdict: Verdict) -> Duration {
+    let longest = match verdict {
+        Verdict::Critical => u32::from(schedule.pace.max_backoff.max(1)),
+        Verdict::Unknown | Verdict::Passing | Verdict::Warning => 1,
+    };
+    schedule.interval * (longest + 2) + schedule.timeout
 }
 
 /// Whether what is known of a check that is asked is too old.
 fn is_stale(facts: &Facts, schedule: &Schedule, now: Timestamp) -> bool {
     let last = facts.last_started;
-    facts.verdict != Verdict::Unknown && last.is_none_or(|last| now.since(last) > bound(schedule))
+    facts.verdict != Verdict::Unknown
+        && last.is_none_or(|last| now.since(last) > bound(schedule, facts.verdict))
 }
 
 impl Agent {

@@ -7,15 +7,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
     response::{IntoResponse as _, Response},
 };
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{
     consul,
     params::Params,
-    router::{App, get, put},
+    router::{App, Refusal, get, put},
 };
 use crate::{
     judge,
@@ -38,6 +39,9 @@ pub const REGISTER: &str = "/v1/rollcall/register";
 
 /// The path at which an instance is brought back that was deregistered for being critical.
 const UNDO: &str = "/v1/rollcall/undo/{*id}";
+
+/// The path at which a check, or all of an instance, is asked at once.
+const RECHECK: &str = "/v1/rollcall/recheck/{*id}";
 
 /// A service with its instances.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +122,30 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route(EVENTS, get(events::list))
         .route(REGISTER, put(consul::register::owned))
         .route(UNDO, put(consul::register::undo))
+        .route(RECHECK, put(recheck))
+}
+
+/// Has checks asked at once, beyond their schedule; what is found counts. Answers with their names.
+async fn recheck(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<String>>, Refusal> {
+    let found = app.view.registry.find(&id);
+    if found.is_empty() {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("unknown check {id:?}")));
+    }
+    let mut asked = Vec::new();
+    for check in found {
+        if app.view.registry.recheck(&check.key).await {
+            asked.push(check.key.to_string());
+        }
+    }
+    if asked.is_empty() {
+        return Err(Refusal::bad(format!(
+            "nobody can be asked about {id:?}: its results are reported to rollcall"
+        )));
+    }
+    Ok(Json(asked))
 }
 
 async fn services(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {

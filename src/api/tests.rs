@@ -22,7 +22,7 @@ use crate::tasks::Tasks;
 use crate::{
     agent::pushed::Engine,
     judge::{Machine, Maintenance, Thresholds, Verdict},
-    model::{Answer, Observation, Outcome, Phase, Phases, Reason, Schedule, Serving},
+    model::{Answer, Observation, Outcome, Pace, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
     probe::{self, Probe},
     registry::{
@@ -249,6 +249,7 @@ fn registration(text: &str) -> Registration {
             timeout: Duration::from_millis(500),
             jitter: 0.0,
             initial_delay: Duration::ZERO,
+            pace: Pace::default(),
         },
         thresholds: Thresholds::new(one, one, one).unwrap(),
         slo_objective: 0.99,

@@ -90,6 +90,7 @@ pub(super) async fn run(
         super::Command::Register(args) => super::register::run(args, &mut out).await,
         super::Command::Deregister(args) => super::register::deregister(args, &mut out).await,
         super::Command::Undo(args) => super::register::undo(args, &mut out).await,
+        super::Command::Recheck(args) => super::recheck::run(args, &mut out).await,
         super::Command::Maint(args) => super::maint::run(args, &mut out).await,
         super::Command::Kv(args) => super::kv::run(args, &mut out).await,
         other => panic!("{other:?} is not run here"),

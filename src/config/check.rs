@@ -19,13 +19,16 @@ use super::{
 use crate::{
     duration::Period,
     judge::Thresholds,
-    model::{CheckId, Schedule},
+    model::{CheckId, Pace, Schedule, Tripwire},
     probe::{self, Probe},
     registry::Definition,
 };
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
+
+/// The shortest and the longest time over which confirmations are spread.
+const CONFIRM_WITHIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
 /// The default timeout, unless the interval is so short that runs would be skipped.
 const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,6 +81,21 @@ pub struct Check {
     /// Failures in a row before the status is critical. More forgives more and notices later.
     /// Default: 3.
     pub failures_before_critical: Option<NonZeroU32>,
+    /// Most probes that confirm the first failure of a check that was well, at a short spacing
+    /// instead of at the next interval; they count like any other. Over time they are no more than
+    /// one for each interval. 0 to 10; 0 waits for the next interval. Default: 3.
+    pub confirm_probes: Option<u8>,
+    /// The time over which those are spread; 10ms to 1m. Default: 1s.
+    pub confirm_within: Option<Period>,
+    /// Most intervals from one probe to the next of a target that has been critical for long: after
+    /// ten more failures than it takes it is asked every second time, after ten more every fourth, up
+    /// to this. The first success, a maintenance and `rollcall recheck` end that. 1 to 16; 1 never
+    /// asks less often. Default: 4.
+    pub max_backoff: Option<u8>,
+    /// Whether an idle connection to the target is held, so that a process that dies is noticed at
+    /// once: when the connection closes, the target is asked. For `http`, `tcp`, `grpc` and
+    /// `h2ping`. Default: true if more than one failure in a row is needed for critical.
+    pub tripwire: Option<bool>,
     /// The share of probes that should succeed, for the error budget; `99%` or 0.99, between 0
     /// and 1. Default: 0.99.
     pub slo_objective: Option<Objective>,
@@ -255,6 +273,10 @@ impl Check {
                 self.failures_before_warning.or(other.failures_before_warning);
             self.failures_before_critical =
                 self.failures_before_critical.or(other.failures_before_critical);
+            self.confirm_probes = self.confirm_probes.or(other.confirm_probes);
+            self.confirm_within = self.confirm_within.or(other.confirm_within);
+            self.max_backoff = self.max_backoff.or(other.max_backoff);
+            self.tripwire = self.tripwire.or(other.tripwire);
             self.slo_objective = self.slo_objective.or(other.slo_objective);
             self.allow_fast_interval = self.allow_fast_interval.or(other.allow_fast_interval);
         }
@@ -325,12 +347,47 @@ impl Written<'_> {
             let place = self.place(reader, key);
             in_bounds(reader, key, value, place)
         });
+        let pace = self.pace(reader)?;
         faults.iter().all(Option::is_some).then(|| Schedule {
             interval,
             timeout: timeout.unwrap_or_else(|| LONGEST_DEFAULT_TIMEOUT.min(interval * 4 / 5)),
             jitter: self.check.jitter.map_or(Schedule::DEFAULT_JITTER, Jitter::get),
             initial_delay,
+            pace,
         })
+    }
+
+    fn pace(&self, reader: &mut Reader<'_>) -> Option<Pace> {
+        let default = Pace::default();
+        let confirm_within = self.check.confirm_within.map_or(default.confirm_within, Period::get);
+        let pace = Pace {
+            confirm_probes: self.check.confirm_probes.unwrap_or(default.confirm_probes),
+            confirm_within,
+            max_backoff: self.check.max_backoff.unwrap_or(default.max_backoff),
+            tripwire: match self.check.tripwire {
+                None => Tripwire::Auto,
+                Some(true) => Tripwire::On,
+                Some(false) => Tripwire::Off,
+            },
+        };
+        let rules = [
+            ("confirm_probes", pace.confirm_probes <= 10, "must be at most 10"),
+            (
+                "confirm_within",
+                (CONFIRM_WITHIN.0..=CONFIRM_WITHIN.1).contains(&confirm_within),
+                "must be between 10ms and 1m",
+            ),
+            ("max_backoff", (1..=16).contains(&pace.max_backoff), "must be between 1 and 16"),
+        ];
+        let mut holds = true;
+        for (key, fits, rule) in rules {
+            if !fits {
+                holds = false;
+                let at = self.place(reader, key);
+                reader.report(Problem::error(format!("`{key}` {rule}")).at(at, "is given here"));
+            }
+        }
+        holds.then_some(pace)
     }
 
     /// Refuses an interval that the scheduler cannot keep: a run starts up to one tick late.

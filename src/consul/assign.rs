@@ -6,7 +6,7 @@ use super::{CheckDefinition, Invalid, Kind, ask, check::set};
 use crate::{
     duration::Period,
     judge::{Thresholds, Verdict},
-    model::{CheckId, InstanceId, MAX_ID_LEN, Schedule, ServiceName},
+    model::{CheckId, InstanceId, MAX_ID_LEN, Pace, Schedule, ServiceName},
     probe::{Alias, Probe, Spec},
     registry::{Assigned, Definition},
 };
@@ -140,6 +140,7 @@ impl CheckDefinition {
             timeout: DEFAULT_TIMEOUT.min(interval),
             jitter: 0.0,
             initial_delay: Duration::ZERO,
+            pace: Pace::default(),
         };
         match (kind, set(self.ttl)) {
             (Kind::Ttl, Some(ttl)) if ttl > LONGEST_TTL => {
@@ -180,6 +181,7 @@ impl CheckDefinition {
             timeout,
             jitter: Schedule::DEFAULT_JITTER,
             initial_delay: Duration::ZERO,
+            pace: Pace::default(),
         })
     }
 

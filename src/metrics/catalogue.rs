@@ -125,6 +125,14 @@ families! {
         "How late probes started.";
     SCHEDULER_SKIPPED = "rollcall_scheduler_skipped_runs_total" Counter Process ["reason"]
         "Runs that did not start: the one before was still under way (overrun), too many were under way in all (saturated) or to the host (destination), their time had passed (late), or the daemon was stopping (shutdown).";
+    EXTRA_PROBES = "rollcall_scheduler_extra_probes_total" Counter Process ["reason"]
+        "Probes beyond the schedule: to confirm a failure (confirm), because the target asked for it (asked), because an idle connection to it was closed (tripwire), or because an operator did (operator).";
+    TRIPWIRES = "rollcall_tripwires" Gauge Process []
+        "Idle connections held to targets, to hear at once when a process dies.";
+    TRIPWIRE_CUTS = "rollcall_tripwire_cuts_total" Counter Process ["result"]
+        "Such connections that targets have ended, by what was found when they were asked: well, or failed.";
+    DETECTION = "rollcall_detection_seconds" Histogram Process ["stage"]
+        "From the last success of a target to the word that it is critical, as observed here (observed) and as consumers are told (published). It failed at some time in between, so this is the longest that detection can have taken.";
     SCHEDULER_QUEUE = "rollcall_scheduler_queue_length" Gauge Process []
         "Checks that wait for their next run.";
     PROBES_IN_FLIGHT = "rollcall_probes_in_flight" Gauge Process ["protocol"]

@@ -12,7 +12,7 @@ use prometheus::{
 
 use crate::{
     clock::{self, Timestamp},
-    model::Status,
+    model::{Extra, Status},
     probe::Protocol,
 };
 
@@ -23,6 +23,12 @@ use super::{
 };
 
 const LAG_BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+/// The stages of a detection.
+const OBSERVED: &str = "observed";
+const PUBLISHED: &str = "published";
+
+const DETECTION_BUCKETS: [f64; 12] =
+    [0.5, 1.0, 2.0, 5.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 const DNS_BUCKETS: [f64; 8] = [0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.05, 0.5];
 const HTTP_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
@@ -65,6 +71,11 @@ pub struct Daemon {
     /// How late probes started, in seconds.
     pub lag: Histogram,
     skipped: [IntCounter; Skip::ALL.len()],
+    extra: [IntCounter; Extra::COUNT],
+    detection: HistogramVec,
+    /// Idle connections held to targets.
+    pub tripwires: IntGauge,
+    tripwire_cuts: IntCounterVec,
     in_flight: [IntGauge; Protocol::COUNT],
     transitions: IntCounterVec,
     /// Checks that wait for their next run.
@@ -150,6 +161,8 @@ impl Daemon {
         let gauge = |family| add(r, IntGauge::with_opts(opts(family)));
         let counter = |family| add(r, IntCounter::with_opts(opts(family)));
         let skipped = counters(r, &catalogue::SCHEDULER_SKIPPED)?;
+        let extra = counters(r, &catalogue::EXTRA_PROBES)?;
+        let detection = &catalogue::DETECTION;
         let flying = &catalogue::PROBES_IN_FLIGHT;
         let flying = add(r, IntGaugeVec::new(opts(flying), flying.labels))?;
         let in_flight =
@@ -169,6 +182,13 @@ impl Daemon {
         let made = Self {
             lag: add(r, Histogram::with_opts(buckets(&catalogue::SCHEDULER_LAG, &LAG_BUCKETS)))?,
             skipped: Skip::ALL.map(|skip| skipped.with_label_values(&[skip.as_str()])),
+            extra: std::array::from_fn(|i| extra.with_label_values(&[Extra::ALL[i].as_str()])),
+            detection: add(
+                r,
+                HistogramVec::new(buckets(detection, &DETECTION_BUCKETS), detection.labels),
+            )?,
+            tripwires: gauge(&catalogue::TRIPWIRES)?,
+            tripwire_cuts: counters(r, &catalogue::TRIPWIRE_CUTS)?,
             in_flight,
             transitions: counters(r, &catalogue::EVENTS)?,
             queue_length: gauge(&catalogue::SCHEDULER_QUEUE)?,
@@ -216,6 +236,12 @@ impl Daemon {
         for limit in ["all", "client"] {
             self.blocking_queries_refused.with_label_values(&[limit]);
         }
+        for result in ["well", "failed"] {
+            self.tripwire_cuts.with_label_values(&[result]);
+        }
+        for stage in [OBSERVED, PUBLISHED] {
+            self.detection.with_label_values(&[stage]);
+        }
         for transport in ["udp", "tcp"] {
             self.dns_requests.with_label_values(&["A", "NOERROR", transport]);
             self.dns_duration.with_label_values(&[transport]);
@@ -235,6 +261,26 @@ impl Daemon {
     /// Runs of this kind that did not start so far.
     pub fn skipped(&self, skip: Skip) -> u64 {
         self.skipped[skip as usize].get()
+    }
+
+    /// Probes beyond the schedule for a reason.
+    pub fn extra(&self, why: Extra) -> &IntCounter {
+        &self.extra[why.index()]
+    }
+
+    /// Counts an idle connection that its target has ended, by what was found there then.
+    pub fn tripwire_cut(&self, result: &'static str) {
+        self.tripwire_cuts.with_label_values(&[result]).inc();
+    }
+
+    /// Counts that a target was found critical so long after its last success.
+    pub fn detected(&self, since_success: Duration) {
+        self.detection.with_label_values(&[OBSERVED]).observe(since_success.as_secs_f64());
+    }
+
+    /// Counts that consumers were told that a target is critical so long after its last success.
+    pub fn told(&self, since_success: Duration) {
+        self.detection.with_label_values(&[PUBLISHED]).observe(since_success.as_secs_f64());
     }
 
     /// The number of probes of a protocol that are under way.

@@ -60,6 +60,7 @@ pub struct Slot {
     failures: AtomicU64,
     inconclusive: AtomicU64,
     last_started: AtomicI64,
+    last_success: AtomicI64,
     last_nanos: AtomicU64,
     changed: AtomicI64,
     certificate_expiry: AtomicI64,
@@ -88,6 +89,8 @@ pub struct Facts {
     pub inconclusive: u64,
     /// When the last probe started; nothing before the first.
     pub last_started: Option<Timestamp>,
+    /// When the last probe started that the target answered as it should; nothing before the first.
+    pub last_success: Option<Timestamp>,
     /// How long the last probe took.
     pub last_duration: Duration,
     /// What the last probe found.
@@ -136,6 +139,7 @@ impl Slot {
         self.failures.store(facts.failures, Relaxed);
         self.inconclusive.store(facts.inconclusive, Relaxed);
         self.last_started.store(millis(facts.last_started), Relaxed);
+        self.last_success.store(millis(facts.last_success), Relaxed);
         self.last_nanos.store(nanos(facts.last_duration), Relaxed);
         self.changed.store(millis(facts.changed), Relaxed);
         self.changes.store(facts.changes, Relaxed);
@@ -156,8 +160,14 @@ impl Slot {
         // One writer: a load and a store are cheaper than an atomic addition and as right.
         self.probes.store(self.probes.load(Relaxed) + 1, Relaxed);
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
-        if matches!(observation.outcome, Outcome::Inconclusive(_)) {
-            self.inconclusive.store(self.inconclusive.load(Relaxed) + 1, Relaxed);
+        match observation.outcome {
+            Outcome::Inconclusive(_) => {
+                self.inconclusive.store(self.inconclusive.load(Relaxed) + 1, Relaxed);
+            }
+            Outcome::Success | Outcome::Warning(_) => {
+                self.last_success.store(observation.started.millis(), Relaxed);
+            }
+            Outcome::Failure(_) => {}
         }
         let mut says_otherwise = self.stale.swap(false, Relaxed);
         self.last_started.store(observation.started.millis(), Relaxed);
@@ -234,6 +244,7 @@ impl Slot {
             failures: self.failures.load(Relaxed),
             inconclusive: self.inconclusive.load(Relaxed),
             last_started: moment(self.last_started.load(Relaxed)),
+            last_success: moment(self.last_success.load(Relaxed)),
             last_duration: Duration::from_nanos(self.last_nanos.load(Relaxed)),
             last_outcome: decode_outcome(self.outcome.load(Relaxed)),
             answer: decode_answer(self.answer.load(Relaxed)),

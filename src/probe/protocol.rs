@@ -97,6 +97,14 @@ impl Protocol {
         }
     }
 
+    /// Whether the target listens for TCP connections.
+    pub const fn speaks_tcp(self) -> bool {
+        match self {
+            Self::Http | Self::Tcp | Self::Grpc | Self::H2ping => true,
+            Self::Udp | Self::Exec | Self::Ttl | Self::Alias => false,
+        }
+    }
+
     /// Whether a program is run here, with the rights of the daemon.
     pub const fn runs_program(self) -> bool {
         match self {

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::*;
+use tokio::sync::mpsc;
+
 use crate::{
     clock::{self, Timestamp},
     judge::Streak,
@@ -24,6 +26,7 @@ fn definition(id: &str, seconds: u64) -> Arc<Definition> {
             timeout: interval,
             jitter: 0.05,
             initial_delay: std::time::Duration::ZERO,
+            pace: crate::model::Pace::default(),
         },
         thresholds: Thresholds::new(one, one, one).unwrap(),
         slo_objective: 0.99,
@@ -73,6 +76,7 @@ impl Rig {
                 Order::Maintain { key, maintenance, reason } => {
                     format!("maintain {key} {maintenance:?} {reason}")
                 }
+                Order::Recheck(key) => format!("recheck {key}"),
             }));
         }
         lines.sort();

@@ -73,6 +73,11 @@ impl Grid {
         self.place(number) - self.jitter + Micros::try_from(draw).unwrap_or(0)
     }
 
+    /// What runs are counted from: differs from check to check.
+    pub(super) fn lot(&self) -> i64 {
+        (self.seed >> 32 & 0xffff).cast_signed()
+    }
+
     /// From one place to the next.
     pub(super) fn interval(&self) -> Micros {
         self.interval
@@ -114,14 +119,20 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::{clock::Timestamp, model::Pace};
 
     fn key(n: usize) -> CheckKey {
         CheckKey { instance: format!("web-{n}").parse().unwrap(), check: "http".parse().unwrap() }
     }
 
     fn schedule(interval: Duration, jitter: f64) -> Schedule {
-        Schedule { interval, timeout: interval, jitter, initial_delay: Duration::ZERO }
+        Schedule {
+            interval,
+            timeout: interval,
+            jitter,
+            initial_delay: Duration::ZERO,
+            pace: Pace::default(),
+        }
     }
 
     fn grid(n: usize, interval: Duration, wall_millis: i64) -> Grid {

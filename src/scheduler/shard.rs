@@ -1,12 +1,17 @@
 //! One prober thread: its due-queue, its probes under way, its machines.
 //!
-//! One loop owns it all and waits for three things: orders, finished probes, and the next tick at
-//! which something is due. Only probes under way are tasks. A run that cannot start when it is due
+//! One loop owns it all and waits for three things: orders, finished probes, and the next moment at
+//! which something is due: a tick of the wheel, or a probe beyond the grid (`rhythm`), which are
+//! few and have a queue of their own. Only probes under way are tasks. A run that cannot start when it is due
 //! is skipped and counted, never queued: a late probe lies about latency, and a queue of them
 //! would hit a recovering target all at once.
 
 use std::{
-    collections::HashMap, num::NonZeroU64, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
@@ -19,10 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::{
-    clock::Anchor,
-    judge::Machine,
+    clock::{Anchor, Timestamp},
     metrics::{Daemon, Skip},
-    model::{CheckKey, Observation},
+    model::{CheckKey, Extra, Observation},
     monitor::Monitor,
     probe::{Endpoint, Host, Prober},
     registry::{Check, Order, Start},
@@ -31,8 +35,12 @@ use crate::{
 use super::{
     plan::{self, Grid, Micros, micros},
     pulse::{self, Beat},
+    row::{FlightId, Row},
+    tripwire::Wires,
     wheel::Wheel,
 };
+
+mod beyond;
 
 /// A run later than this, or than half its interval, is skipped: see [`Shard::lateness_bound`].
 const MAX_LATENESS: Micros = 1_000_000;
@@ -49,6 +57,8 @@ pub(super) struct Settings {
     pub(super) max_in_flight: usize,
     /// Most probes under way at once to one host.
     pub(super) max_per_host: u32,
+    /// Most idle connections held to targets.
+    pub(super) max_tripwires: usize,
 }
 
 /// Whom a shard works with.
@@ -60,21 +70,6 @@ pub(super) struct Partners<P> {
     pub(super) beat: Beat,
 }
 
-/// One check on the schedule. While its row is not free it waits in the wheel, exactly once.
-#[derive(Debug)]
-struct Row {
-    /// Nothing once the check is stopped; the row is free when it has fired.
-    check: Option<Arc<Check>>,
-    machine: Machine,
-    grid: Grid,
-    number: i64,
-    due: Micros,
-    flight: Option<FlightId>,
-}
-
-/// Tells probes apart, so that one that lands finds out whether it is still waited for.
-type FlightId = NonZeroU64;
-
 /// A probe has ended.
 #[derive(Debug)]
 struct Landing {
@@ -82,6 +77,7 @@ struct Landing {
     row: u32,
     id: FlightId,
     check: Arc<Check>,
+    started: Micros,
     /// Nothing if it panicked.
     observation: Option<Observation>,
 }
@@ -102,11 +98,15 @@ pub(super) struct Shard<P> {
     flights: JoinSet<Landing>,
     last_flight: FlightId,
     fired: Vec<u32>,
+    /// Probes beyond the grid with their rows; one that its row does not wait for is void.
+    extras: BinaryHeap<Reverse<(Micros, u32)>>,
+    wires: Wires,
 }
 
 impl<P: Prober> Shard<P> {
     pub(super) fn new(settings: Settings, partners: Partners<P>, anchor: Anchor) -> Self {
         Self {
+            wires: Wires::new(settings.max_tripwires, partners.metrics.clone()),
             settings,
             partners,
             anchor,
@@ -120,6 +120,7 @@ impl<P: Prober> Shard<P> {
             flights: JoinSet::new(),
             last_flight: FlightId::MIN,
             fired: Vec::new(),
+            extras: BinaryHeap::new(),
         }
     }
 
@@ -141,6 +142,7 @@ impl<P: Prober> Shard<P> {
                 biased;
                 () = &mut wake => {}
                 Some(landed) = self.flights.join_next() => self.land(landed),
+                Some(end) = self.wires.next_end() => self.hear(&end),
                 batch = orders.recv() => match batch {
                     Some(batch) => batch.into_iter().for_each(|order| self.take(order)),
                     None => break,
@@ -179,7 +181,9 @@ impl<P: Prober> Shard<P> {
         } else {
             (self.base + Micros::from(self.wheel.next_stop())) * self.tick
         };
-        self.anchor.instant() + Duration::from_micros(due.min(round).unsigned_abs())
+        let extra = self.extras.peek().map_or(round, |Reverse((due, _))| *due);
+        let next = due.min(round).min(extra).max(0);
+        self.anchor.instant() + Duration::from_micros(next.unsigned_abs())
     }
 
     fn take(&mut self, order: Order) {
@@ -195,7 +199,15 @@ impl<P: Prober> Shard<P> {
                 let row = &mut self.rows[*row as usize];
                 if let Some(check) = &row.check {
                     self.partners.monitor.maintain(check, &mut row.machine, maintenance, reason);
+                    row.rhythm.forgive(&row.machine);
                 }
+            }
+            Order::Recheck(key) => {
+                let Some(index) = self.index.get(&key).copied() else { return };
+                let now = self.now();
+                let row = &mut self.rows[index as usize];
+                let extra = row.rhythm.recheck(now, &row.machine);
+                self.add(index, extra);
             }
         }
     }
@@ -206,10 +218,8 @@ impl<P: Prober> Shard<P> {
     fn admit(&mut self, check: Arc<Check>, start: Start) {
         let grid = Grid::new(plan::hash(&check.key), &check.definition.schedule, &self.anchor);
         let delay = micros(check.definition.schedule.initial_delay);
-        let (number, due) = grid.first_from(self.now() + delay);
         let key = check.key.clone();
-        let mut row =
-            Row { check: None, machine: Machine::default(), grid, number, due, flight: None };
+        let mut row = Row::new(grid, grid.first_from(self.now() + delay));
         let held = self.index.get(&key).copied();
         match (start, held) {
             (Start::Afresh(machine), _) => row.machine = machine,
@@ -231,6 +241,7 @@ impl<P: Prober> Shard<P> {
     fn hand_over(&self, held: u32, check: &Check, row: &mut Row) {
         let held = &self.rows[held as usize];
         row.machine = held.machine;
+        row.rhythm = held.rhythm;
         if held.grid == row.grid {
             (row.number, row.due) = (held.number, held.due);
         }
@@ -246,6 +257,8 @@ impl<P: Prober> Shard<P> {
         let row = &mut self.rows[index as usize];
         row.check = None;
         row.flight = None;
+        row.extra = None;
+        self.wires.forget(index);
         self.partners.metrics.queue_length.dec();
     }
 
@@ -260,7 +273,11 @@ impl<P: Prober> Shard<P> {
     }
 
     fn await_due(&mut self, index: u32) {
-        let due = self.rows[index as usize].due;
+        let row = &self.rows[index as usize];
+        let due = row.due;
+        if let Some(check) = &row.check {
+            check.slot.plan(Some(self.wall(row.next(check))));
+        }
         let tick = due.div_euclid(self.tick) + i64::from(due.rem_euclid(self.tick) != 0);
         let relative = u32::try_from((tick - self.base).max(0)).unwrap_or(u32::MAX - 1);
         self.wheel.insert(index, relative);
@@ -269,6 +286,7 @@ impl<P: Prober> Shard<P> {
     /// Starts, or skips, all that is due.
     fn fire(&mut self) {
         let now = self.now();
+        self.fire_extras(now);
         let tick = u32::try_from(now / self.tick - self.base).unwrap_or(u32::MAX);
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.advance(tick, &mut fired);
@@ -297,12 +315,16 @@ impl<P: Prober> Shard<P> {
                 passed += 1;
             }
             self.partners.metrics.skip(Skip::Late, passed - 1);
-            self.start(index, check, lateness);
+            let rules = (&check.definition.schedule, &check.definition.thresholds);
+            let number = row.number - 1 + row.grid.lot();
+            if !row.rhythm.leaves_out(number, &row.machine, rules) {
+                self.start(index, check, lateness, None);
+            }
         }
         self.await_due(index);
     }
 
-    fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros) {
+    fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros, why: Option<Extra>) {
         if let Some(skip) = self.obstacle(index, &check, lateness) {
             self.partners.metrics.skip(skip, 1);
             debug!(check = %check.key, reason = skip.as_str(), "Run skipped");
@@ -313,16 +335,21 @@ impl<P: Prober> Shard<P> {
         }
         self.last_flight = self.last_flight.saturating_add(1);
         let id = self.last_flight;
-        self.rows[index as usize].flight = Some(id);
+        let started = self.now();
+        let row = &mut self.rows[index as usize];
+        row.flight = Some(id);
+        let timeout = row.rhythm.timeout(why, &check.definition.schedule);
+        if let Some(why) = why {
+            self.partners.metrics.extra(why).inc();
+        }
         self.partners.metrics.in_flight(check.target.protocol()).inc();
         let lag = Duration::from_micros(lateness.unsigned_abs());
         self.partners.metrics.lag.observe(lag.as_secs_f64());
         let prober = self.partners.prober.clone();
         self.flights.spawn(async move {
-            let timeout = check.definition.schedule.timeout;
             let probe = AssertUnwindSafe(prober.probe(&check.target, timeout)).catch_unwind();
             let observation = probe.await.ok();
-            Landing { row: index, id, check, observation }
+            Landing { row: index, id, check, started, observation }
         });
     }
 
@@ -345,7 +372,7 @@ impl<P: Prober> Shard<P> {
 
     fn land(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
         // Panics are caught within the task, and tasks are cut only with the whole shard.
-        let Ok(Landing { row, id, check, observation }) = landed else { return };
+        let Ok(Landing { row, id, check, started, observation }) = landed else { return };
         self.partners.metrics.in_flight(check.target.protocol()).dec();
         if let Some(Endpoint { host, .. }) = check.target.destination()
             && let Some(count) = self.hosts.get_mut(host)
@@ -361,11 +388,15 @@ impl<P: Prober> Shard<P> {
         }
         // Nobody waits any more for a probe of a check that has been stopped or re-aimed.
         let Some(row) = self.waiting(row, id, &check.key) else { return };
-        let row = &mut self.rows[row as usize];
-        row.flight = None;
-        if let (Some(observation), Some(check)) = (observation, &row.check) {
-            self.partners.monitor.observe(check, &mut row.machine, observation);
+        self.rows[row as usize].flight = None;
+        if let Some(observation) = observation {
+            self.judge(row, started, observation);
         }
+    }
+
+    /// A moment of the plan on the wall clock.
+    fn wall(&self, at: Micros) -> Timestamp {
+        Timestamp::from_millis(self.anchor.wall().millis() + at / 1000)
     }
 
     /// The row that waits for a flight: where it started, or where its check has moved to.

@@ -1,9 +1,15 @@
 //! The scheduler on paused time, with a prober that plays a script.
 
+mod rhythm;
+mod tripwire;
+
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,8 +21,8 @@ use crate::{
     event::{Event, Log},
     judge::Thresholds,
     metrics::Skip,
-    model::{Observation, Outcome, Reason, Schedule},
-    probe::{Endpoint, Probe, Spec, Target},
+    model::{Observation, Outcome, Pace, Reason, Schedule},
+    probe::{Endpoint, Held, Probe, Spec, Target},
     registry::{
         Assigned, Definition, Instance, Orders, Registration, Registry, snapshot::Snapshot,
     },
@@ -28,6 +34,10 @@ type Script = dyn Fn(u16, usize) -> Act + Send + Sync;
 enum Act {
     /// Takes this long and finds this.
     Finds(Duration, Outcome),
+    /// Says nothing until it is given up.
+    Hangs,
+    /// Answers at once and wants to be asked again so much later.
+    Wishes(Duration),
     /// Fails us.
     Panics,
 }
@@ -39,10 +49,40 @@ const FAILS: Act = Act::Finds(Duration::from_millis(1), Outcome::Failure(Reason:
 struct Scripted {
     script: Arc<Script>,
     starts: Arc<Mutex<BTreeMap<u16, Vec<Instant>>>>,
+    /// When idle connections were made, by port.
+    holds: Arc<Mutex<BTreeMap<u16, Vec<Instant>>>>,
+    /// How long the n-th to a port lives.
+    lives: Arc<dyn Fn(u16, usize) -> Duration + Send + Sync>,
+    /// How many are held now.
+    held: Arc<AtomicUsize>,
+}
+
+/// Counts a connection that is let go.
+struct Let(Arc<AtomicUsize>);
+
+impl Drop for Let {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Prober for Scripted {
-    async fn probe(&self, target: &Target, _: Duration) -> Observation {
+    async fn hold(&self, target: &Target, _: Duration, life: Duration) -> Held {
+        let port = target.endpoint().port;
+        let number = {
+            let mut holds = self.holds.lock().unwrap();
+            let holds = holds.entry(port).or_default();
+            holds.push(Instant::now());
+            holds.len()
+        };
+        self.held.fetch_add(1, Relaxed);
+        let _guard = Let(Arc::clone(&self.held));
+        let lives = (self.lives)(port, number);
+        sleep(lives.min(life)).await;
+        if lives < life { Held::Cut(lives) } else { Held::Expired }
+    }
+
+    async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let port = target.endpoint().port;
         let number = {
             let mut starts = self.starts.lock().unwrap();
@@ -52,6 +92,15 @@ impl Prober for Scripted {
         };
         match (self.script)(port, number) {
             Act::Panics => panic!("scripted"),
+            Act::Hangs => {
+                sleep(timeout).await;
+                let late = Outcome::Failure(Reason::TimeoutResponse);
+                Observation::new(Timestamp::from_seconds(1), timeout, late)
+            }
+            Act::Wishes(wish) => Observation {
+                ask_again: Some(wish),
+                ..Observation::new(Timestamp::from_seconds(1), Duration::ZERO, Outcome::Success)
+            },
             Act::Finds(duration, outcome) => {
                 sleep(duration).await;
                 Observation::new(Timestamp::from_seconds(1), duration, outcome)
@@ -65,6 +114,7 @@ struct Rig {
     events: Log,
     metrics: Daemon,
     prober: Scripted,
+    began: Instant,
     tasks: Tasks,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -72,10 +122,25 @@ struct Rig {
 
 impl Rig {
     fn new(settings: Settings, script: impl Fn(u16, usize) -> Act + Send + Sync + 'static) -> Self {
+        Self::with_lives(settings, script, |_, _| Duration::MAX)
+    }
+
+    /// The same with idle connections that live as long as is said.
+    fn with_lives(
+        settings: Settings,
+        script: impl Fn(u16, usize) -> Act + Send + Sync + 'static,
+        lives: impl Fn(u16, usize) -> Duration + Send + Sync + 'static,
+    ) -> Self {
         let (sender, orders) = mpsc::channel(16);
         let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
         let (events, metrics) = (Log::new(100), Daemon::new());
-        let prober = Scripted { script: Arc::new(script), starts: Arc::default() };
+        let prober = Scripted {
+            script: Arc::new(script),
+            starts: Arc::default(),
+            holds: Arc::default(),
+            lives: Arc::new(lives),
+            held: Arc::default(),
+        };
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let monitor = Monitor::new(Arc::clone(&registry), events.clone(), metrics.clone());
         let partners = Partners {
@@ -89,11 +154,16 @@ impl Rig {
         let mut tasks = Tasks::default();
         tasks.spawn("prober", Shard::new(settings, partners, anchor).run(receiver, cut.clone()));
         tasks.spawn("dealer", deal(orders, vec![shard], stop.clone()));
-        Self { registry, events, metrics, prober, tasks, stop, cut }
+        let began = Instant::now();
+        Self { registry, events, metrics, prober, began, tasks, stop, cut }
     }
 
     fn starts(&self, port: u16) -> Vec<Instant> {
         self.prober.starts.lock().unwrap().get(&port).cloned().unwrap_or_default()
+    }
+
+    fn holds(&self, port: u16) -> Vec<Instant> {
+        self.prober.holds.lock().unwrap().get(&port).cloned().unwrap_or_default()
     }
 
     fn told(&self) -> Vec<String> {
@@ -105,13 +175,23 @@ impl Rig {
     }
 }
 
-const SETTINGS: Settings =
-    Settings { tick: Duration::from_millis(5), max_in_flight: 1000, max_per_host: 1000 };
+const SETTINGS: Settings = Settings {
+    tick: Duration::from_millis(5),
+    max_in_flight: 1000,
+    max_per_host: 1000,
+    max_tripwires: 100,
+};
 
 const TEN: Duration = Duration::from_secs(10);
 
 fn schedule(interval: Duration) -> Schedule {
-    Schedule { interval, timeout: interval, jitter: 0.05, initial_delay: Duration::ZERO }
+    Schedule {
+        interval,
+        timeout: interval,
+        jitter: 0.05,
+        initial_delay: Duration::ZERO,
+        pace: Pace::STEADY,
+    }
 }
 
 fn registration(port: u16, schedule: Schedule) -> Registration {

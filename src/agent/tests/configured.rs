@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::{
     judge::Thresholds,
-    model::Schedule,
+    model::{Pace, Schedule},
     probe::{Endpoint, Probe, Spec},
     registry::{Definition, Instance},
 };
@@ -41,6 +41,7 @@ pub(super) fn assigned(id: &str, spec: &Spec) -> Assigned {
             timeout: Duration::from_secs(1),
             jitter: 0.0,
             initial_delay: Duration::ZERO,
+            pace: Pace::default(),
         },
         thresholds: Thresholds::new(one, one, one).unwrap(),
         slo_objective: 0.99,

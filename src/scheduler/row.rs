@@ -1,0 +1,50 @@
+//! What a prober thread knows of one check on its schedule.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use super::{
+    plan::{Grid, Micros},
+    rhythm::Rhythm,
+};
+use crate::{judge::Machine, model::Extra, registry::Check};
+
+/// One check on the schedule. While its row is not free it waits in the wheel, exactly once.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Nothing once the check is stopped; the row is free when it has fired.
+    pub(super) check: Option<Arc<Check>>,
+    pub(super) machine: Machine,
+    pub(super) grid: Grid,
+    pub(super) number: i64,
+    pub(super) due: Micros,
+    pub(super) rhythm: Rhythm,
+    /// A probe beyond the grid, which waits in the queue of those.
+    pub(super) extra: Option<(Micros, Extra)>,
+    pub(super) flight: Option<FlightId>,
+}
+
+impl Row {
+    pub(super) fn new(grid: Grid, (number, due): (i64, Micros)) -> Self {
+        Self {
+            check: None,
+            machine: Machine::default(),
+            grid,
+            number,
+            due,
+            rhythm: Rhythm::default(),
+            extra: None,
+            flight: None,
+        }
+    }
+
+    /// When it is asked next: beyond the grid, or by the first run that is not left out.
+    pub(super) fn next(&self, check: &Check) -> Micros {
+        let rules = (&check.definition.schedule, &check.definition.thresholds);
+        let left_out = self.rhythm.left_out(self.number + self.grid.lot(), &self.machine, rules);
+        let run = if left_out == 0 { self.due } else { self.grid.due(self.number + left_out) };
+        self.extra.map_or(run, |(due, _)| due.min(run))
+    }
+}
+
+/// Tells probes apart, so that one that lands finds out whether it is still waited for.
+pub(super) type FlightId = NonZeroU64;

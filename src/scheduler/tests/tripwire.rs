@@ -1,0 +1,110 @@
+//! Idle connections whose end is a hint.
+
+use super::*;
+use crate::model::{Extra, Tripwire};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn watched(interval: Duration) -> Schedule {
+    let timeout = Duration::from_secs(2);
+    Schedule { pace: Pace::default(), timeout, ..schedule(interval) }
+}
+
+/// The same for ever.
+const fn always(life: Duration) -> impl Fn(u16, usize) -> Duration + Send + Sync {
+    move |_, _| life
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_is_noticed_within_a_second_at_any_interval() {
+    let death = Instant::now() + MINUTE * 10 + Duration::from_millis(4321);
+    let script = move |_, _| if Instant::now() < death { OK } else { FAILS };
+    let lives = move |_, _| death.saturating_duration_since(Instant::now());
+    let rig = Rig::with_lives(SETTINGS, script, lives);
+    rig.registry.replace(vec![registration(1, watched(MINUTE))]).await;
+    tokio::time::sleep_until(death).await;
+    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.told()[1..], ["web-1:up passing to critical (status)"]);
+    assert_eq!(rig.metrics.extra(Extra::Tripwire).get(), 1);
+    assert_eq!(rig.metrics.extra(Extra::Confirm).get(), 2);
+    assert_eq!(rig.holds(1).len(), 1, "what is dead is not held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_idle_connections_is_asked_twice_for_nothing() {
+    let rig = Rig::with_lives(SETTINGS, |_, _| OK, always(MINUTE));
+    rig.registry.replace(vec![registration(1, watched(TEN))]).await;
+    sleep(MINUTE * 600).await;
+    assert_eq!(rig.metrics.extra(Extra::Tripwire).get(), 2);
+    // From then on renewed at four fifths of its patience.
+    let holds = rig.holds(1);
+    let gap = |pair: &[Instant]| pair[1] - pair[0];
+    assert!(holds[3..].windows(2).all(|pair| gap(pair).abs_diff(MINUTE * 4 / 5) < TEN / 1000));
+    assert!(holds.len() > 700, "{}", holds.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_little_patience_is_left_alone() {
+    let rig = Rig::with_lives(SETTINGS, |_, _| OK, always(Duration::from_secs(5)));
+    rig.registry.replace(vec![registration(1, watched(TEN))]).await;
+    sleep(MINUTE * 600).await;
+    let asked = rig.metrics.extra(Extra::Tripwire).get();
+    assert!(asked <= 12, "{asked} times in ten hours");
+    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_one_connection_at_a_time_is_let_go_and_never_found_ill() {
+    let told = Arc::new(std::sync::OnceLock::<Arc<AtomicUsize>>::new());
+    let counter = Arc::clone(&told);
+    let busy = move || counter.get().is_some_and(|held| held.load(Relaxed) > 0);
+    let script = move |_, _| if busy() { Act::Hangs } else { OK };
+    let rig = Rig::new(SETTINGS, script);
+    told.set(Arc::clone(&rig.prober.held)).unwrap();
+    rig.registry.replace(vec![registration(1, watched(TEN))]).await;
+    sleep(MINUTE * 60).await;
+    assert_eq!(rig.told(), ["web-1:up unknown to passing (ok)"]);
+    assert_eq!(rig.holds(1).len(), 2);
+    let check = &rig.registry.instance("web-1").unwrap().checks[0];
+    assert_eq!(check.slot.read().failures, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_where_one_failure_decides_or_where_it_is_not_wanted() {
+    let rig = Rig::new(SETTINGS, |_, _| OK);
+    let n = |n| NonZeroU32::new(n).unwrap();
+    let decides = |port, tripwire| {
+        let pace = Pace { tripwire, ..Pace::default() };
+        let mut registration = registration(port, Schedule { pace, ..watched(TEN) });
+        let check = &mut registration.checks[0];
+        let definition = Arc::get_mut(&mut check.definition).unwrap();
+        definition.thresholds = Thresholds::new(n(1), n(1), n(1)).unwrap();
+        registration
+    };
+    let off = Pace { tripwire: Tripwire::Off, ..Pace::default() };
+    rig.registry
+        .replace(vec![
+            decides(1, Tripwire::Auto),
+            decides(2, Tripwire::On),
+            registration(3, Schedule { pace: off, ..watched(TEN) }),
+        ])
+        .await;
+    sleep(TEN * 10).await;
+    assert_eq!([1, 2, 3].map(|port| rig.holds(port).len()), [0, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_held_than_allowed_and_what_is_gone_makes_room() {
+    let rig = Rig::new(Settings { max_tripwires: 3, ..SETTINGS }, |_, _| OK);
+    let all = |ports: std::ops::RangeInclusive<u16>| {
+        ports.map(|port| registration(port, watched(TEN))).collect()
+    };
+    rig.registry.replace(all(1..=9)).await;
+    sleep(TEN * 10).await;
+    assert_eq!(rig.prober.held.load(Relaxed), 3);
+    assert_eq!(rig.metrics.tripwires.get(), 3);
+    rig.registry.replace(all(20..=21)).await;
+    sleep(TEN * 3).await;
+    assert_eq!(rig.prober.held.load(Relaxed), 2);
+}
