@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Anchor, duration::Period, metrics::Daemon, model::CheckKey, monitor::Monitor,
-    probe::Prober, registry::Order, tasks::Tasks,
+    clock::Anchor, doubt::Doubt, duration::Period, metrics::Daemon, model::CheckKey,
+    monitor::Monitor, probe::Prober, registry::Order, tasks::Tasks,
 };
 
 mod plan;
 mod pulse;
 mod shard;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -85,6 +86,8 @@ pub struct Scheduler<P> {
     pub monitor: Monitor,
     /// What is counted.
     pub metrics: Daemon,
+    /// How far the daemon trusts itself.
+    pub doubt: Doubt,
 }
 
 impl<P: Prober> Scheduler<P> {
@@ -118,6 +121,7 @@ impl<P: Prober> Scheduler<P> {
                 prober: self.prober.clone(),
                 monitor: self.monitor.clone(),
                 metrics: self.metrics.clone(),
+                doubt: self.doubt.clone(),
                 beat,
             };
             let cut = cut.clone();

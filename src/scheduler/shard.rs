@@ -20,6 +20,7 @@ use tracing::{debug, error};
 
 use crate::{
     clock::Anchor,
+    doubt::Doubt,
     judge::Machine,
     metrics::{Daemon, Skip},
     model::{CheckKey, Observation},
@@ -31,6 +32,7 @@ use crate::{
 use super::{
     plan::{self, Grid, Micros, micros},
     pulse::{self, Beat},
+    stall::{Departure, Stall},
     wheel::Wheel,
 };
 
@@ -57,6 +59,7 @@ pub(super) struct Partners<P> {
     pub(super) prober: P,
     pub(super) monitor: Monitor,
     pub(super) metrics: Daemon,
+    pub(super) doubt: Doubt,
     pub(super) beat: Beat,
 }
 
@@ -82,6 +85,7 @@ struct Landing {
     row: u32,
     id: FlightId,
     check: Arc<Check>,
+    departure: Departure,
     /// Nothing if it panicked.
     observation: Option<Observation>,
 }
@@ -102,6 +106,7 @@ pub(super) struct Shard<P> {
     flights: JoinSet<Landing>,
     last_flight: FlightId,
     fired: Vec<u32>,
+    stall: Stall,
 }
 
 impl<P: Prober> Shard<P> {
@@ -120,6 +125,7 @@ impl<P: Prober> Shard<P> {
             flights: JoinSet::new(),
             last_flight: FlightId::MIN,
             fired: Vec::new(),
+            stall: Stall::new(),
         }
     }
 
@@ -133,7 +139,8 @@ impl<P: Prober> Shard<P> {
         tokio::pin!(wake);
         loop {
             self.partners.beat.at(self.now());
-            let next = self.next_wake();
+            let (due, flying) = (self.next_wake(), !self.flights.is_empty());
+            let next = self.stall.doze(due, flying, &self.partners.doubt);
             if wake.deadline() != next {
                 wake.as_mut().reset(next);
             }
@@ -303,6 +310,8 @@ impl<P: Prober> Shard<P> {
     }
 
     fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros) {
+        let lag = Duration::from_micros(lateness.unsigned_abs());
+        self.partners.doubt.started(lag);
         if let Some(skip) = self.obstacle(index, &check, lateness) {
             self.partners.metrics.skip(skip, 1);
             debug!(check = %check.key, reason = skip.as_str(), "Run skipped");
@@ -315,14 +324,15 @@ impl<P: Prober> Shard<P> {
         let id = self.last_flight;
         self.rows[index as usize].flight = Some(id);
         self.partners.metrics.in_flight(check.target.protocol()).inc();
-        let lag = Duration::from_micros(lateness.unsigned_abs());
         self.partners.metrics.lag.observe(lag.as_secs_f64());
         let prober = self.partners.prober.clone();
+        let schedule = &check.definition.schedule;
+        let timeout = self.partners.doubt.stretch(schedule.timeout, schedule.interval);
+        let departure = self.stall.depart(timeout);
         self.flights.spawn(async move {
-            let timeout = check.definition.schedule.timeout;
             let probe = AssertUnwindSafe(prober.probe(&check.target, timeout)).catch_unwind();
             let observation = probe.await.ok();
-            Landing { row: index, id, check, observation }
+            Landing { row: index, id, check, departure, observation }
         });
     }
 
@@ -344,8 +354,9 @@ impl<P: Prober> Shard<P> {
     }
 
     fn land(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
+        self.stall.wake(&self.partners.doubt);
         // Panics are caught within the task, and tasks are cut only with the whole shard.
-        let Ok(Landing { row, id, check, observation }) = landed else { return };
+        let Ok(Landing { row, id, check, departure, observation }) = landed else { return };
         self.partners.metrics.in_flight(check.target.protocol()).dec();
         if let Some(Endpoint { host, .. }) = check.target.destination()
             && let Some(count) = self.hosts.get_mut(host)
@@ -364,6 +375,8 @@ impl<P: Prober> Shard<P> {
         let row = &mut self.rows[row as usize];
         row.flight = None;
         if let (Some(observation), Some(check)) = (observation, &row.check) {
+            let partners = (&self.partners.doubt, &self.partners.metrics);
+            let observation = self.stall.weigh(departure, observation, partners);
             self.partners.monitor.observe(check, &mut row.machine, observation);
         }
     }

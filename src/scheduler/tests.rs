@@ -12,6 +12,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::*;
 use crate::{
     clock::Timestamp,
+    doubt::Doubt,
     event::{Event, Log},
     judge::Thresholds,
     metrics::Skip,
@@ -21,6 +22,8 @@ use crate::{
         Assigned, Definition, Instance, Orders, Registration, Registry, snapshot::Snapshot,
     },
 };
+
+mod stall;
 
 /// What the probe of a port does the n-th time.
 type Script = dyn Fn(u16, usize) -> Act + Send + Sync;
@@ -39,11 +42,13 @@ const FAILS: Act = Act::Finds(Duration::from_millis(1), Outcome::Failure(Reason:
 struct Scripted {
     script: Arc<Script>,
     starts: Arc<Mutex<BTreeMap<u16, Vec<Instant>>>>,
+    timeouts: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Prober for Scripted {
-    async fn probe(&self, target: &Target, _: Duration) -> Observation {
+    async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let port = target.endpoint().port;
+        self.timeouts.lock().unwrap().push(timeout);
         let number = {
             let mut starts = self.starts.lock().unwrap();
             let starts = starts.entry(port).or_default();
@@ -64,6 +69,7 @@ struct Rig {
     registry: Arc<Registry>,
     events: Log,
     metrics: Daemon,
+    doubt: Doubt,
     prober: Scripted,
     tasks: Tasks,
     stop: CancellationToken,
@@ -74,14 +80,16 @@ impl Rig {
     fn new(settings: Settings, script: impl Fn(u16, usize) -> Act + Send + Sync + 'static) -> Self {
         let (sender, orders) = mpsc::channel(16);
         let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
-        let (events, metrics) = (Log::new(100), Daemon::new());
-        let prober = Scripted { script: Arc::new(script), starts: Arc::default() };
+        let (events, metrics, doubt) = (Log::new(100), Daemon::new(), Doubt::default());
+        let prober =
+            Scripted { script: Arc::new(script), starts: Arc::default(), timeouts: Arc::default() };
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let monitor = Monitor::new(Arc::clone(&registry), events.clone(), metrics.clone());
         let partners = Partners {
             prober: prober.clone(),
             monitor,
             metrics: metrics.clone(),
+            doubt: doubt.clone(),
             beat: pulse::Beat::default(),
         };
         let (shard, receiver) = mpsc::channel(16);
@@ -89,7 +97,7 @@ impl Rig {
         let mut tasks = Tasks::default();
         tasks.spawn("prober", Shard::new(settings, partners, anchor).run(receiver, cut.clone()));
         tasks.spawn("dealer", deal(orders, vec![shard], stop.clone()));
-        Self { registry, events, metrics, prober, tasks, stop, cut }
+        Self { registry, events, metrics, doubt, prober, tasks, stop, cut }
     }
 
     fn starts(&self, port: u16) -> Vec<Instant> {
