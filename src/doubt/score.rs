@@ -88,7 +88,7 @@ impl Sights {
 /// The score and what it is made from.
 #[derive(Debug)]
 pub(super) struct Score {
-    score: u8,
+    value: u8,
     abstain_at: u8,
     abstains: bool,
     symptoms: Symptoms,
@@ -100,7 +100,7 @@ pub(super) struct Score {
 impl Score {
     pub(super) fn new(abstain_at: u8) -> Self {
         Self {
-            score: 0,
+            value: 0,
             abstain_at: abstain_at.clamp(1, MAX_SCORE),
             abstains: false,
             symptoms: Symptoms::default(),
@@ -115,13 +115,13 @@ impl Score {
         self.next = (self.next + 1) % WINDOW;
         self.symptoms = self.diagnose(counts, sights);
         if self.symptoms == Symptoms::default() {
-            self.score = self.score.saturating_sub(1);
+            self.value = self.value.saturating_sub(1);
         } else {
-            self.score = self.worse(sights.asked);
+            self.value = self.worse(sights.asked);
         }
         // It goes on abstaining until it is well below the bound, so as not to come and go.
         let bound = if self.abstains { self.abstain_at / 2 + 1 } else { self.abstain_at };
-        self.abstains = sights.all_fail() || self.score >= bound;
+        self.abstains = sights.all_fail() || self.value >= bound;
     }
 
     fn diagnose(&self, counts: Counts, sights: &Sights) -> Symptoms {
@@ -152,12 +152,12 @@ impl Score {
         };
         let gained = self.symptoms.iter().map(gain).sum::<u8>();
         let inconclusive = self.symptoms.has(Symptom::Inconclusive);
-        let gained = gained + u8::from(inconclusive && self.score + gained + 1 < self.abstain_at);
-        (self.score + gained.min(MAX_GAIN)).min(MAX_SCORE)
+        let gained = gained + u8::from(inconclusive && self.value + gained + 1 < self.abstain_at);
+        (self.value + gained.min(MAX_GAIN)).min(MAX_SCORE)
     }
 
     pub(super) const fn get(&self) -> u8 {
-        self.score
+        self.value
     }
 
     pub(super) const fn abstain_at(&self) -> u8 {
@@ -176,7 +176,7 @@ impl Score {
     /// descriptors or ports would only hold more of them, and one without a network as well.
     pub(super) fn factor(&self) -> u8 {
         let slow = |symptom| matches!(symptom, Symptom::LateWakes | Symptom::LateStarts);
-        if self.symptoms.iter().all(slow) { self.score + 1 } else { 1 }
+        if self.symptoms.iter().all(slow) { self.value + 1 } else { 1 }
     }
 
     pub(super) const fn confidence(&self, sights: &Sights) -> Confidence {
