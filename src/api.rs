@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::Agent, clock::Timestamp, event, leases::Renewer, metrics, registry::Registry,
-    store::Store,
+    agent::Agent, clock::Timestamp, doubt::Doubt, event, leases::Renewer, metrics,
+    registry::Registry, store::Store,
 };
 
 mod consul;
@@ -98,6 +98,8 @@ pub struct View {
     pub events: event::Log,
     /// What the daemon counts of itself.
     pub metrics: metrics::Daemon,
+    /// How far the daemon trusts itself.
+    pub doubt: Doubt,
     /// What `/metrics` shows.
     pub metrics_config: metrics::Config,
     /// Whether the daemon is ready.

@@ -18,6 +18,7 @@ mod destination;
 mod program;
 mod read;
 pub mod service;
+mod vantage;
 
 use std::{
     fmt, fs,
@@ -50,7 +51,7 @@ use crate::{
         exec,
     },
     registry::Registration,
-    scheduler, telemetry,
+    scheduler, telemetry, vantage as own,
 };
 
 /// Largest file that is read, in bytes: a hundred times what 10,000 services need.
@@ -81,6 +82,8 @@ pub struct File {
     pub log: telemetry::Config,
     /// How probes are scheduled.
     pub scheduler: scheduler::Config,
+    /// How the daemon watches itself.
+    pub self_health: own::Config,
     /// Where probes may go.
     pub egress: egress::Config,
     /// What checks may do beyond asking over the network.
@@ -117,6 +120,7 @@ impl Default for File {
             dns: dns::Config::default(),
             log: telemetry::Config::default(),
             scheduler: scheduler::Config::default(),
+            self_health: own::Config::default(),
             egress: egress::Config::default(),
             checks: exec::Config::default(),
             metrics: metrics::Config::default(),
@@ -149,6 +153,8 @@ pub struct Config {
     pub log: telemetry::Config,
     /// How probes are scheduled.
     pub scheduler: scheduler::Config,
+    /// How the daemon watches itself.
+    pub self_health: own::Config,
     /// Where probes may go.
     pub egress: egress::Config,
     /// What checks may do beyond asking over the network.
@@ -336,6 +342,7 @@ fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> 
             filter: over.log_filter.unwrap_or(file.log.filter),
         },
         scheduler: file.scheduler,
+        self_health: file.self_health,
         egress: file.egress,
         checks: file.checks,
         metrics: file.metrics,
@@ -406,6 +413,7 @@ fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides)
     }
     vet_bounds(reader, root, file);
     vet_metrics(reader, root, &file.metrics);
+    vantage::vet(reader, root, &file.self_health);
 }
 
 /// Checks the numbers of the file that have bounds.

@@ -163,6 +163,7 @@ impl Daemon {
         let (core, orders) = Core::new(&config, store, remembered);
         let Ordered { probed, pushed, heard, sessions } = orders;
         let pulse = core.start_scheduler(&config, probed, &stops, &mut tasks)?;
+        core.start_vantage(&config, stops.listening.clone(), &mut tasks)?;
         core.start_agent(&config, (pushed, heard), &mut keeper, (&stops, &mut tasks)).await?;
         let (reload, requests) = api::reload_channel();
         let (view, limits) = (core.view(&config, reload), config.limits.clone());

@@ -43,6 +43,7 @@ pub mod consul;
 pub mod monitor;
 
 pub mod agent;
+pub mod vantage;
 
 pub mod api;
 pub mod dns;

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 pub mod catalogue;
 mod daemon;
+mod doubt;
 mod process;
 mod slot;
 pub mod text;
 
 pub use daemon::{Daemon, Skip};
+pub use doubt::{Doubts, Void};
 pub use slot::{ClassSlot, ClassTotals, DURATION_BUCKETS, Facts, Slot};
 
 /// What `/metrics` shows.

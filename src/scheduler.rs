@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Anchor, duration::Period, metrics::Daemon, model::CheckKey, monitor::Monitor,
-    probe::Prober, registry::Order, tasks::Tasks,
+    clock::Anchor, doubt::Doubt, duration::Period, metrics::Daemon, model::CheckKey,
+    monitor::Monitor, probe::Prober, registry::Order, tasks::Tasks,
 };
 
 mod plan;
@@ -21,6 +21,7 @@ mod pulse;
 mod rhythm;
 mod row;
 mod shard;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod tripwire;
@@ -103,6 +104,8 @@ pub struct Scheduler<P> {
     pub monitor: Monitor,
     /// What is counted.
     pub metrics: Daemon,
+    /// How far the daemon trusts itself.
+    pub doubt: Doubt,
 }
 
 impl<P: Prober> Scheduler<P> {
@@ -137,6 +140,7 @@ impl<P: Prober> Scheduler<P> {
                 prober: self.prober.clone(),
                 monitor: self.monitor.clone(),
                 metrics: self.metrics.clone(),
+                doubt: self.doubt.clone(),
                 beat,
             };
             let cut = cut.clone();

@@ -64,7 +64,9 @@ enum Section {
 
 /// The whole answer, in order.
 const SECTIONS: &[Section] = &[
-    Section::Target(&catalogue::PROBES, |facts| Some(Value::Count(facts.probes))),
+    Section::Target(&catalogue::PROBES, |facts| {
+        Some(Value::Count(facts.probes - facts.inconclusive))
+    }),
     Section::Target(&catalogue::PROBE_FAILURES, |facts| Some(Value::Count(facts.failures))),
     Section::Target(&catalogue::TARGET_HEALTHY, |facts| match facts.status {
         Status::Passing | Status::Warning => Some(Value::Count(1)),
@@ -91,6 +93,7 @@ const SECTIONS: &[Section] = &[
     }),
     Section::Info(&catalogue::TARGET_INFO),
     Section::Class(&catalogue::PROBE_FAILURES_BY_REASON, by_reason),
+    Section::Class(&catalogue::PROBE_INCONCLUSIVE, inconclusive),
     Section::Class(&catalogue::PROBE_DURATION, duration),
     Section::Class(&catalogue::PROBE_PHASES, phases),
     Section::Class(&catalogue::PROBE_HTTP_RESPONSES, http_responses),
@@ -360,6 +363,16 @@ fn by_reason(out: &mut Out, row: &Row) {
     let totals = row.class.slot.read();
     for (reason, count) in Reason::ALL.iter().zip(totals.reasons) {
         out.count(row, ("reason", reason.as_str()), count);
+    }
+}
+
+/// Few of the reasons ever occur; the first of them is there from the start.
+fn inconclusive(out: &mut Out, row: &Row) {
+    let totals = row.class.slot.read();
+    for (reason, count) in Reason::ALL.iter().zip(totals.inconclusive) {
+        if count > 0 || *reason == Reason::Internal {
+            out.count(row, ("reason", reason.as_str()), count);
+        }
     }
 }
 

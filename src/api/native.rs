@@ -24,6 +24,7 @@ use crate::{
     registry::{self, Listed},
 };
 
+mod doubt;
 mod events;
 
 pub use events::{Event, Missed, Probe};
@@ -33,6 +34,9 @@ pub const SERVICES: &str = "/v1/rollcall/services";
 
 /// The path of the events.
 pub const EVENTS: &str = "/v1/rollcall/events";
+
+/// The path of what the daemon thinks of itself.
+pub const SELF: &str = "/v1/rollcall/self";
 
 /// The path at which an instance is registered, unless another owner has its id.
 pub const REGISTER: &str = "/v1/rollcall/register";
@@ -120,6 +124,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route(SERVICES, get(services))
         .route(EVENTS, get(events::list))
+        .route(SELF, get(doubt::show))
         .route(REGISTER, put(consul::register::owned))
         .route(UNDO, put(consul::register::undo))
         .route(RECHECK, put(recheck))

@@ -155,6 +155,7 @@ async fn index(State(app): State<Arc<App>>) -> String {
         ("/-/reload", "PUT or POST: read the configuration again"),
         (native::SERVICES, "all services, instances and checks"),
         (native::EVENTS, "the last changes of status; live as text/event-stream"),
+        (native::SELF, "whether the daemon trusts itself: score, symptoms, canary, anchors"),
         ("/v1/health/service/NAME", "the instances of a service; ?passing: those to use"),
         ("/v1/health/checks/NAME", "the checks of a service"),
         ("/v1/health/node/NODE", "the checks of a node"),

@@ -108,6 +108,7 @@ impl Rig {
             registry: Arc::clone(&registry),
             events,
             metrics,
+            doubt: Doubt::default(),
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,
             leave: CancellationToken::new(),

@@ -14,6 +14,7 @@ use crate::{
     api::{Readiness, ReloadHandle, View},
     clock,
     config::Config,
+    doubt::Doubt,
     event,
     leases::{self, Renewer},
     metrics,
@@ -23,6 +24,7 @@ use crate::{
     scheduler::{Pulse, Scheduler},
     store::{Keeper, Store},
     tasks::Tasks,
+    vantage::Vantage,
 };
 
 /// The far ends of the registry's orders.
@@ -43,6 +45,7 @@ pub(super) struct Core {
     pub(super) registry: Arc<Registry>,
     pub(super) events: event::Log,
     pub(super) metrics: metrics::Daemon,
+    pub(super) doubt: Doubt,
     pub(super) readiness: watch::Sender<Readiness>,
     /// Told by the API that the daemon is to stop.
     pub(super) leave: CancellationToken,
@@ -70,6 +73,7 @@ impl Core {
             registry,
             events,
             metrics,
+            doubt: Doubt::new(config.self_health.abstain_at),
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),
         };
@@ -87,10 +91,29 @@ impl Core {
         stops: &Stops,
         tasks: &mut Tasks,
     ) -> Result<Pulse, Fault> {
+        let prober = Network::new(Policy::new(&config.egress));
         let (monitor, metrics) = (self.monitor(), self.metrics.clone());
-        Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
+        let doubt = self.doubt.clone();
+        Scheduler { prober, monitor, metrics, doubt }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)
+    }
+
+    /// Lets the daemon watch itself, on a thread of its own.
+    pub(super) fn start_vantage(
+        &self,
+        config: &Config,
+        stop: CancellationToken,
+        tasks: &mut Tasks,
+    ) -> Result<(), Fault> {
+        let vantage = Vantage {
+            own: Network::new(Policy::unrestricted()),
+            prober: Network::new(Policy::new(&config.egress)),
+            doubt: self.doubt.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let config = config.self_health.clone();
+        tasks.spawn_thread("vantage", move || vantage.run(config, stop)).map_err(Fault::Thread)
     }
 
     /// Lets the agent take up what was registered before, and starts what it does beside that.
@@ -134,6 +157,7 @@ impl Core {
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
+            doubt: self.doubt.clone(),
             metrics_config: config.metrics.clone(),
             readiness: self.readiness.subscribe(),
             leave: self.leave.clone(),

@@ -151,6 +151,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("limits", old.limits != new.limits),
         ("log.format", old.log.format != new.log.format),
         ("scheduler", old.scheduler != new.scheduler),
+        ("self_health", old.self_health != new.self_health),
         ("egress", old.egress != new.egress),
         ("metrics", old.metrics != new.metrics),
         ("grace_period", old.grace_period != new.grace_period),

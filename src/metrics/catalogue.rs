@@ -83,11 +83,13 @@ macro_rules! families {
 
 families! {
     PROBES = "rollcall_probes_total" Counter Target ["check", "service_name", "protocol", "target"]
-        "Probes finished.";
+        "Probes that found something out of their target; those that were inconclusive are not among them.";
     PROBE_FAILURES = "rollcall_probe_failures_total" Counter Target ["check", "service_name", "protocol", "target"]
         "Probes that failed; an answer that says it is struggling (HTTP 429) is none.";
     PROBE_FAILURES_BY_REASON = "rollcall_probe_failures_by_reason_total" Counter Check ["check", "service_name", "protocol", "reason"]
         "Failed probes of a check over all its targets, by reason.";
+    PROBE_INCONCLUSIVE = "rollcall_probe_inconclusive_total" Counter Check ["check", "service_name", "protocol", "reason"]
+        "Probes of a check over all its targets that say nothing of them, by reason: failed by our own fault, or while the daemon was held up or abstained. Neither successes nor failures; reasons other than internal show when they first occur.";
     PROBE_DURATION = "rollcall_probe_duration_seconds" Histogram Check ["check", "service_name", "protocol"]
         "Time from the start of a probe to its verdict, failures included.";
     PROBE_PHASES = "rollcall_probe_phase_seconds_total" Counter Check ["check", "service_name", "protocol", "phase"]
@@ -141,6 +143,20 @@ families! {
         "Most probes that may be under way at once; one limit for all protocols together (any).";
     PROBE_PANICS = "rollcall_probe_panics_total" Counter Process []
         "Probes ended by a fault of our own; they say nothing of the target.";
+    LOCAL_HEALTH_SCORE = "rollcall_local_health_score" Gauge Process []
+        "How unwell the daemon finds itself, from 0, well, to 8.";
+    ABSTAINING = "rollcall_abstaining" Gauge Process []
+        "Whether failures count for nothing (1) because the daemon does not trust itself or its network.";
+    SELF_SYMPTOMS = "rollcall_self_symptom" Gauge Process ["symptom"]
+        "Whether this is wrong with the daemon itself now (1).";
+    PROBE_FAILURES_VOID = "rollcall_probe_failures_void_total" Counter Process ["cause"]
+        "Failures that counted for nothing: the daemon was held up while the probe was under way (stalled), or it abstained (abstaining).";
+    CANARY_DURATION = "rollcall_canary_duration_seconds" Histogram Process []
+        "Time of the probes by which the daemon asks itself, of those that succeeded.";
+    CANARY_FAILURES = "rollcall_canary_failures_total" Counter Process []
+        "Probes of the daemon itself that failed: it is out of descriptors, ports or the like.";
+    ANCHORS = "rollcall_anchors" Gauge Process ["state"]
+        "Anchors, which are known to be well, by whether they answer.";
     EVENTS = "rollcall_transitions_total" Counter Process ["from", "to"]
         "Changes of status over all checks.";
 

@@ -18,6 +18,7 @@ use crate::{
 
 use super::{
     catalogue::{self, Family},
+    doubt::Doubts,
     process,
     text::Writer,
 };
@@ -120,20 +121,22 @@ pub struct Daemon {
     pub http_duration: HistogramVec,
     dns_requests: IntCounterVec,
     dns_duration: HistogramVec,
+    /// The daemon's doubt about itself.
+    pub doubt: Doubts,
     /// Series left out, by family.
     pub series_dropped: IntCounterVec,
 }
 
-fn opts(family: &Family) -> Opts {
+pub(super) fn opts(family: &Family) -> Opts {
     Opts::new(family.name, family.help)
 }
 
-fn buckets(family: &Family, bounds: &[f64]) -> HistogramOpts {
+pub(super) fn buckets(family: &Family, bounds: &[f64]) -> HistogramOpts {
     HistogramOpts::new(family.name, family.help).buckets(bounds.to_vec())
 }
 
 /// Registers what was made from the catalogue.
-fn add<C: Collector + Clone + 'static>(
+pub(super) fn add<C: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<C>,
 ) -> prometheus::Result<C> {
@@ -142,7 +145,7 @@ fn add<C: Collector + Clone + 'static>(
     Ok(collector)
 }
 
-fn counters(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
+pub(super) fn counters(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
     add(registry, IntCounterVec::new(opts(family), family.labels))
 }
 
@@ -213,6 +216,7 @@ impl Daemon {
             http_duration: add(r, HistogramVec::new(buckets(http, &HTTP_BUCKETS), http.labels))?,
             dns_requests: counters(r, &catalogue::DNS_REQUESTS)?,
             dns_duration: add(r, HistogramVec::new(buckets(dns, &DNS_BUCKETS), dns.labels))?,
+            doubt: Doubts::try_new(r)?,
             series_dropped: counters(r, &catalogue::SERIES_DROPPED)?,
             registry,
             started: clock::now(),

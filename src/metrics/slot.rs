@@ -56,7 +56,8 @@ fn nanos(duration: Duration) -> u64 {
 /// What is known of one check, without its identity.
 #[derive(Debug, Default)]
 pub struct Slot {
-    probes: AtomicU64,
+    /// Those that say something of the target: what is shown must never seem to go back.
+    conclusive: AtomicU64,
     failures: AtomicU64,
     inconclusive: AtomicU64,
     last_started: AtomicI64,
@@ -135,7 +136,8 @@ fn millis(moment: Option<Timestamp>) -> i64 {
 impl Slot {
     /// Puts a whole reading down.
     pub fn overwrite(&self, facts: &Facts) {
-        self.probes.store(facts.probes, Relaxed);
+        let conclusive = facts.probes.saturating_sub(facts.inconclusive);
+        self.conclusive.store(conclusive, Relaxed);
         self.failures.store(facts.failures, Relaxed);
         self.inconclusive.store(facts.inconclusive, Relaxed);
         self.last_started.store(millis(facts.last_started), Relaxed);
@@ -158,16 +160,14 @@ impl Slot {
     pub fn record(&self, observation: &Observation) -> bool {
         let failed = matches!(observation.outcome, Outcome::Failure(_));
         // One writer: a load and a store are cheaper than an atomic addition and as right.
-        self.probes.store(self.probes.load(Relaxed) + 1, Relaxed);
+        let finished = match observation.outcome {
+            Outcome::Inconclusive(_) => &self.inconclusive,
+            Outcome::Success | Outcome::Warning(_) | Outcome::Failure(_) => &self.conclusive,
+        };
+        finished.store(finished.load(Relaxed) + 1, Relaxed);
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
-        match observation.outcome {
-            Outcome::Inconclusive(_) => {
-                self.inconclusive.store(self.inconclusive.load(Relaxed) + 1, Relaxed);
-            }
-            Outcome::Success | Outcome::Warning(_) => {
-                self.last_success.store(observation.started.millis(), Relaxed);
-            }
-            Outcome::Failure(_) => {}
+        if matches!(observation.outcome, Outcome::Success | Outcome::Warning(_)) {
+            self.last_success.store(observation.started.millis(), Relaxed);
         }
         let mut says_otherwise = self.stale.swap(false, Relaxed);
         self.last_started.store(observation.started.millis(), Relaxed);
@@ -239,10 +239,11 @@ impl Slot {
             (n, 0) => Streak::Successes(n),
             (_, n) => Streak::Failures(n),
         };
+        let inconclusive = self.inconclusive.load(Relaxed);
         Facts {
-            probes: self.probes.load(Relaxed),
+            probes: self.conclusive.load(Relaxed) + inconclusive,
             failures: self.failures.load(Relaxed),
-            inconclusive: self.inconclusive.load(Relaxed),
+            inconclusive,
             last_started: moment(self.last_started.load(Relaxed)),
             last_success: moment(self.last_success.load(Relaxed)),
             last_duration: Duration::from_nanos(self.last_nanos.load(Relaxed)),

@@ -25,6 +25,7 @@ use tracing::{debug, error};
 
 use crate::{
     clock::{Anchor, Timestamp},
+    doubt::Doubt,
     metrics::{Daemon, Skip},
     model::{CheckKey, Extra, Observation},
     monitor::Monitor,
@@ -36,6 +37,7 @@ use super::{
     plan::{self, Grid, Micros, micros},
     pulse::{self, Beat},
     row::{FlightId, Row},
+    stall::{Departure, Stall},
     tripwire::Wires,
     wheel::Wheel,
 };
@@ -67,6 +69,7 @@ pub(super) struct Partners<P> {
     pub(super) prober: P,
     pub(super) monitor: Monitor,
     pub(super) metrics: Daemon,
+    pub(super) doubt: Doubt,
     pub(super) beat: Beat,
 }
 
@@ -78,6 +81,7 @@ struct Landing {
     id: FlightId,
     check: Arc<Check>,
     started: Micros,
+    departure: Departure,
     /// Nothing if it panicked.
     observation: Option<Observation>,
 }
@@ -101,6 +105,7 @@ pub(super) struct Shard<P> {
     /// Probes beyond the grid with their rows; one that its row does not wait for is void.
     extras: BinaryHeap<Reverse<(Micros, u32)>>,
     wires: Wires,
+    stall: Stall,
 }
 
 impl<P: Prober> Shard<P> {
@@ -121,6 +126,7 @@ impl<P: Prober> Shard<P> {
             last_flight: FlightId::MIN,
             fired: Vec::new(),
             extras: BinaryHeap::new(),
+            stall: Stall::new(),
         }
     }
 
@@ -134,7 +140,8 @@ impl<P: Prober> Shard<P> {
         tokio::pin!(wake);
         loop {
             self.partners.beat.at(self.now());
-            let next = self.next_wake();
+            let (due, flying) = (self.next_wake(), !self.flights.is_empty());
+            let next = self.stall.doze(due, flying, &self.partners.doubt);
             if wake.deadline() != next {
                 wake.as_mut().reset(next);
             }
@@ -325,6 +332,8 @@ impl<P: Prober> Shard<P> {
     }
 
     fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros, why: Option<Extra>) {
+        let lag = Duration::from_micros(lateness.unsigned_abs());
+        self.partners.doubt.started(lag);
         if let Some(skip) = self.obstacle(index, &check, lateness) {
             self.partners.metrics.skip(skip, 1);
             debug!(check = %check.key, reason = skip.as_str(), "Run skipped");
@@ -343,13 +352,14 @@ impl<P: Prober> Shard<P> {
             self.partners.metrics.extra(why).inc();
         }
         self.partners.metrics.in_flight(check.target.protocol()).inc();
-        let lag = Duration::from_micros(lateness.unsigned_abs());
         self.partners.metrics.lag.observe(lag.as_secs_f64());
         let prober = self.partners.prober.clone();
+        let timeout = self.partners.doubt.stretch(timeout, check.definition.schedule.interval);
+        let departure = self.stall.depart(timeout);
         self.flights.spawn(async move {
             let probe = AssertUnwindSafe(prober.probe(&check.target, timeout)).catch_unwind();
             let observation = probe.await.ok();
-            Landing { row: index, id, check, started, observation }
+            Landing { row: index, id, check, started, departure, observation }
         });
     }
 
@@ -371,8 +381,11 @@ impl<P: Prober> Shard<P> {
     }
 
     fn land(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
+        self.stall.wake(&self.partners.doubt);
         // Panics are caught within the task, and tasks are cut only with the whole shard.
-        let Ok(Landing { row, id, check, started, observation }) = landed else { return };
+        let Ok(Landing { row, id, check, started, departure, observation }) = landed else {
+            return;
+        };
         self.partners.metrics.in_flight(check.target.protocol()).dec();
         if let Some(Endpoint { host, .. }) = check.target.destination()
             && let Some(count) = self.hosts.get_mut(host)
@@ -390,6 +403,8 @@ impl<P: Prober> Shard<P> {
         let Some(row) = self.waiting(row, id, &check.key) else { return };
         self.rows[row as usize].flight = None;
         if let Some(observation) = observation {
+            let partners = (&self.partners.doubt, &self.partners.metrics);
+            let observation = self.stall.weigh(departure, observation, partners);
             self.judge(row, started, observation);
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::*;
 use crate::{
     clock::Timestamp,
+    doubt::Doubt,
     event::{Event, Log},
     judge::Thresholds,
     metrics::Skip,
@@ -27,6 +28,8 @@ use crate::{
         Assigned, Definition, Instance, Orders, Registration, Registry, snapshot::Snapshot,
     },
 };
+
+mod stall;
 
 /// What the probe of a port does the n-th time.
 type Script = dyn Fn(u16, usize) -> Act + Send + Sync;
@@ -55,6 +58,7 @@ struct Scripted {
     lives: Arc<dyn Fn(u16, usize) -> Duration + Send + Sync>,
     /// How many are held now.
     held: Arc<AtomicUsize>,
+    timeouts: Arc<Mutex<Vec<Duration>>>,
 }
 
 /// Counts a connection that is let go.
@@ -84,6 +88,7 @@ impl Prober for Scripted {
 
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let port = target.endpoint().port;
+        self.timeouts.lock().unwrap().push(timeout);
         let number = {
             let mut starts = self.starts.lock().unwrap();
             let starts = starts.entry(port).or_default();
@@ -113,6 +118,7 @@ struct Rig {
     registry: Arc<Registry>,
     events: Log,
     metrics: Daemon,
+    doubt: Doubt,
     prober: Scripted,
     began: Instant,
     tasks: Tasks,
@@ -133,13 +139,14 @@ impl Rig {
     ) -> Self {
         let (sender, orders) = mpsc::channel(16);
         let registry = Arc::new(Registry::new(Snapshot::default(), Orders::probed(sender)));
-        let (events, metrics) = (Log::new(100), Daemon::new());
+        let (events, metrics, doubt) = (Log::new(100), Daemon::new(), Doubt::default());
         let prober = Scripted {
             script: Arc::new(script),
             starts: Arc::default(),
             holds: Arc::default(),
             lives: Arc::new(lives),
             held: Arc::default(),
+            timeouts: Arc::default(),
         };
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let monitor = Monitor::new(Arc::clone(&registry), events.clone(), metrics.clone());
@@ -147,6 +154,7 @@ impl Rig {
             prober: prober.clone(),
             monitor,
             metrics: metrics.clone(),
+            doubt: doubt.clone(),
             beat: pulse::Beat::default(),
         };
         let (shard, receiver) = mpsc::channel(16);
@@ -155,7 +163,7 @@ impl Rig {
         tasks.spawn("prober", Shard::new(settings, partners, anchor).run(receiver, cut.clone()));
         tasks.spawn("dealer", deal(orders, vec![shard], stop.clone()));
         let began = Instant::now();
-        Self { registry, events, metrics, prober, began, tasks, stop, cut }
+        Self { registry, events, metrics, doubt, prober, began, tasks, stop, cut }
     }
 
     fn starts(&self, port: u16) -> Vec<Instant> {

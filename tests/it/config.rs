@@ -8,6 +8,7 @@ mod egress;
 mod good;
 mod program;
 mod schema;
+mod self_health;
 mod validate;
 mod warned;
 

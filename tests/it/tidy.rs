@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["metrics", "store"],
     &["leases", "registry"],
     &["consul", "monitor"],
-    &["agent"],
+    &["agent", "vantage"],
     &["api", "dns", "scheduler"],
     &["config"],
     &["daemon"],
