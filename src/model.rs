@@ -402,6 +402,22 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// What has become of a status on its way to consumers, where they are not told it at once.
+    Publication {
+        /// It is critical, and consumers are told what they were told before.
+        Held = "held",
+        /// It is well but comes and goes, and consumers are told that it is critical.
+        Damped = "damped",
+        /// Consumers are told again what is observed.
+        Released = "released",
+        /// It has begun to come and go.
+        Flapping = "flapping",
+        /// It has settled.
+        Steady = "steady",
+    }
+}
+
 /// What tipped the scale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -424,6 +440,14 @@ pub enum Cause {
         /// The same for people.
         detail: Arc<str>,
     },
+    /// Not a change of what is observed but of what consumers are told: the statuses are those
+    /// published.
+    Publication {
+        /// What has become of it.
+        what: Publication,
+        /// The same for people.
+        detail: Arc<str>,
+    },
 }
 
 impl Cause {
@@ -438,6 +462,7 @@ impl Cause {
             }
             Self::Operator { .. } => "operator",
             Self::Registration { what, .. } => what.as_str(),
+            Self::Publication { what, .. } => what.as_str(),
         }
     }
 
@@ -446,7 +471,7 @@ impl Cause {
         match self {
             Self::Probe { observation, .. } => observation.detail.as_deref(),
             Self::Operator { reason } => Some(reason),
-            Self::Registration { detail, .. } => Some(detail),
+            Self::Registration { detail, .. } | Self::Publication { detail, .. } => Some(detail),
         }
     }
 }

@@ -4,15 +4,19 @@
 //! rows are brought up to date, many in one write. A change of status goes out at once. Output
 //! alone goes out every [`SAY_EVERY`], so that a check that says something else each time does not
 //! wake everybody each time.
+//!
+//! What goes out passes the guard and the damping ([`crate::publish`]), which may hold it as it is.
+//! What is held is decided again every [`RECONSIDER`].
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Agent, key, rows};
+use super::{Agent, brakes::Told, key, rows};
 use crate::{
+    judge::Verdict,
     model::{CheckKey, Status},
     registry,
     store::{
@@ -24,6 +28,9 @@ use crate::{
 /// How often the output of checks whose status stays is brought up to date.
 pub const SAY_EVERY: Duration = Duration::from_secs(5);
 
+/// How often it is decided again what is held.
+pub const RECONSIDER: Duration = Duration::from_secs(1);
+
 /// Rows written in one go.
 const CHUNK: usize = 1000;
 
@@ -33,7 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 impl Agent {
     /// Publishes what is observed until `stop`, and then what is left.
     pub async fn publish(self: Arc<Self>, stop: CancellationToken) {
-        let mut say = interval(SAY_EVERY);
+        let (mut say, mut reconsider) = (interval(SAY_EVERY), interval(RECONSIDER));
+        reconsider.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let news = self.registry.news();
         loop {
             let (mut keys, is_over) = tokio::select! {
@@ -41,6 +49,7 @@ impl Agent {
                 () = stop.cancelled() => (news.take_said(), true),
                 _ = say.tick() => (news.take_said(), false),
                 () = news.wait() => (Vec::new(), false),
+                _ = reconsider.tick(), if !self.brakes.is_idle() => (self.pending(), false),
             };
             keys.append(&mut news.take_changed());
             if let Err((error, left)) = self.tell(keys).await {
@@ -65,15 +74,22 @@ impl Agent {
     /// Publishes what is known of these checks now. Returns those that could not be.
     pub async fn tell(&self, keys: Vec<CheckKey>) -> Result<(), (Unwritten, Vec<CheckKey>)> {
         let mut left = keys;
+        self.brakes.begin();
         while !left.is_empty() {
             let rest = left.split_off(left.len().min(CHUNK));
+            let mut told = Vec::new();
             let written = self.store.write(|tx| {
                 // Looked up here, where nobody registers anything else under the name meanwhile.
                 let checks = left.iter().filter_map(|key| self.registry.check(key));
-                checks.for_each(|check| self.update(tx, &check));
-                Ok::<_, Unwritten>(())
+                let changed = checks.filter(|check| self.update(tx, check, &mut told)).count();
+                Ok::<_, Unwritten>(changed)
             });
-            if let Err(error) = written.await {
+            let written = written.await;
+            self.tell_of_brakes(told);
+            if written.as_ref().is_ok_and(|changed| *changed > 0) {
+                self.registry.touch();
+            }
+            if let Err(error) = written {
                 left.extend(rest);
                 return Err((error, left));
             }
@@ -82,25 +98,46 @@ impl Agent {
         Ok(())
     }
 
-    /// Makes a check's row say what is known of it.
-    fn update(&self, tx: &mut Tx<'_>, check: &registry::Check) {
+    /// What is held and what flaps, to be decided again. What is gone is forgotten.
+    fn pending(&self) -> Vec<CheckKey> {
+        self.brakes.begin();
+        let (there, gone): (Vec<_>, Vec<_>) =
+            (self.brakes.pending().into_iter()).partition(|key| self.registry.check(key).is_some());
+        gone.iter().for_each(|key| self.brakes.forget(key));
+        self.tell_of_brakes(Vec::new());
+        there
+    }
+
+    /// Makes a check's row say what is known of it, as far as consumers may be told. Says whether
+    /// they are told another status.
+    fn update(&self, tx: &mut Tx<'_>, check: &registry::Check, told: &mut Vec<Told>) -> bool {
         let facts = check.slot.read();
         let held = tx.check(&self.node, &check.public_id()).cloned();
         // A check that is being registered again elsewhere is told of from there.
-        let Some(held) = held.filter(|held| key(held).as_ref() == Some(&check.key)) else { return };
+        let Some(held) = held.filter(|held| key(held).as_ref() == Some(&check.key)) else {
+            return false;
+        };
         let name: Arc<str> = rows::mark_name(&held.id).into();
         match rows::mark(&facts) {
             Some(mark) => drop(tx.put(Note { name, text: mark.into(), ..Note::default() })),
             None => drop(tx.delete(Key::Note(name))),
         }
-        let Some(status) = rows::health(facts.verdict) else { return };
-        let output = match (rows::output(check, &facts), facts.stale) {
+        if facts.verdict == Verdict::Unknown {
+            return false;
+        }
+        let decision = self.brakes.decide(tx, (check, &facts), &held, told);
+        let Some(status) = rows::health(decision.status) else { return false };
+        let output: Arc<str> = match (rows::output(check, &facts), facts.stale) {
             (Some(said), false) => said.into(),
             (said, true) => {
                 let said = said.unwrap_or_else(|| rows::without_note(&held.output).to_owned());
                 rows::with_note(&said, facts.last_started).into()
             }
-            (None, false) => Arc::clone(&held.output),
+            (None, false) => rows::without_note(&held.output).into(),
+        };
+        let output = match decision.held {
+            Some(brake) => rows::with_hold(&output, brake).into(),
+            None => output,
         };
         let since = match status == held.status {
             true => held.since,
@@ -108,6 +145,10 @@ impl Agent {
             false if facts.status == Status::Maintenance => tx.now().millis(),
             false => facts.changed.unwrap_or_else(|| tx.now()).millis(),
         };
-        tx.put(Check { status, output, since, judged: true, ..Check::clone(&held) });
+        // One that has never been judged and is held goes on as one that has not.
+        let judged = held.judged || decision.held.is_none();
+        let is_changed = status != held.status;
+        tx.put(Check { status, output, since, judged, ..Check::clone(&held) });
+        is_changed
     }
 }

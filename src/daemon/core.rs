@@ -14,6 +14,7 @@ use crate::{
     api::{Readiness, ReloadHandle, View},
     clock,
     config::Config,
+    doubt::Doubt,
     event,
     leases::{self, Renewer},
     metrics,
@@ -62,6 +63,8 @@ impl Core {
             Arc::clone(&registry),
             (metrics.clone(), events.clone()),
         );
+        let agent = agent.trusting(Doubt::default());
+        agent.brake_by(config.guard.clone(), config.damping.clone());
         let (leases, sessions) = leases::leases(Arc::clone(&store), metrics.clone());
         let core = Self {
             agent: Arc::new(agent),

@@ -40,7 +40,7 @@ async fn a_hundred_registrations_of_one_id_at_once_leave_one() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_published_is_published_later() {
-    let rig = Rig::new().await;
+    let rig = Rig::new().await.without_guard();
     rig.put(web()).await.unwrap();
     rig.put(json!({"ID": "web-2", "Name": "web", "Check": {"TTL": "10s"}})).await.unwrap();
     let (agent, stop) = (Arc::clone(&rig.agent), CancellationToken::new());
