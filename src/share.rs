@@ -13,10 +13,9 @@ use serde::{
 pub struct Share(f64);
 
 impl Share {
-    /// So many parts of a hundred, a hundred at most.
+    /// So many parts of a hundred; the whole, if they are more.
     pub const fn percent(parts: u8) -> Self {
-        assert!(parts <= 100, "more than the whole");
-        Self(parts as f64 / 100.0)
+        if parts < 100 { Self(parts as f64 / 100.0) } else { Self(1.0) }
     }
 
     /// How many of so many whole things the share is, rounded down.

@@ -138,7 +138,7 @@ impl Brakes {
         row: &Check,
         told: &mut Vec<Told>,
     ) -> Decision {
-        let place = place(tables, row);
+        let place = place(check, row);
         let sight = Sight {
             key: &check.key,
             place: &place,
@@ -294,13 +294,11 @@ impl Census {
 }
 
 /// Where the instance of a check belongs.
-fn place(tables: &Tables, row: &Check) -> Place {
-    let instance = tables.instance(&row.node, &row.service).filter(|_| !row.service.is_empty());
+fn place(check: &registry::Check, row: &Check) -> Place {
+    let instance = &check.instance;
     Place {
-        service: instance.and_then(|instance| instance.name.parse().ok()),
-        zone: instance.and_then(|instance| {
-            ZONE.iter().find_map(|key| instance.meta.get(*key)).map(Arc::clone)
-        }),
+        service: (!row.service.is_empty()).then(|| instance.service.clone()),
+        zone: ZONE.iter().find_map(|key| instance.meta.get(*key)).map(Arc::clone),
     }
 }
 

@@ -103,7 +103,9 @@ impl Agent {
         self.brakes.begin();
         let (there, gone): (Vec<_>, Vec<_>) =
             (self.brakes.pending().into_iter()).partition(|key| self.registry.check(key).is_some());
-        gone.iter().for_each(|key| self.brakes.forget(key));
+        for key in &gone {
+            self.brakes.forget(key);
+        }
         self.tell_of_brakes(Vec::new());
         there
     }
@@ -148,7 +150,7 @@ impl Agent {
         // One that has never been judged and is held goes on as one that has not.
         let judged = held.judged || decision.held.is_none();
         let is_changed = status != held.status;
-        tx.put(Check { status, output, since, judged, ..Check::clone(&held) });
+        tx.put(Check { status, judged, since, output, ..Check::clone(&held) });
         is_changed
     }
 }

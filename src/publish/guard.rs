@@ -250,9 +250,9 @@ impl Guard {
     ) -> Ruling {
         let crowd = crowd();
         if let Some(limit) = limit.or_else(|| self.exceeded(sight, &crowd)) {
-            let hold = Hold { limit, since: now, answers_since: None };
+            let fresh = Hold { limit, since: now, answers_since: None };
             let is_new = !self.holds.contains_key(sight.key);
-            let held = self.holds.entry(sight.key.clone()).or_insert(hold);
+            let held = self.holds.entry(sight.key.clone()).or_insert(fresh);
             held.limit = limit;
             held.note(now, sight.evidence);
             return Ruling::Hold { limit, is_new };

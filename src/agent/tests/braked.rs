@@ -77,8 +77,8 @@ async fn when_all_die_it_is_observed_at_once_published_by_share_and_released_lat
     assert_eq!(rig.metric("rollcall_published_held{by=\"guard\"}"), "3");
     assert_eq!(rig.metric("rollcall_guard_active"), "1");
     assert_eq!(rig.metric("rollcall_guard_holds_total{limit=\"all\"}"), "3");
-    let held = ["web-1", "web-2", "web-3"].map(|id| format!("{id} held passing passing"));
-    assert_eq!(rig.publications(), held);
+    let told = ["web-1", "web-2", "web-3"].map(|id| format!("{id} held passing passing"));
+    assert_eq!(rig.publications(), told);
     // The agent shows what is observed, gRPC what is published.
     let row = Arc::new(rig.row("web-1:port"));
     assert_eq!(rig.agent.freshest(&row).status, Health::Critical);

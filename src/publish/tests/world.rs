@@ -78,7 +78,8 @@ impl Checker {
             // A status is held as it was or published as it is, and what is held says so.
             assert_eq!(is_out != is_critical, one.held.is_some(), "{key}");
             // Nothing is held for ever.
-            let lasting = |since: Option<Duration>| since.map_or(Duration::ZERO, |s| now - s);
+            let lasting =
+                |since: Option<Duration>| since.map_or(Duration::ZERO, |s| now.saturating_sub(s));
             let bound = Duration::from_secs(601);
             assert!(is_out || lasting(seen.critical_since) < bound, "{key} never published");
             let bound = Duration::from_secs(301);
@@ -92,9 +93,9 @@ impl Checker {
         let went = |of: &dyn Fn(&Place) -> bool| {
             let window = Duration::from_secs(60);
             let mut out = self.seen.iter().filter(|(key, _)| of(&bench.checks[*key].place));
-            let recent = out
-                .by_ref()
-                .filter(|(_, seen)| seen.went_out.is_some_and(|at| bench.now - at < window));
+            let recent = out.by_ref().filter(|(_, seen)| {
+                seen.went_out.is_some_and(|at| bench.now.saturating_sub(at) < window)
+            });
             recent.count()
         };
         let size = |of: &dyn Fn(&Place) -> bool| {
