@@ -36,7 +36,9 @@ fn when_all_targets_die_consumers_find_what_the_guard_leaves_them_until_it_is_co
     let passing = "/v1/health/service/web?passing";
     wait_for("all are passing", || count(&daemon, passing) == 4);
 
-    webs.iter().for_each(|web| web.answers(500));
+    for web in &webs {
+        web.answers(500);
+    }
     wait_for("all are observed to be critical", || observed(&daemon) == 4);
     wait_for("three are held", || reasons(&daemon, "held") == 3);
     assert_eq!(count(&daemon, passing), 3);
@@ -56,6 +58,8 @@ fn when_all_targets_die_consumers_find_what_the_guard_leaves_them_until_it_is_co
     wait_for("three are released", || reasons(&daemon, "released") == 3);
     wait_for("the guard is done", || daemon.metric("rollcall_guard_active") == Some(0.0));
 
-    webs.iter().for_each(|web| web.answers(200));
+    for web in &webs {
+        web.answers(200);
+    }
     wait_for("all are back", || count(&daemon, passing) == 4);
 }
