@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::{
     clock,
     consul::Programs,
+    doubt::Doubt,
     event, metrics,
     model::{Cause, CheckKey, Registered, Status, Transition},
     registry::{Registry, snapshot::Known},
@@ -29,6 +30,7 @@ use crate::{
     },
 };
 
+mod brakes;
 mod configured;
 mod history;
 pub mod maintain;
@@ -42,6 +44,9 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod vet;
+
+use brakes::Brakes;
+pub use brakes::{Standing, Standstill};
 
 /// The one data centre there is.
 pub const DATACENTER: &str = "dc1";
@@ -75,6 +80,8 @@ pub struct Agent {
     pushed: mpsc::Sender<pushed::Heard>,
     /// Whether checks registered through the API may run programs.
     programs: AtomicBool,
+    /// What stands between what is observed and what is published.
+    brakes: Brakes,
     /// Held while the scheduler is told of what the rows say, so that it is told the latest last.
     turn: Mutex<()>,
 }
@@ -97,10 +104,17 @@ impl Agent {
                 events,
                 pushed,
                 programs: AtomicBool::new(false),
+                brakes: Brakes::default(),
                 turn: Mutex::default(),
             },
             heard,
         )
+    }
+
+    /// The same, which publishes as far as this daemon trusts itself.
+    #[must_use]
+    pub fn trusting(self, doubt: Doubt) -> Self {
+        Self { brakes: brakes::trusting(doubt), ..self }
     }
 
     /// Lets checks that are registered through the API run programs, or forbids it. What is

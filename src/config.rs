@@ -11,12 +11,14 @@ pub mod scalar;
 pub mod schema;
 pub mod tree;
 
+mod brakes;
 pub mod check;
 mod consul;
 mod crowd;
 mod destination;
 mod program;
 mod read;
+mod series;
 pub mod service;
 mod vantage;
 
@@ -44,12 +46,12 @@ use self::{
 use crate::{
     api, dns,
     duration::Period,
-    metrics::{self, PerTarget},
-    model,
+    metrics, model,
     probe::{
         egress::{self, Policy},
         exec,
     },
+    publish,
     registry::Registration,
     scheduler, telemetry, vantage as own,
 };
@@ -88,6 +90,10 @@ pub struct File {
     pub egress: egress::Config,
     /// What checks may do beyond asking over the network.
     pub checks: exec::Config,
+    /// How much may be published as critical at once.
+    pub guard: publish::guard::Config,
+    /// How checks that come and go are published.
+    pub damping: publish::damping::Config,
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop after it was told to: to answer what it was asked and
@@ -123,6 +129,8 @@ impl Default for File {
             self_health: own::Config::default(),
             egress: egress::Config::default(),
             checks: exec::Config::default(),
+            guard: publish::guard::Config::default(),
+            damping: publish::damping::Config::default(),
             metrics: metrics::Config::default(),
             grace_period: Period::from_secs(10),
             event_history: 1000,
@@ -159,6 +167,10 @@ pub struct Config {
     pub egress: egress::Config,
     /// What checks may do beyond asking over the network.
     pub checks: exec::Config,
+    /// How much may be published as critical at once.
+    pub guard: publish::guard::Config,
+    /// How checks that come and go are published.
+    pub damping: publish::damping::Config,
     /// What `/metrics` shows.
     pub metrics: metrics::Config,
     /// How long the daemon may take to stop.
@@ -345,6 +357,8 @@ fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> 
         self_health: file.self_health,
         egress: file.egress,
         checks: file.checks,
+        guard: file.guard,
+        damping: file.damping,
         metrics: file.metrics,
         grace_period: file.grace_period.get(),
         event_history: file.event_history,
@@ -412,7 +426,8 @@ fn vet(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides)
         setting("alertmanagers", "", false).blame(reader, problem, "names some");
     }
     vet_bounds(reader, root, file);
-    vet_metrics(reader, root, &file.metrics);
+    brakes::vet(reader, root, file);
+    series::warn(reader, root, &file.metrics);
     vantage::vet(reader, root, &file.self_health);
 }
 
@@ -444,22 +459,6 @@ fn vet_bounds(reader: &mut Reader<'_>, root: &Node, file: &File) {
         let label = format!("{} are given", file.event_history);
         setting("event_history", "").blame(reader, problem, &label);
     }
-}
-
-/// Warns of series that the alerts in `alerts/` need and that are not shown.
-fn vet_metrics(reader: &mut Reader<'_>, root: &Node, metrics: &metrics::Config) {
-    let (label, more) = match metrics.per_target {
-        PerTarget::Full => return,
-        PerTarget::State => ("leaves out all but health and state changes", ""),
-        PerTarget::Off => ("leaves them all out", ", RollcallTargetDown, RollcallTargetFlapping"),
-    };
-    let problem = Problem::warning("without series for every target some alerts cannot fire")
-        .help(format!(
-            "silent are RollcallErrorBudgetBurn, RollcallCertificateExpiry, \
-             RollcallProbesStalled{more}"
-        ))
-        .help("leave it `full` unless Prometheus cannot bear it, or do without these alerts");
-    Setting { root, path: ["metrics", "per_target"], flag: false }.blame(reader, problem, label);
 }
 
 fn vet_listen(reader: &mut Reader<'_>, root: &Node, file: &File, overrides: &Overrides) {

@@ -25,6 +25,7 @@ pub mod build;
 pub mod clock;
 pub mod duration;
 pub mod model;
+pub mod share;
 pub mod tasks;
 
 pub mod doubt;
@@ -34,6 +35,7 @@ pub mod probe;
 pub mod telemetry;
 
 pub mod metrics;
+pub mod publish;
 pub mod store;
 
 pub mod leases;

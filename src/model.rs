@@ -358,6 +358,22 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// What has become of a status on its way to consumers, where they are not told it at once.
+    Publication {
+        /// It is critical, and consumers are told what they were told before.
+        Held = "held",
+        /// It is well but comes and goes, and consumers are told that it is critical.
+        Damped = "damped",
+        /// Consumers are told again what is observed.
+        Released = "released",
+        /// It has begun to come and go.
+        Flapping = "flapping",
+        /// It has settled.
+        Steady = "steady",
+    }
+}
+
 /// What tipped the scale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -380,6 +396,14 @@ pub enum Cause {
         /// The same for people.
         detail: Arc<str>,
     },
+    /// Not a change of what is observed but of what consumers are told: the statuses are those
+    /// published.
+    Publication {
+        /// What has become of it.
+        what: Publication,
+        /// The same for people.
+        detail: Arc<str>,
+    },
 }
 
 impl Cause {
@@ -394,6 +418,7 @@ impl Cause {
             }
             Self::Operator { .. } => "operator",
             Self::Registration { what, .. } => what.as_str(),
+            Self::Publication { what, .. } => what.as_str(),
         }
     }
 
@@ -402,41 +427,10 @@ impl Cause {
         match self {
             Self::Probe { observation, .. } => observation.detail.as_deref(),
             Self::Operator { reason } => Some(reason),
-            Self::Registration { detail, .. } => Some(detail),
+            Self::Registration { detail, .. } | Self::Publication { detail, .. } => Some(detail),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_refused_when_empty_too_long_or_with_control_characters() {
-        assert_eq!("".parse::<InstanceId>(), Err(IdError::Empty));
-        assert_eq!("x".repeat(129).parse::<InstanceId>(), Err(IdError::TooLong(129)));
-        assert_eq!("a\u{1b}[2J".parse::<InstanceId>(), Err(IdError::Control('\u{1b}')));
-        assert_eq!(
-            "web/1:a b".parse::<InstanceId>().map(|id| id.to_string()),
-            Ok("web/1:a b".into())
-        );
-    }
-
-    #[test]
-    fn closed_sets_are_indexed_by_their_position() {
-        for (index, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!(reason.index(), index);
-            assert_eq!(Reason::from_index(index), Some(*reason));
-        }
-        assert_eq!(Reason::from_index(Reason::COUNT), None);
-    }
-
-    #[test]
-    fn phases_add_up_by_phase() {
-        let mut phases = Phases::default();
-        phases.add(Phase::Tls, Duration::from_millis(2));
-        phases.add(Phase::Tls, Duration::from_millis(3));
-        assert_eq!(phases.get(Phase::Tls), Duration::from_millis(5));
-        assert_eq!(phases.get(Phase::Connect), Duration::ZERO);
-    }
-}
+mod tests;

@@ -14,8 +14,8 @@ use crate::{
     clock::Timestamp,
     event::{self, Event},
     model::{
-        Answer, Cause, CheckKey, Observation, Outcome, Phase, Phases, Reason, Registered, Serving,
-        Status, Transition,
+        Answer, Cause, CheckKey, Observation, Outcome, Phase, Phases, Publication, Reason,
+        Registered, Serving, Status, Transition,
     },
     store::{Key, Unwritten, row::Note},
 };
@@ -119,6 +119,8 @@ struct Kept {
     probe: Option<Probe>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registered: Option<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    published: Option<(String, String)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -144,7 +146,7 @@ struct Probe {
 impl Kept {
     fn of(event: &Event) -> Self {
         let transition = &event.transition;
-        let (mut operator, mut probe, mut registered) = (None, None, None);
+        let (mut operator, mut probe, mut registered, mut published) = (None, None, None, None);
         match &transition.cause {
             Cause::Probe { observation, consecutive } => {
                 probe = Some(Probe::of(observation, *consecutive));
@@ -152,6 +154,9 @@ impl Kept {
             Cause::Operator { reason } => operator = Some(reason.to_string()),
             Cause::Registration { what, detail } => {
                 registered = Some((what.to_string(), detail.to_string()));
+            }
+            Cause::Publication { what, detail } => {
+                published = Some((what.to_string(), detail.to_string()));
             }
         }
         Self {
@@ -165,6 +170,7 @@ impl Kept {
             operator,
             probe,
             registered,
+            published,
         }
     }
 
@@ -172,12 +178,18 @@ impl Kept {
     fn read(self) -> Option<Event> {
         let status = |word: &str| Status::ALL.iter().copied().find(|s| s.as_str() == word);
         let registered = |word: &str| Registered::ALL.iter().copied().find(|r| r.as_str() == word);
-        let cause = match (self.probe, self.registered, self.operator) {
+        let published = |word: &str| Publication::ALL.iter().copied().find(|p| p.as_str() == word);
+        let cause = match (self.probe, self.registered, self.published) {
             (Some(probe), ..) => probe.read()?,
             (None, Some((what, detail)), _) => {
                 Cause::Registration { what: registered(&what)?, detail: detail.into() }
             }
-            (None, None, reason) => Cause::Operator { reason: reason.unwrap_or_default().into() },
+            (None, None, Some((what, detail))) => {
+                Cause::Publication { what: published(&what)?, detail: detail.into() }
+            }
+            (None, None, None) => {
+                Cause::Operator { reason: self.operator.unwrap_or_default().into() }
+            }
         };
         let transition = Transition {
             service: self.service.parse().ok()?,

@@ -4,6 +4,8 @@
 //! in one round at most a tenth of a service's instances go, though always one, and none as long as
 //! more than half of them are critical at once: then it is not the instances, and somebody must
 //! look. A service of one instance has no other to compare it with; it goes when its time has come.
+//! Nobody goes while the guard holds failures back or the daemon doubts itself, nor for a status
+//! that is only kept critical because it comes and goes: what counts is what is observed.
 //! What is deregistered can be brought back for a day.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -12,9 +14,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Agent, register::Refused};
+use super::{Agent, key, register::Refused};
 use crate::{
     clock::{self, Timestamp},
+    judge::Verdict,
     model::{Registered, Status},
     store::{
         Key, Tables, Unwritten,
@@ -68,14 +71,16 @@ impl Agent {
     ) -> Result<(), Unwritten> {
         let round = {
             let tables = self.store.read();
-            plan(&tables, &self.node, started, now)
+            let observed = |check: &Check| self.critical_since(check);
+            plan((&tables, &self.node), started, now, observed)
         };
+        let round = if self.brakes.is_in_doubt() { round.paused() } else { round };
         self.metrics.deregistrations_held.set(i64::try_from(round.held).unwrap_or(i64::MAX));
         if round.held > 0 {
             warn!(
                 held = round.held,
                 "Instances are critical for so long that they would be deregistered, but too much \
-                 of their services is critical at once; look at the network, and at this node"
+                 is critical at once; look at the network, and at this node"
             );
         }
         let forgotten = round.forgotten;
@@ -91,6 +96,21 @@ impl Agent {
             self.expire(&id, now).await?;
         }
         Ok(())
+    }
+
+    /// Since when a check is observed to be critical, if it is.
+    fn critical_since(&self, row: &Check) -> Option<Timestamp> {
+        let Some(check) = key(row).and_then(|key| self.registry.check(&key)) else {
+            return Some(row.since());
+        };
+        let facts = check.slot.read_numbers();
+        match facts.verdict {
+            // What has no verdict stands as it was registered.
+            Verdict::Unknown => Some(row.since()),
+            // The last change may be that of an operator who has ended maintenance.
+            Verdict::Critical => Some(row.since().max(facts.changed.unwrap_or(row.since()))),
+            Verdict::Passing | Verdict::Warning => None,
+        }
     }
 
     async fn expire(&self, id: &Arc<str>, now: Timestamp) -> Result<(), Unwritten> {
@@ -149,14 +169,27 @@ impl Agent {
     }
 }
 
-fn plan(tables: &Tables, node: &str, started: Timestamp, now: Timestamp) -> Round {
+impl Round {
+    /// The same while nobody may go.
+    fn paused(self) -> Self {
+        Self { held: self.held + self.due.len(), due: Vec::new(), ..self }
+    }
+}
+
+fn plan(
+    (tables, node): (&Tables, &str),
+    started: Timestamp,
+    now: Timestamp,
+    critical_since: impl Fn(&Check) -> Option<Timestamp>,
+) -> Round {
     let mut round = Round::default();
     let mut due: BTreeMap<&Arc<str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
     for row in tables.instances_on(node).filter(|row| row.origin.is_local()) {
         let overdue = tables.instance_checks(node, &row.id).filter(|check| {
-            let since = check.since().max(started);
             let after = Duration::from_secs(check.deregister_after.into());
-            check.status == Health::Critical && !after.is_zero() && now.since(since) >= after
+            check.status == Health::Critical
+                && !after.is_zero()
+                && critical_since(check).is_some_and(|since| now.since(since.max(started)) >= after)
         });
         if let Some(since) = overdue.map(|check| check.since).min() {
             due.entry(&row.name).or_default().push((since, &row.id));
@@ -226,10 +259,16 @@ mod tests {
         store
     }
 
+    /// What is observed is what the row says.
+    #[expect(clippy::unnecessary_wraps, reason = "of others it may be nothing")]
+    fn seen(check: &Check) -> Option<Timestamp> {
+        Some(check.since())
+    }
+
     async fn planned(instances: usize, critical: &[i64]) -> (usize, usize) {
         let store = web(instances, critical).await;
         let long_ago = Timestamp::from_millis(-1000 * HOUR);
-        let round = plan(&store.read(), "n", long_ago, Timestamp::from_millis(0));
+        let round = plan((&store.read(), "n"), long_ago, Timestamp::from_millis(0), seen);
         (round.due.len(), round.held)
     }
 
@@ -250,9 +289,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_observed_to_be_well_does_not_go_and_nobody_while_there_is_doubt() {
+        let store = web(10, &[2]).await;
+        let round = |seen: fn(&Check) -> Option<Timestamp>| {
+            let long_ago = Timestamp::from_millis(-1000 * HOUR);
+            plan((&store.read(), "n"), long_ago, Timestamp::from_millis(0), seen)
+        };
+        assert_eq!(round(|_| None), Round::default());
+        assert_eq!(round(|_| Some(Timestamp::from_millis(-HOUR / 2))), Round::default());
+        assert_eq!(round(seen).paused(), Round { held: 1, ..Round::default() });
+    }
+
+    #[tokio::test]
     async fn the_longest_critical_goes_first_and_our_absence_does_not_count() {
         let store = web(10, &[2, 7, 3]).await;
-        let round = |started| plan(&store.read(), "n", started, Timestamp::from_millis(0));
+        let round = |started| plan((&store.read(), "n"), started, Timestamp::from_millis(0), seen);
         assert_eq!(round(Timestamp::from_millis(-10 * HOUR)).due, ["web-1".into()]);
         assert_eq!(round(Timestamp::from_millis(-HOUR / 2)), Round::default());
     }

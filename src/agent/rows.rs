@@ -10,6 +10,7 @@ use crate::{
     metrics::Facts,
     model::Outcome,
     probe::{Endpoint, Host},
+    publish::Brake,
     registry::{self, Assigned},
     store::row::{Check, Extras, Health, Map, Node, Origin, Place, Service, Weights},
 };
@@ -286,11 +287,16 @@ pub(super) fn going_on(row: Check, held: Option<&Check>) -> Check {
 
 /// What has been judged of a check, if anything has.
 pub(super) fn verdict(check: &Check) -> Option<Verdict> {
-    check.judged.then_some(match check.status {
+    check.judged.then(|| told(check))
+}
+
+/// What consumers are told by a row, whoever put it there.
+pub(super) fn told(check: &Check) -> Verdict {
+    match check.status {
         Health::Passing => Verdict::Passing,
         Health::Warning => Verdict::Warning,
         Health::Critical | Health::Other(_) => Verdict::Critical,
-    })
+    }
 }
 
 /// What consumers are told for a verdict; nothing while there is none.
@@ -360,8 +366,21 @@ pub(super) fn with_note(output: &str, last: Option<Timestamp>) -> String {
     }
 }
 
-/// An output without that note.
+/// What the note on a status that is not published begins with.
+const HELD: &str = "\n(held: ";
+
+/// An output with the note that consumers are told otherwise than is observed.
+pub(super) fn with_hold(output: &str, brake: Brake) -> String {
+    let why = match brake {
+        Brake::Guard => "it is critical, and too much is at once for all of it to be believed",
+        Brake::Damping => "it is well, and has come and gone too often to be believed",
+    };
+    format!("{output}{HELD}{why})")
+}
+
+/// An output without these notes.
 pub(super) fn without_note(output: &str) -> &str {
+    let output = output.split_once(HELD).map_or(output, |(said, _)| said);
     output.split_once(STALE).map_or(output, |(said, _)| said)
 }
 

@@ -26,6 +26,7 @@ use crate::{
 mod aging;
 mod agree;
 mod alias;
+mod braked;
 mod configured;
 mod heartbeat;
 mod registration;
@@ -75,6 +76,13 @@ impl Rig {
             Self { agent, store, registry, events, metrics, monitor, _orders: orders, stop, tasks };
         rig.settle().await;
         rig
+    }
+
+    /// Has whatever is critical published at once.
+    fn without_guard(self) -> Self {
+        let off = crate::publish::guard::Config { enabled: false, ..Default::default() };
+        self.agent.brake_by(off, crate::publish::damping::Config::default());
+        self
     }
 
     /// The process ends and another begins, with nothing but the store.

@@ -1,7 +1,7 @@
 //! `grpc.health.v1` over the view.
 //!
 //! The empty name is this daemon, `web` is a service, `web/web-1` one of its instances. A service
-//! serves while one instance at least is passing or warning. Asking (`Check`) for what is not
+//! serves while one instance at least is published as passing or warning. Asking (`Check`) for what is not
 //! there is `NOT_FOUND`; watching it is allowed, and tells `SERVICE_UNKNOWN` until it appears:
 //! <https://github.com/grpc/grpc/blob/master/doc/health-checking.md>. A watch is woken by every
 //! change of the registry and tells only changes of its own answer.
@@ -158,10 +158,11 @@ fn answer(view: &View, name: &str) -> ServingStatus {
     }
     let instances = view.registry.service(name);
     if instances.is_empty() {
-        return instance(view, name)
-            .map_or(ServingStatus::ServiceUnknown, |listed| serving([listed.status()]));
+        return instance(view, name).map_or(ServingStatus::ServiceUnknown, |listed| {
+            serving([view.agent.published(&listed)])
+        });
     }
-    serving(instances.iter().map(Listed::status))
+    serving(instances.iter().map(|listed| view.agent.published(listed)))
 }
 
 /// The instance that `service/id` names. Both parts may hold slashes.

@@ -25,6 +25,7 @@ use crate::{
     model::{Answer, Observation, Outcome, Pace, Phase, Phases, Reason, Schedule, Serving},
     monitor::Monitor,
     probe::{self, Probe},
+    publish,
     registry::{
         Assigned, Check, Definition, Instance, Order, Orders, Registration, snapshot::Snapshot,
     },
@@ -97,6 +98,10 @@ impl Rig {
             Arc::clone(&registry),
             (metrics.clone(), events.clone()),
         );
+        // What is published is what is observed, and nothing is told beside that.
+        let off = publish::guard::Config { enabled: false, ..Default::default() };
+        let never = publish::damping::Config { suppress: u32::MAX, ..Default::default() };
+        agent.brake_by(off, never);
         let agent = Arc::new(agent);
         let (leases, keeper) = crate::leases::leases(Arc::clone(&store), metrics.clone());
         let view = View {

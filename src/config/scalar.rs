@@ -1,16 +1,14 @@
 //! Single values with a spelling or a range of their own.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::{
     model::{CheckId, IdError, InstanceId, MAX_ID_LEN, ServiceName},
     probe::{Host, HostError},
+    share,
 };
 
 /// An id or name of the model, as a text.
@@ -94,37 +92,6 @@ impl JsonSchema for Address {
     }
 }
 
-/// A share written as `5%` or as 0.05.
-struct Share;
-
-impl Visitor<'_> for Share {
-    type Value = f64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a share such as 5% or 0.05")
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
-        Ok(value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
-        i32::try_from(value).map(f64::from).map_err(|_| E::custom("expected a share"))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
-        u32::try_from(value).map(f64::from).map_err(|_| E::custom("expected a share"))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-        text.strip_suffix('%')
-            .and_then(|number| number.trim_end().parse::<f64>().ok())
-            .filter(|number| number.is_finite())
-            .map(|percent| percent / 100.0)
-            .ok_or_else(|| E::custom("expected a share such as 5% or 0.05"))
-    }
-}
-
 macro_rules! share {
     ($(#[$doc:meta])* $name:ident, $range:expr, $rule:literal) => {
         $(#[$doc])*
@@ -140,7 +107,7 @@ macro_rules! share {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let value = deserializer.deserialize_any(Share)?;
+                let value = deserializer.deserialize_any(share::Spelling)?;
                 let fits: fn(f64) -> bool = $range;
                 if fits(value) { Ok(Self(value)) } else { Err(D::Error::custom($rule)) }
             }

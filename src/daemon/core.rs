@@ -59,12 +59,15 @@ impl Core {
         let node = config.node_name.as_str().into();
         let metrics = metrics::Daemon::new();
         let events = event::Log::new(config.event_history);
+        let doubt = Doubt::new(config.self_health.abstain_at);
         let (agent, heard) = Agent::new(
             node,
             Arc::clone(&store),
             Arc::clone(&registry),
             (metrics.clone(), events.clone()),
         );
+        let agent = agent.trusting(doubt.clone());
+        agent.brake_by(config.guard.clone(), config.damping.clone());
         let (leases, sessions) = leases::leases(Arc::clone(&store), metrics.clone());
         let core = Self {
             agent: Arc::new(agent),
@@ -73,7 +76,7 @@ impl Core {
             registry,
             events,
             metrics,
-            doubt: Doubt::new(config.self_health.abstain_at),
+            doubt,
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),
         };

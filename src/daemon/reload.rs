@@ -1,8 +1,8 @@
 //! Taking a configuration over, at the start and when asked to again.
 //!
 //! A configuration that cannot be used changes nothing: the one before stays, the problems are
-//! logged and answered, and a gauge says so. Of one that can be used, instances, checks and the
-//! log filter are taken over at once; a check that is the same goes on undisturbed. What is only
+//! logged and answered, and a gauge says so. Of one that can be used, instances, checks, the guard,
+//! the damping and the log filter are taken over at once; a check that is the same goes on undisturbed. What is only
 //! read at the start (listeners, DNS, data directory, node name, threads, limits, where probes may go) is named with the
 //! advice to restart.
 
@@ -117,6 +117,7 @@ impl Reloader {
         warnings.log();
         let registrations = std::mem::take(&mut config.registrations);
         agent.allow_programs(config.checks.exec.allows_api());
+        agent.brake_by(config.guard.clone(), config.damping.clone());
         let difference = agent.configure(registrations).await;
         if let Some(log) = &self.log
             && let Err(error) = log.set_filter(&config.log.filter)

@@ -168,6 +168,14 @@ families! {
         "Instances registered, deregistered, deregistered after being critical for too long (expire), and brought back from that (restore).";
     DEREGISTRATIONS_HELD = "rollcall_deregistrations_held" Gauge Process []
         "Instances critical for so long that they would be deregistered, held back because too much of their service is critical at once.";
+    PUBLISHED_HELD = "rollcall_published_held" Gauge Process ["by"]
+        "Checks of which consumers are told otherwise than is observed: critical ones that the guard holds as they were (guard), and well ones that are kept critical because they come and go (damping).";
+    GUARD_ACTIVE = "rollcall_guard_active" Gauge Process []
+        "Whether the guard against mass removal holds anything; deregistrations pause meanwhile.";
+    GUARD_HOLDS = "rollcall_guard_holds_total" Counter Process ["limit"]
+        "Failures held by the guard, by the limit that was reached: too many of all instances, of the service or of the zone, or the daemon in doubt of itself.";
+    CHECKS_FLAPPING = "rollcall_checks_flapping" Gauge Process []
+        "Checks that come and go.";
     CHECKS_STALE = "rollcall_checks_stale" Gauge Process []
         "Checks whose last result is too old to be relied on: older than three intervals and a timeout.";
     REGISTRATION_CONFLICTS = "rollcall_registration_conflicts_total" Counter Process []

@@ -93,6 +93,14 @@ pub struct Daemon {
     pub registrations: IntCounterVec,
     /// Instances due to be deregistered that are held back.
     pub deregistrations_held: IntGauge,
+    /// Checks of which consumers are told otherwise than is observed, by what holds them.
+    pub published_held: IntGaugeVec,
+    /// 1 while the guard holds anything, else 0.
+    pub guard_active: IntGauge,
+    /// Failures held by the guard, by limit.
+    pub guard_holds: IntCounterVec,
+    /// Checks that come and go.
+    pub checks_flapping: IntGauge,
     /// Checks whose last result is too old.
     pub checks_stale: IntGauge,
     /// Registrations over another owner's instance of the same id, taken or refused.
@@ -178,6 +186,7 @@ impl Daemon {
         let last = &catalogue::DISCOVERY_LAST_SUCCESS;
         let http = &catalogue::HTTP_DURATION;
         let dns = &catalogue::DNS_DURATION;
+        let held = &catalogue::PUBLISHED_HELD;
         let build = &catalogue::BUILD_INFO;
         add(r, IntGaugeVec::new(opts(build), build.labels))?
             .with_label_values(&crate::build::LABELS)
@@ -198,6 +207,10 @@ impl Daemon {
             in_flight_limit: limit.with_label_values(&["any"]),
             panics: counter(&catalogue::PROBE_PANICS)?,
             deregistrations_held: gauge(&catalogue::DEREGISTRATIONS_HELD)?,
+            published_held: add(r, IntGaugeVec::new(opts(held), held.labels))?,
+            guard_active: gauge(&catalogue::GUARD_ACTIVE)?,
+            guard_holds: counters(r, &catalogue::GUARD_HOLDS)?,
+            checks_flapping: gauge(&catalogue::CHECKS_FLAPPING)?,
             checks_stale: gauge(&catalogue::CHECKS_STALE)?,
             registration_conflicts: counter(&catalogue::REGISTRATION_CONFLICTS)?,
             sessions_expired: counter(&catalogue::SESSIONS_EXPIRED)?,
@@ -236,6 +249,12 @@ impl Daemon {
         }
         for family in catalogue::ALL.iter().filter(|f| f.class != catalogue::Class::Process) {
             self.series_dropped.with_label_values(&[family.name]);
+        }
+        for by in ["guard", "damping"] {
+            self.published_held.with_label_values(&[by]);
+        }
+        for limit in ["all", "service", "zone", "doubt"] {
+            self.guard_holds.with_label_values(&[limit]);
         }
         for limit in ["all", "client"] {
             self.blocking_queries_refused.with_label_values(&[limit]);

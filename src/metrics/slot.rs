@@ -66,6 +66,8 @@ pub struct Slot {
     changed: AtomicI64,
     certificate_expiry: AtomicI64,
     changes: AtomicU32,
+    /// How often it has turned critical or well again since that was taken.
+    flips: AtomicU32,
     successes: AtomicU32,
     consecutive_failures: AtomicU32,
     answer: AtomicU32,
@@ -122,6 +124,12 @@ impl Default for Facts {
     fn default() -> Self {
         Slot::default().read()
     }
+}
+
+/// Whether a verdict has turned critical, or well again; the first of all is no turn.
+fn is_flip(before: Verdict, after: Verdict) -> bool {
+    let is_known = before != Verdict::Unknown && after != Verdict::Unknown;
+    is_known && (before == Verdict::Critical) != (after == Verdict::Critical)
 }
 
 /// Zero stands for "never": the epoch itself is no moment a probe can have run at.
@@ -189,8 +197,17 @@ impl Slot {
     /// Puts down what the judge made of it.
     pub fn judged(&self, machine: &Machine) {
         self.status.store(machine.status() as u8, Relaxed);
-        self.verdict.store(machine.verdict() as u8, Relaxed);
+        let before = self.verdict.swap(machine.verdict() as u8, Relaxed);
+        let before = Verdict::from_index(usize::from(before)).unwrap_or_default();
+        if is_flip(before, machine.verdict()) {
+            self.flips.fetch_add(1, Relaxed);
+        }
         self.set_streak(machine.streak());
+    }
+
+    /// Takes how often the check has turned critical, or well again, since this was asked last.
+    pub fn take_flips(&self) -> u32 {
+        self.flips.swap(0, Relaxed)
     }
 
     fn set_streak(&self, streak: Streak) {

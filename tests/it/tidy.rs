@@ -12,10 +12,10 @@ use rollcall::metrics::catalogue;
 /// The layers, lowest first. A module uses only modules of lower layers; those of one layer do
 /// not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["build", "clock", "duration", "tasks"],
+    &["build", "clock", "duration", "share", "tasks"],
     &["model"],
     &["doubt", "event", "judge", "probe", "telemetry"],
-    &["metrics", "store"],
+    &["metrics", "publish", "store"],
     &["leases", "registry"],
     &["consul", "monitor"],
     &["agent", "vantage"],
@@ -32,6 +32,7 @@ const TEST_FILES: &[&str] = &["tests.rs", "testing.rs"];
 const IMPURE: &[(&str, &[&str])] = &[
     ("judge", &["async", "tokio", "tracing", "std::io", "std::fs", "clock::"]),
     ("model", &["async", "tokio", "tracing", "Serialize", "std::fs"]),
+    ("publish", &["async", "tokio", "tracing", "std::io", "std::fs", "clock::"]),
 ];
 
 const MAX_LINES: usize = 500;

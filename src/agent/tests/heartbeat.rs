@@ -123,7 +123,7 @@ async fn a_restart_gives_the_whole_time_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_was_stopped_gives_the_whole_time_again() {
-    let rig = Rig::new().await;
+    let rig = Rig::new().await.without_guard();
     rig.put(web()).await.unwrap();
     rig.put(json!({"ID": "web-2", "Name": "web", "Check": {"TTL": "1m"}})).await.unwrap();
     for check in [WEB, "service:web-2"] {

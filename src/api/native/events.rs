@@ -51,7 +51,9 @@ pub struct Event {
     /// The status now.
     pub to: String,
     /// Why, in one word: a reason, `ok`, or `operator`; of the check `_registration` what has become
-    /// of the registration: `conflict`, `expired`, `restored`.
+    /// of the registration: `conflict`, `expired`, `restored`. Where consumers are told otherwise
+    /// than is observed: `held`, `damped`, `released`, `flapping`, `steady`; the statuses are then
+    /// those published.
     pub reason: String,
     /// The same for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,7 +285,9 @@ impl Event {
             Cause::Probe { observation, consecutive } => {
                 (Some(*consecutive), Some(Probe::of(observation)))
             }
-            Cause::Operator { .. } | Cause::Registration { .. } => (None, None),
+            Cause::Operator { .. } | Cause::Registration { .. } | Cause::Publication { .. } => {
+                (None, None)
+            }
         };
         Self {
             sequence: event.sequence,

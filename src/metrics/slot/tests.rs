@@ -110,3 +110,17 @@ fn codes_beyond_the_first_twenty_are_counted_together() {
     assert_eq!(codes.first(), Some(&(0, 10)));
     assert_eq!(codes.len(), 21);
 }
+
+#[test]
+fn turns_are_counted_until_they_are_taken_and_warnings_are_none() {
+    let slot = Slot::default();
+    let judged = |verdict| {
+        slot.judged(&Machine::restore(verdict, Streak::None, Maintenance::Off));
+    };
+    judged(Verdict::Critical);
+    assert_eq!(slot.take_flips(), 0, "the first verdict");
+    for verdict in [Verdict::Passing, Verdict::Warning, Verdict::Critical, Verdict::Critical] {
+        judged(verdict);
+    }
+    assert_eq!((slot.take_flips(), slot.take_flips()), (2, 0));
+}

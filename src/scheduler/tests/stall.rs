@@ -14,7 +14,7 @@ const SLOW: Act = Act::Finds(SECOND, Outcome::Success);
 
 /// A schedule with time for probes of a second, whose runs are never in each other's way.
 fn roomy() -> Schedule {
-    Schedule { timeout: SECOND * 2, ..super::schedule(TEN) }
+    Schedule { timeout: SECOND * 2, ..schedule(TEN) }
 }
 
 /// Waits until so many probes have started.

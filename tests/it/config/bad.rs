@@ -972,3 +972,80 @@ fn an_interval_that_the_scheduler_cannot_keep() {
     );
     assert!(load(&text("0s", "1ms")).is_err());
 }
+
+#[test]
+fn a_guard_that_holds_for_days_and_damping_that_never_damps_are_refused() {
+    check(
+        "guard: { hold_at_most: 2d, release_after: 3d, max_share: 120% }\n",
+        &expect![[r#"
+        error: `hold_at_most` must not be above 1d
+         --> rollcall.yaml:1:24
+          |
+        1 | guard: { hold_at_most: 2d, release_after: 3d, max_share: 120% }
+          |                        ^^ 2d is given
+
+        error: `release_after` must not be above `hold_at_most`
+         --> rollcall.yaml:1:43
+          |
+        1 | guard: { hold_at_most: 2d, release_after: 3d, max_share: 120% }
+          |                                           ^^ 3d is given
+          |
+          = help: nothing is held for longer than `hold_at_most`
+
+        error: the share must be between 0% and 100%
+         --> rollcall.yaml:1:58
+          |
+        1 | guard: { hold_at_most: 2d, release_after: 3d, max_share: 120% }
+          |                                                          ^^^^ found the text `120%`
+
+        error: 3 errors, 0 warnings
+    "#]],
+    );
+    check(
+        "guard: { hold_at_most: 2d, release_after: 3d }\n",
+        &expect![[r#"
+        error: `hold_at_most` must not be above 1d
+         --> rollcall.yaml:1:24
+          |
+        1 | guard: { hold_at_most: 2d, release_after: 3d }
+          |                        ^^ 2d is given
+
+        error: `release_after` must not be above `hold_at_most`
+         --> rollcall.yaml:1:43
+          |
+        1 | guard: { hold_at_most: 2d, release_after: 3d }
+          |                                           ^^ 3d is given
+          |
+          = help: nothing is held for longer than `hold_at_most`
+
+        error: 2 errors, 0 warnings
+    "#]],
+    );
+    check(
+        "damping: { suppress: 20000, hold_at_most: 25h }\n",
+        &expect![[r#"
+        error: `hold_at_most` must not be above 1d
+         --> rollcall.yaml:1:43
+          |
+        1 | damping: { suppress: 20000, hold_at_most: 25h }
+          |                                           ^^^ 1d1h is given
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+    check(
+        "damping:\n  reuse: 6000\n",
+        &expect![[r#"
+        error: with these figures no check is ever found flapping
+         --> rollcall.yaml:2:3
+          |
+        2 |   reuse: 6000
+          |   ^^^^^^^^^^^ the figures are here
+          |
+          = help: `reuse` must be below `suppress`
+          = help: points never exceed what falls below `reuse` within `hold_at_most`; `suppress` must be below that: make `half_life` shorter or `hold_at_most` longer
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+}
