@@ -17,7 +17,7 @@ mod slot;
 pub mod text;
 
 pub use daemon::{Daemon, Skip};
-pub use slot::{ClassSlot, ClassTotals, DURATION_BUCKETS, Facts, Slot};
+pub use slot::{ClassSlot, ClassTotals, DURATION_BUCKETS, Facts, Kept, Slot};
 
 /// What `/metrics` shows.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

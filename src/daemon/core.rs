@@ -46,6 +46,7 @@ pub(super) struct Core {
     pub(super) readiness: watch::Sender<Readiness>,
     /// Told by the API that the daemon is to stop.
     pub(super) leave: CancellationToken,
+    attempts: metrics::Kept,
 }
 
 impl Core {
@@ -72,12 +73,14 @@ impl Core {
             metrics,
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),
+            attempts: config.explain_attempts,
         };
         (core, Ordered { probed: orders, pushed: told, heard, sessions })
     }
 
     pub(super) fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.registry), self.events.clone(), self.metrics.clone())
+            .keeping(self.attempts)
     }
 
     pub(super) fn start_scheduler(

@@ -21,7 +21,7 @@ fn an_unknown_key_is_named_with_the_key_meant() {
               | ^^^^^^^^ not a key here
               |
               = help: did you mean `data_dir`?
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: 1 error, 0 warnings
         "#]],
@@ -235,6 +235,22 @@ services:
 }
 
 #[test]
+fn more_attempts_than_can_be_kept_are_refused() {
+    check(
+        "explain_attempts: 33\n",
+        &expect![[r#"
+        error: at most 32 attempts of a check are kept
+         --> rollcall.yaml:1:19
+          |
+        1 | explain_attempts: 33
+          |                   ^^ found the number 33
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+}
+
+#[test]
 fn a_place_is_right_after_letters_of_many_bytes() {
     check(
         "meta: { Größe: ☃ }\nnode_name: \"größer\" \nüber: 1\n",
@@ -245,7 +261,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
             1 | meta: { Größe: ☃ }
               | ^^^^ not a key here
               |
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: unknown key `über`
              --> rollcall.yaml:3:1
@@ -253,7 +269,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
             3 | über: 1
               | ^^^^ not a key here
               |
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: 2 errors, 0 warnings
         "#]],
@@ -347,7 +363,7 @@ fn the_traps_of_yaml_are_named() {
             1 | base: &b { x: 1 }
               | ^^^^ not a key here
               |
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: merge keys are not part of YAML 1.2
              --> rollcall.yaml:2:11
@@ -907,7 +923,7 @@ fn a_long_line_is_not_quoted() {
             error: unknown key `zzz`
             --> rollcall.yaml:1:17
              = note: not a key here
-             = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+             = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: 1 error, 0 warnings
         "#]],
