@@ -25,6 +25,7 @@ pub mod build;
 pub mod clock;
 pub mod duration;
 pub mod model;
+pub mod spelling;
 pub mod tasks;
 
 pub mod doubt;

@@ -35,6 +35,7 @@ mod agent;
 mod catalog;
 mod consul;
 mod events;
+mod explain;
 mod filter;
 mod fired;
 mod grpc;
@@ -42,6 +43,7 @@ mod idempotency;
 mod index;
 mod kv;
 mod metrics;
+mod probing;
 mod register;
 mod routes;
 mod serve;
@@ -108,6 +110,7 @@ impl Rig {
             registry: Arc::clone(&registry),
             events,
             metrics,
+            asking: Asking::new(|_, _| Box::pin(std::future::pending())),
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,
             leave: CancellationToken::new(),

@@ -11,14 +11,14 @@ use crate::{
         Agent,
         pushed::{Engine, Heard},
     },
-    api::{Readiness, ReloadHandle, View},
+    api::{Asking, Readiness, ReloadHandle, View},
     clock,
     config::Config,
     event,
     leases::{self, Renewer},
     metrics,
     monitor::Monitor,
-    probe::{Network, egress::Policy},
+    probe::{Network, Prober as _, egress::Policy},
     registry::{Order, Orders, Registry, snapshot::Snapshot},
     scheduler::{Pulse, Scheduler},
     store::{Keeper, Store},
@@ -47,6 +47,7 @@ pub(super) struct Core {
     /// Told by the API that the daemon is to stop.
     pub(super) leave: CancellationToken,
     attempts: metrics::Kept,
+    network: Network,
 }
 
 impl Core {
@@ -74,6 +75,7 @@ impl Core {
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),
             attempts: config.explain_attempts,
+            network: Network::new(Policy::new(&config.egress)),
         };
         (core, Ordered { probed: orders, pushed: told, heard, sessions })
     }
@@ -91,7 +93,7 @@ impl Core {
         tasks: &mut Tasks,
     ) -> Result<Pulse, Fault> {
         let (monitor, metrics) = (self.monitor(), self.metrics.clone());
-        Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
+        Scheduler { prober: self.network.clone(), monitor, metrics }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)
     }
@@ -127,6 +129,15 @@ impl Core {
         Ok(())
     }
 
+    /// Lets the API have a target asked, by the same policy and within the same bounds.
+    fn asking(&self) -> Asking {
+        let network = self.network.clone();
+        Asking::new(move |target, timeout| {
+            let network = network.clone();
+            Box::pin(async move { network.probe(&target, timeout).await })
+        })
+    }
+
     pub(super) fn view(&self, config: &Config, reload: ReloadHandle) -> View {
         View {
             node_name: config.node_name.as_str().into(),
@@ -137,6 +148,7 @@ impl Core {
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
+            asking: self.asking(),
             metrics_config: config.metrics.clone(),
             readiness: self.readiness.subscribe(),
             leave: self.leave.clone(),
