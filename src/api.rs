@@ -1,6 +1,7 @@
 //! Who may look: the listeners and what they answer.
 //!
-//! Everything here reads the [`View`] and answers; nothing probes, and nothing is changed except
+//! Everything here reads the [`View`] and answers; nothing probes (whoever asks for a probe gets one by
+//! the means that the daemon has put into the view: [`Asking`]), and nothing is changed except
 //! through the agent (what is registered here), the store (what others answer for) and the daemon's
 //! own ears ([`ReloadHandle`], [`View::leave`]).
 //! [`serve::http`] and [`serve::grpc`] run a listener each until they are told to stop.
@@ -17,6 +18,7 @@ use crate::{
     registry::Registry, store::Store,
 };
 
+mod asking;
 mod consul;
 mod exposition;
 mod grpc;
@@ -30,6 +32,7 @@ pub mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use asking::{Asked, Asking};
 pub use listen::{Binding, Listen};
 
 /// Limits of the listeners.
@@ -100,6 +103,8 @@ pub struct View {
     pub metrics: metrics::Daemon,
     /// How far the daemon trusts itself.
     pub doubt: Doubt,
+    /// Asks a target once, for whoever asks for it.
+    pub asking: Asking,
     /// What `/metrics` shows.
     pub metrics_config: metrics::Config,
     /// Whether the daemon is ready.

@@ -12,6 +12,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod client;
+mod explain;
 mod kv;
 mod lock;
 mod ls;
@@ -46,10 +47,13 @@ enum Command {
     Schema,
     /// Probe one target once and show every phase.
     ///
-    /// Goes wherever it is sent: the `egress` settings of a daemon's configuration do not apply.
+    /// Goes wherever it is sent: the `egress` settings of a daemon's configuration do not apply, but
+    /// with `--check`, where the daemon asks.
     Probe(probe::Args),
     /// List services, instances and checks with their status.
     Ls(ls::Args),
+    /// Say why a check is as it is, and what would change it.
+    Explain(explain::Args),
     /// Show changes of status as they happen.
     Watch(watch::Args),
     /// Register an instance of a service, from a file or from options.
@@ -135,6 +139,7 @@ impl Command {
             Self::Schema => schema::run(out),
             Self::Probe(args) => asynchronously(probe::run(args, out)),
             Self::Ls(args) => asynchronously(ls::run(args, out)),
+            Self::Explain(args) => asynchronously(explain::run(args, out)),
             Self::Watch(args) => asynchronously(watch::run(args, out)),
             Self::Register(args) => asynchronously(register::run(args, out)),
             Self::Deregister(args) => asynchronously(register::deregister(args, out)),

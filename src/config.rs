@@ -101,6 +101,9 @@ pub struct File {
     pub grace_period: Period,
     /// How many of the latest changes of status are kept for the API; at most 1,000,000.
     pub event_history: usize,
+    /// How many of the last attempts of each check are kept for `rollcall explain`; at most 32, 0
+    /// keeps none.
+    pub explain_attempts: metrics::Kept,
     /// Consul service definitions (JSON) to read besides this file: paths, in which `*`, `?`, `[]`
     /// and `**` match, relative to this file's folder.
     pub service_files: Vec<String>,
@@ -134,6 +137,7 @@ impl Default for File {
             metrics: metrics::Config::default(),
             grace_period: Period::from_secs(10),
             event_history: 1000,
+            explain_attempts: metrics::Kept::default(),
             service_files: Vec::new(),
             check_defaults: None,
             services: Vec::new(),
@@ -177,6 +181,8 @@ pub struct Config {
     pub grace_period: Duration,
     /// How many of the latest changes of status are kept.
     pub event_history: usize,
+    /// How many of the last attempts of each check are kept.
+    pub explain_attempts: metrics::Kept,
     /// The instances and their checks, in the order written; ids are unique.
     pub registrations: Vec<Registration>,
 }
@@ -362,6 +368,7 @@ fn mean(file: File, overrides: &Overrides, registrations: Vec<Registration>) -> 
         metrics: file.metrics,
         grace_period: file.grace_period.get(),
         event_history: file.event_history,
+        explain_attempts: file.explain_attempts,
         registrations,
     }
 }

@@ -10,10 +10,13 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use crate::model::Transition;
+use crate::model::{CheckKey, Transition};
 
 /// How many events a subscriber may lag behind before it misses some.
 const SUBSCRIBER_DEPTH: usize = 1024;
+
+/// How many events are looked at to find those of one check.
+pub const LOOK_BACK: usize = 10_000;
 
 /// A transition with its place in this process's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +96,17 @@ impl Log {
         self.lock().events.iter().filter(|event| event.sequence > after).cloned().collect()
     }
 
+    /// The latest events of a check, at most `most`, oldest first. Looks back [`LOOK_BACK`] events at
+    /// most, so that whoever writes is not held up.
+    pub fn latest_of(&self, key: &CheckKey, most: usize) -> Vec<Arc<Event>> {
+        let ring = self.lock();
+        let looked_at = ring.events.iter().rev().take(LOOK_BACK);
+        let of_check = looked_at.filter(|event| event.transition.key == *key);
+        let mut latest: Vec<_> = of_check.take(most).cloned().collect();
+        latest.reverse();
+        latest
+    }
+
     /// The events remembered with a sequence above `after`, and all that will follow them: none
     /// is missed or told twice between the two.
     pub fn follow(&self, after: u64) -> (Vec<Arc<Event>>, Subscription) {
@@ -123,7 +137,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Timestamp,
-        model::{Cause, CheckKey, Status},
+        model::{Cause, Status},
     };
 
     fn transition(instance: &str) -> Transition {
@@ -149,6 +163,20 @@ mod tests {
         }
         assert_eq!(sequences(&log.after(0)), [2, 3]);
         assert_eq!(sequences(&log.after(2)), [3]);
+    }
+
+    #[test]
+    fn the_latest_of_a_check_are_found_among_those_of_others() {
+        let log = Log::new(LOOK_BACK + 10);
+        for id in ["a", "b", "a", "c", "a"] {
+            log.push(transition(id));
+        }
+        let of = |id: &str, most| sequences(&log.latest_of(&transition(id).key, most));
+        assert_eq!((of("a", 2), of("b", 2), of("d", 2)), (vec![3, 5], vec![2], vec![]));
+        for _ in 0..LOOK_BACK - 1 {
+            log.push(transition("b"));
+        }
+        assert_eq!((of("a", 2), of("c", 1)), (vec![5], vec![]));
     }
 
     #[tokio::test]

@@ -22,8 +22,11 @@ use std::{fmt, num::NonZeroU32};
 
 use crate::model::{Outcome, Status, closed_set};
 
+mod ahead;
 #[cfg(test)]
 mod tests;
+
+pub use ahead::{Step, Turn};
 
 /// How many results in a row it takes to change a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -283,6 +286,14 @@ impl Streak {
         match self {
             Self::None | Self::Successes(_) => 0,
             Self::Failures(n) => n,
+        }
+    }
+
+    /// How many answers in a row the streak holds.
+    pub const fn successes(self) -> u32 {
+        match self {
+            Self::None | Self::Failures(_) => 0,
+            Self::Successes(n) => n,
         }
     }
 

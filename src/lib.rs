@@ -26,6 +26,7 @@ pub mod clock;
 pub mod duration;
 pub mod model;
 pub mod share;
+pub mod spelling;
 pub mod tasks;
 
 pub mod doubt;

@@ -12,7 +12,7 @@ use crate::{
     clock,
     event::Log,
     judge::{Change, Machine, Maintenance},
-    metrics::Daemon,
+    metrics::{Daemon, Kept},
     model::{Cause, Observation, Outcome, Status, Transition},
     registry::{Check, Registry},
 };
@@ -23,18 +23,25 @@ pub struct Monitor {
     registry: Arc<Registry>,
     events: Log,
     metrics: Daemon,
+    attempts: usize,
 }
 
 impl Monitor {
-    /// A monitor that tells these.
+    /// A monitor that tells these, and keeps as many attempts as by default.
     pub fn new(registry: Arc<Registry>, events: Log, metrics: Daemon) -> Self {
-        Self { registry, events, metrics }
+        Self { registry, events, metrics, attempts: Kept::default().get() }
+    }
+
+    /// The same, but it keeps so many of the last attempts of each check.
+    #[must_use]
+    pub fn keeping(self, attempts: Kept) -> Self {
+        Self { attempts: attempts.get(), ..self }
     }
 
     /// Takes in a finished probe. One that failed by our own fault is counted, but says nothing
     /// of the target and is not judged.
     pub fn observe(&self, check: &Check, machine: &mut Machine, observation: Observation) {
-        let says_otherwise = check.slot.record(&observation);
+        let says_otherwise = check.slot.record(&observation, self.attempts);
         check.class.slot.record(&observation);
         debug!(
             check = %check.key,

@@ -197,7 +197,7 @@ impl Engine {
         let machine = match (start, held) {
             (Start::Afresh(machine), _) => machine,
             (Start::InPlace, Some(held)) => {
-                check.slot.overwrite(&held.check.slot.read());
+                check.slot.inherit(&held.check.slot);
                 held.machine
             }
             (Start::InPlace, None) => Machine::default(),

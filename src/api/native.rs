@@ -1,4 +1,4 @@
-//! Our own JSON: services with all that is known of them, and the events.
+//! Our own JSON: services with all that is known of them, why a check is as it is, and the events.
 //!
 //! The types are the wire's, read back by our own command line; the domain's types are not
 //! serialisable on purpose. Fields may be added; none is renamed or dropped without a new path.
@@ -9,6 +9,7 @@ use axum::{
     Json, Router,
     extract::{Path, RawQuery, State},
     response::{IntoResponse as _, Response},
+    routing,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -16,18 +17,23 @@ use serde::{Deserialize, Serialize};
 use super::{
     consul,
     params::Params,
-    router::{App, Refusal, get, put},
+    router::{App, Refusal, get, only, put},
 };
 use crate::{
     judge,
-    model::{Answer, Observation, Outcome, Phase, Status},
+    model::{Outcome, Status},
     registry::{self, Listed},
 };
 
 mod doubt;
 mod events;
+mod explain;
+mod probe;
 
-pub use events::{Event, Missed, Probe};
+pub use events::{Event, Missed};
+pub use explain::{Ahead, Explanation, Holding, Observed, Published, Thresholds};
+use probe::code;
+pub use probe::{Attempt, Probe, Report};
 
 /// The path of all services.
 pub const SERVICES: &str = "/v1/rollcall/services";
@@ -40,6 +46,12 @@ pub const SELF: &str = "/v1/rollcall/self";
 
 /// The path at which an instance is registered, unless another owner has its id.
 pub const REGISTER: &str = "/v1/rollcall/register";
+
+/// What the path begins with under which a check is explained; its id follows.
+pub const EXPLAIN: &str = "/v1/rollcall/explain/";
+
+/// What the path begins with under which the target of a check is asked now; its id follows.
+pub const PROBE: &str = "/v1/rollcall/probe/";
 
 /// The path at which an instance is brought back that was deregistered for being critical.
 const UNDO: &str = "/v1/rollcall/undo/{*id}";
@@ -126,6 +138,11 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route(EVENTS, get(events::list))
         .route(SELF, get(doubt::show))
         .route(REGISTER, put(consul::register::owned))
+        .route(&format!("{EXPLAIN}{{*id}}"), get(explain::explain))
+        .route(
+            &format!("{PROBE}{{*id}}"),
+            only("OPTIONS,PUT,POST", routing::put(probe::now).post(probe::now)),
+        )
         .route(UNDO, put(consul::register::undo))
         .route(RECHECK, put(recheck))
 }
@@ -218,32 +235,6 @@ impl Check {
             stale: facts.stale,
             certificate_expiry: facts.certificate_expiry.map(|at| at.to_string()),
             interval_seconds: check.definition.schedule.interval.as_secs_f64(),
-        }
-    }
-}
-
-fn code(answer: Answer) -> Option<String> {
-    match answer {
-        Answer::None => None,
-        Answer::Http(code) => Some(code.to_string()),
-        Answer::Grpc(serving) => Some(serving.to_string()),
-    }
-}
-
-impl Probe {
-    /// What an observation says on the wire; phases that did not happen are left out.
-    pub fn of(observation: &Observation) -> Self {
-        let spent = Phase::ALL.iter().map(|phase| (phase, observation.phases.get(*phase)));
-        Self {
-            started: observation.started.to_string(),
-            duration_seconds: observation.duration.as_secs_f64(),
-            peer: observation.peer.map(|peer| peer.to_string()),
-            code: code(observation.answer),
-            phases: spent
-                .filter(|(_, time)| !time.is_zero())
-                .map(|(phase, time)| (phase.to_string(), time.as_secs_f64()))
-                .collect(),
-            certificate_expiry: observation.certificate_expiry.map(|at| at.to_string()),
         }
     }
 }

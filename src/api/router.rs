@@ -154,6 +154,11 @@ async fn index(State(app): State<Arc<App>>) -> String {
         ("/-/ready", "200 while the daemon is ready, else 503"),
         ("/-/reload", "PUT or POST: read the configuration again"),
         (native::SERVICES, "all services, instances and checks"),
+        ("/v1/rollcall/explain/ID", "why a check, or all of an instance, is as it is"),
+        (
+            "/v1/rollcall/probe/ID",
+            "PUT or POST: asks the target of a check now, and keeps nothing of it",
+        ),
         (native::EVENTS, "the last changes of status; live as text/event-stream"),
         (native::SELF, "whether the daemon trusts itself: score, symptoms, canary, anchors"),
         ("/v1/health/service/NAME", "the instances of a service; ?passing: those to use"),

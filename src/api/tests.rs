@@ -36,6 +36,7 @@ mod agent;
 mod catalog;
 mod consul;
 mod events;
+mod explain;
 mod filter;
 mod fired;
 mod grpc;
@@ -43,6 +44,7 @@ mod idempotency;
 mod index;
 mod kv;
 mod metrics;
+mod probing;
 mod register;
 mod routes;
 mod serve;
@@ -114,6 +116,7 @@ impl Rig {
             events,
             metrics,
             doubt: Doubt::default(),
+            asking: Asking::new(|_, _| Box::pin(std::future::pending())),
             metrics_config: crate::metrics::Config::default(),
             readiness: ready,
             leave: CancellationToken::new(),

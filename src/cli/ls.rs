@@ -104,7 +104,7 @@ fn table(services: &[Service], now: clock::Timestamp, colour: bool) -> String {
         for instance in &service.instances {
             checks.extend(instance.checks.iter().map(|check| check.status.as_str()));
             for cells in rows(service, instance, now) {
-                statuses.push(cells[0].clone());
+                statuses.push(cells[0].split(' ').next().unwrap_or_default().to_owned());
                 table.add_row(cells);
             }
         }
@@ -145,7 +145,7 @@ fn rows(service: &Service, instance: &Instance, now: clock::Timestamp) -> Vec<[S
         let since = check.since.as_deref().and_then(|at| age(at, now));
         let latency = check.latency_seconds.map(millis);
         row(
-            &check.status,
+            &marked(check),
             [
                 check.id.clone(),
                 since.unwrap_or_else(|| "-".to_owned()),
@@ -155,6 +155,12 @@ fn rows(service: &Service, instance: &Instance, now: clock::Timestamp) -> Vec<[S
         )
     };
     instance.checks.iter().map(of_check).collect()
+}
+
+/// The status, with what is to be known of it behind.
+fn marked(check: &Check) -> String {
+    let mark = if check.stale { " (stale)" } else { "" };
+    format!("{}{mark}", check.status)
 }
 
 fn reason(check: &Check, instance: &Instance) -> String {
@@ -171,7 +177,7 @@ fn reason(check: &Check, instance: &Instance) -> String {
 }
 
 /// How long ago a moment was, in its two largest units: `3m12s`, `2d4h`.
-fn age(at: &str, now: clock::Timestamp) -> Option<String> {
+pub(super) fn age(at: &str, now: clock::Timestamp) -> Option<String> {
     let at = at.parse::<jiff::Timestamp>().ok()?.as_millisecond();
     let seconds = now.since(clock::Timestamp::from_millis(at)).as_secs();
     let grain = match seconds {
@@ -260,6 +266,7 @@ mod tests {
             latency_seconds: Some(1.5),
             ..check("http", "critical")
         };
+        let old = Check { stale: true, ..check("old", "passing") };
         let fresh = Check { since: None, latency_seconds: None, ..check("a-long-name", "unknown") };
         let mut out = instance("web-2", "maintenance", vec![check("http", "maintenance")]);
         out.maintenance = Some("moving house".into());
@@ -273,7 +280,7 @@ mod tests {
             service(
                 "web",
                 vec![
-                    instance("web-1", "passing", vec![fresh, check("http", "passing")]),
+                    instance("web-1", "passing", vec![fresh, check("http", "passing"), old]),
                     out,
                     instance("web-3", "passing", vec![]),
                 ],
@@ -288,14 +295,15 @@ mod tests {
     #[test]
     fn every_check_is_a_line() {
         expect![[r"
-            STATUS       SERVICE  INSTANCE  CHECK        SINCE  LATENCY  REASON
-            critical     redis    redis-1   http         3m11s   1500ms  connection_refused: GET http://10.0.0.1/: refused refused refused refused refused refused refused re...
-            unknown      web      web-1     a-long-name  -            -
-            passing      web      web-1     http         3m11s   1.23ms
-            maintenance  web      web-2     http         3m11s   1.23ms  moving house
-            passing      web      web-3     -            -            -
+            STATUS           SERVICE  INSTANCE  CHECK        SINCE  LATENCY  REASON
+            critical         redis    redis-1   http         3m11s   1500ms  connection_refused: GET http://10.0.0.1/: refused refused refused refused refused refused refused re...
+            unknown          web      web-1     a-long-name  -            -
+            passing          web      web-1     http         3m11s   1.23ms
+            passing (stale)  web      web-1     old          3m11s   1.23ms
+            maintenance      web      web-2     http         3m11s   1.23ms  moving house
+            passing          web      web-3     -            -            -
 
-            2 services, 4 instances, 4 checks: 1 critical, 1 maintenance, 1 passing, 1 unknown
+            2 services, 4 instances, 5 checks: 1 critical, 1 maintenance, 2 passing, 1 unknown
         "]].assert_eq(&table(&services(), now(), false));
     }
 

@@ -1,19 +1,22 @@
-//! `rollcall probe`: one probe of one target, with everything it found.
+//! `rollcall probe`: one probe of one target, with everything it found; from here, or by the daemon.
 
 use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
 
 use crate::{
-    api::native,
+    api::native::{self, Report},
     clock,
     duration::Period,
-    model::{Observation, Outcome, Reason},
-    probe::{self, Network, Probe, Prober as _, Spec, Target, egress::Policy, http},
+    probe::{self, Network, Probe, Prober as _, Protocol, Spec, Target, egress::Policy, http},
 };
 
-use super::{Exit, ls::millis};
+use super::{
+    Exit,
+    client::{Call, Client, escape},
+    explain,
+    ls::millis,
+};
 
 /// Width of the longest bar.
 const BAR: f64 = 40.0;
@@ -23,8 +26,20 @@ const BAR: f64 = 40.0;
 pub(super) struct Args {
     /// What to ask, as a URL: http://host:port/path, tcp://host:port, grpc://host:port/service; a
     /// scheme that is not known is answered with all that are.
-    #[arg(value_name = "URL")]
-    url: String,
+    #[arg(value_name = "URL", required_unless_present = "check", conflicts_with = "check")]
+    url: Option<String>,
+    /// Let the daemon ask the target of this check (`instance:check`, or its id in Consul's API) now,
+    /// as the check says and by the daemon's own egress policy. No status, count or schedule changes.
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = [
+            "timeout", "insecure", "ca", "cert", "key", "header", "expect", "body_contains"
+        ]
+    )]
+    check: Option<String>,
+    #[command(flatten)]
+    client: Client,
     /// The longest the probe may take, name resolution included.
     #[arg(long, short, value_name = "DURATION", default_value = "2s")]
     timeout: Period,
@@ -56,35 +71,56 @@ pub(super) struct Args {
 
 /// Probes once. What it finds is in the exit code: well, struggling, or not well.
 pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let target = match args.target() {
-        Ok(target) => target,
+    let asked = match &args.check {
+        Some(id) => ask_daemon(&args.client, id).await,
+        None => args.ask().await,
+    };
+    let report = match asked {
+        Ok(report) => report,
         // Not a failure: that would say that the target is struggling.
         Err(error) => {
             eprintln!("rollcall: {error:#}");
             return Ok(Exit::Usage);
         }
     };
-    // The operator's own tool, run with the operator's own rights.
-    let network = Network::new(Policy::unrestricted());
-    let found = network.probe(&target, args.timeout.get()).await;
     if args.json {
-        serde_json::to_writer_pretty(&mut *out, &Report::of(&target, &found))?;
+        serde_json::to_writer_pretty(&mut *out, &report)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", show(&target, &found, clock::now()))?;
+        write!(out, "{}", show(&report, clock::now()))?;
     }
-    Ok(match found.outcome {
-        Outcome::Success => Exit::Ok,
-        Outcome::Warning(_) => Exit::Failure,
-        Outcome::Failure(_) | Outcome::Inconclusive(_) => Exit::Usage,
+    Ok(match &*report.attempt.outcome {
+        "success" => Exit::Ok,
+        "warning" => Exit::Failure,
+        _ => Exit::Usage,
     })
 }
 
+/// Has the daemon ask the target of a check.
+async fn ask_daemon(client: &Client, id: &str) -> anyhow::Result<Report> {
+    // How long that may take is the check's business.
+    let checks = explain::ask(client, id).await?;
+    let seconds = checks.iter().map(|check| check.timeout_seconds).fold(0.0, f64::max);
+    let timeout = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let path = format!("{}{}", native::PROBE, escape(id));
+    client.call(&Call::put(&path, "").patient(timeout)).await?.json()
+}
+
 impl Args {
+    /// Asks from here.
+    async fn ask(&self) -> anyhow::Result<Report> {
+        let target = self.target()?;
+        // The operator's own tool, run with the operator's own rights.
+        let network = Network::new(Policy::unrestricted());
+        let found = network.probe(&target, self.timeout.get()).await;
+        Ok(Report::of(&target, &found))
+    }
+
     /// What is to be asked, and how.
     fn target(&self) -> anyhow::Result<Target> {
+        let url = self.url.as_deref().context("a URL is missing")?;
         let (spec, endpoint) =
-            probe::parse_url(&self.url).with_context(|| format!("cannot probe {:?}", self.url))?;
+            probe::parse_url(url).with_context(|| format!("cannot probe {url:?}"))?;
         if self.timeout.get() == Duration::ZERO {
             bail!("--timeout must be more than zero");
         }
@@ -142,65 +178,33 @@ impl Args {
     }
 }
 
-fn verdict(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Success => "success",
-        Outcome::Warning(_) => "warning",
-        Outcome::Failure(_) => "failure",
-        Outcome::Inconclusive(_) => "inconclusive",
-    }
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Report {
-    target: String,
-    protocol: &'static str,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    #[serde(flatten)]
-    probe: native::Probe,
-}
-
-impl Report {
-    fn of(target: &Target, found: &Observation) -> Self {
-        Self {
-            target: target.url(),
-            protocol: target.protocol().as_str(),
-            outcome: verdict(found.outcome),
-            reason: found.outcome.reason().map(Reason::as_str),
-            detail: found.detail.as_deref().map(str::to_owned),
-            probe: native::Probe::of(found),
-        }
-    }
-}
-
 /// The report for people: who was asked, where the time went, and what came of it.
-fn show(target: &Target, found: &Observation, now: clock::Timestamp) -> String {
-    let peer = found.peer.map_or_else(|| "not resolved".to_owned(), |peer| peer.to_string());
-    let mut lines = vec![format!("{} ({peer})", target.url()), String::new()];
-    let longest = found.duration.as_secs_f64().max(f64::MIN_POSITIVE);
-    for (phase, name) in target.protocol().phases() {
-        let time = found.phases.get(*phase).as_secs_f64();
-        if time > 0.0 {
-            lines.push(format!("  {name:<12}{:>9}  {}", millis(time), bar(time / longest)));
+fn show(report: &Report, now: clock::Timestamp) -> String {
+    let attempt = &report.attempt;
+    let probe = &attempt.probe;
+    let peer = probe.peer.as_deref().unwrap_or("not resolved");
+    let mut lines = vec![format!("{} ({peer})", report.target), String::new()];
+    let longest = probe.duration_seconds.max(f64::MIN_POSITIVE);
+    for (phase, name) in Protocol::named(&report.protocol).map_or(&[][..], Protocol::phases) {
+        if let Some(time) = probe.phases.get(phase.as_str()) {
+            lines.push(format!("  {name:<12}{:>9}  {}", millis(*time), bar(time / longest)));
         }
     }
-    lines.push(format!("  {:<12}{:>9}", "total", millis(found.duration.as_secs_f64())));
+    lines.push(format!("  {:<12}{:>9}", "total", millis(probe.duration_seconds)));
     lines.push(String::new());
-    if let Some(expiry) = found.certificate_expiry {
-        lines.push(format!("  certificate {}", expires(expiry, now)));
-    }
-    let code = native::Probe::of(found).code;
-    let (verdict, code) = (verdict(found.outcome), code.map(|code| format!(" ({code})")));
-    let reason = found.outcome.reason().map(|reason| format!(": {reason}"));
-    let (code, reason) = (code.unwrap_or_default(), reason.unwrap_or_default());
-    lines.push(format!("  {verdict}{code}{reason}"));
-    lines.extend(found.detail.as_deref().map(|detail| format!("  {detail}")));
+    let expiry = probe.certificate_expiry.as_deref().and_then(moment);
+    lines.extend(expiry.map(|expiry| format!("  certificate {}", expires(expiry, now))));
+    let code = probe.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+    let reason = attempt.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    lines.push(format!("  {}{code}{reason}", attempt.outcome));
+    lines.extend(attempt.detail.as_deref().map(|detail| format!("  {detail}")));
     lines.join("\n") + "\n"
+}
+
+/// A moment as the API writes it.
+pub(super) fn moment(text: &str) -> Option<clock::Timestamp> {
+    let moment = text.parse::<jiff::Timestamp>().ok()?;
+    Some(clock::Timestamp::from_millis(moment.as_millisecond()))
 }
 
 /// A bar as long as the share, at least one character.
@@ -214,7 +218,7 @@ fn bar(share: f64) -> String {
     "█".repeat(width)
 }
 
-fn expires(expiry: clock::Timestamp, now: clock::Timestamp) -> String {
+pub(super) fn expires(expiry: clock::Timestamp, now: clock::Timestamp) -> String {
     let days = |time: Duration| match time.as_secs() / 86400 {
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
@@ -235,7 +239,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::model::{Phase, Phases};
+    use crate::{
+        cli::testing,
+        model::{Observation, Outcome, Phase, Phases, Reason},
+    };
 
     #[derive(Debug, clap::Parser)]
     struct Command {
@@ -301,6 +308,37 @@ mod tests {
         assert!(report["phases"]["connect"].as_f64().unwrap() > 0.0, "{text}");
     }
 
+    #[tokio::test]
+    async fn the_daemon_is_asked_for_a_check_with_patience_and_says_what_it_found() {
+        let explained = "[]";
+        let report = r#"{"target": "http://h/", "protocol": "http", "outcome": "failure",
+            "reason": "status", "detail": "GET http://h/: 500", "code": "500",
+            "started": "2026-11-20T14:00:00.000Z", "duration_seconds": 0.01, "peer": "10.0.0.1:80",
+            "phases": {"connect": 0.01}}"#;
+        let answers = [(200, explained), (200, report)];
+        let (exit, text, asked) = testing::run(&["probe", "--check", "web-1:http"], &answers).await;
+        assert_eq!(exit, Ok(Exit::Usage));
+        assert_eq!(
+            asked,
+            ["GET /v1/rollcall/explain/web-1%3Ahttp", "PUT /v1/rollcall/probe/web-1%3Ahttp"]
+        );
+        assert!(text.starts_with("http://h/ (10.0.0.1:80)\n"), "{text}");
+        assert!(text.ends_with("  failure (500): status\n  GET http://h/: 500\n"), "{text}");
+        let (exit, text, _) = testing::run(&["probe", "--check", "x"], &[(404, "none")]).await;
+        assert_eq!((exit, &*text), (Ok(Exit::Usage), ""));
+    }
+
+    #[test]
+    fn a_check_and_what_is_said_of_a_url_do_not_go_together() {
+        for words in [
+            &["probe"][..],
+            &["probe", "http://h/", "--check", "x"],
+            &["probe", "--check", "x", "-k"],
+        ] {
+            Command::try_parse_from(words).unwrap_err();
+        }
+    }
+
     #[test]
     fn an_option_that_does_not_fit_the_url_is_refused() {
         for (words, said) in [
@@ -354,6 +392,9 @@ mod tests {
               failure: tls_expired
               GET https://h:443/x: certificate expired
         "]]
-        .assert_eq(&show(&target, &found, clock::Timestamp::from_seconds(1_795_183_200)));
+        .assert_eq(&show(
+            &Report::of(&target, &found),
+            clock::Timestamp::from_seconds(1_795_183_200),
+        ));
     }
 }

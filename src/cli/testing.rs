@@ -87,6 +87,8 @@ pub(super) async fn run(
     let mut out = Vec::new();
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are not for this")]
     let exit = match cli.command {
+        super::Command::Explain(args) => super::explain::run(args, &mut out).await,
+        super::Command::Probe(args) => super::probe::run(args, &mut out).await,
         super::Command::Register(args) => super::register::run(args, &mut out).await,
         super::Command::Deregister(args) => super::register::deregister(args, &mut out).await,
         super::Command::Undo(args) => super::register::undo(args, &mut out).await,

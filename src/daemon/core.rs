@@ -11,7 +11,7 @@ use crate::{
         Agent,
         pushed::{Engine, Heard},
     },
-    api::{Readiness, ReloadHandle, View},
+    api::{Asking, Readiness, ReloadHandle, View},
     clock,
     config::Config,
     doubt::Doubt,
@@ -19,7 +19,7 @@ use crate::{
     leases::{self, Renewer},
     metrics,
     monitor::Monitor,
-    probe::{Network, egress::Policy},
+    probe::{Network, Prober as _, egress::Policy},
     registry::{Order, Orders, Registry, snapshot::Snapshot},
     scheduler::{Pulse, Scheduler},
     store::{Keeper, Store},
@@ -49,6 +49,8 @@ pub(super) struct Core {
     pub(super) readiness: watch::Sender<Readiness>,
     /// Told by the API that the daemon is to stop.
     pub(super) leave: CancellationToken,
+    attempts: metrics::Kept,
+    network: Network,
 }
 
 impl Core {
@@ -79,12 +81,15 @@ impl Core {
             doubt,
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),
+            attempts: config.explain_attempts,
+            network: Network::new(Policy::new(&config.egress)),
         };
         (core, Ordered { probed: orders, pushed: told, heard, sessions })
     }
 
     pub(super) fn monitor(&self) -> Monitor {
         Monitor::new(Arc::clone(&self.registry), self.events.clone(), self.metrics.clone())
+            .keeping(self.attempts)
     }
 
     pub(super) fn start_scheduler(
@@ -94,10 +99,9 @@ impl Core {
         stops: &Stops,
         tasks: &mut Tasks,
     ) -> Result<Pulse, Fault> {
-        let prober = Network::new(Policy::new(&config.egress));
         let (monitor, metrics) = (self.monitor(), self.metrics.clone());
         let doubt = self.doubt.clone();
-        Scheduler { prober, monitor, metrics, doubt }
+        Scheduler { prober: self.network.clone(), monitor, metrics, doubt }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)
     }
@@ -150,6 +154,15 @@ impl Core {
         Ok(())
     }
 
+    /// Lets the API have a target asked, by the same policy and within the same bounds.
+    fn asking(&self) -> Asking {
+        let network = self.network.clone();
+        Asking::new(move |target, timeout| {
+            let network = network.clone();
+            Box::pin(async move { network.probe(&target, timeout).await })
+        })
+    }
+
     pub(super) fn view(&self, config: &Config, reload: ReloadHandle) -> View {
         View {
             node_name: config.node_name.as_str().into(),
@@ -161,6 +174,7 @@ impl Core {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             doubt: self.doubt.clone(),
+            asking: self.asking(),
             metrics_config: config.metrics.clone(),
             readiness: self.readiness.subscribe(),
             leave: self.leave.clone(),

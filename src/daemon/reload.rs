@@ -157,6 +157,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("metrics", old.metrics != new.metrics),
         ("grace_period", old.grace_period != new.grace_period),
         ("event_history", old.event_history != new.event_history),
+        ("explain_attempts", old.explain_attempts != new.explain_attempts),
     ];
     differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -291,3 +291,51 @@ proptest! {
         prop_assert_eq!(plain, toggled);
     }
 }
+
+proptest! {
+    /// Wherever a machine stands, what is said to be ahead comes with exactly that many results and
+    /// no sooner, and what is not said does not come.
+    #[test]
+    fn what_is_ahead_comes_when_it_is_said_to(
+        script in "[+~-]{0,12}",
+        (passing, warning, more) in (1u32..5, 1u32..5, 0u32..4),
+        at_once: bool,
+        (lowered_passing, lowered_critical) in (1u32..5, 1u32..9),
+    ) {
+        let made = thresholds(passing, warning, warning + more);
+        let mut machine = Machine::default();
+        play_on(&mut machine, &made, &script);
+        // The configuration may have been read again since.
+        let now = thresholds(lowered_passing, warning.min(lowered_critical), lowered_critical);
+        let now = if at_once { now.first_at_once() } else { now };
+        let ahead = machine.ahead(&now);
+        for (turn, outcome) in
+            [(Turn::Failure, Outcome::Failure(Reason::Status)), (Turn::Success, Outcome::Success)]
+        {
+            let mut later = machine;
+            let mut came = Vec::new();
+            for n in 1..=20 {
+                let before = later.verdict();
+                later.observe(&now, outcome);
+                if later.verdict() != before {
+                    came.push(Step { turn, more: n, to: later.verdict() });
+                }
+            }
+            let said: Vec<_> = ahead.iter().copied().filter(|step| step.turn == turn).collect();
+            prop_assert_eq!(came, said);
+        }
+    }
+}
+
+fn play_on(machine: &mut Machine, thresholds: &Thresholds, script: &str) {
+    for step in script.chars() {
+        machine.observe(
+            thresholds,
+            match step {
+                '+' => Outcome::Success,
+                '~' => Outcome::Warning(Reason::Status),
+                _ => Outcome::Failure(Reason::Status),
+            },
+        );
+    }
+}

@@ -3,11 +3,13 @@
 //! A slot has one writer at a time, the prober thread its check is dealt to, and any number of
 //! readers. Every field is an atomic of its own, written and read relaxed: a reader may see the
 //! counters of one probe and the duration of the one before, which no consumer of metrics minds,
-//! and a probe costs a dozen plain stores.
+//! and a probe costs a dozen plain stores. What is no number, the text of the last probe and the
+//! last attempts, stands behind a lock that is taken once a probe and that nobody contends for but
+//! whoever asks about this very check.
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed,
         },
@@ -21,8 +23,12 @@ use crate::{
     model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status},
 };
 
+mod attempts;
 #[cfg(test)]
 mod tests;
+
+use attempts::Attempts;
+pub use attempts::Kept;
 
 /// Upper bounds of the duration histogram, in seconds; the last bucket, to infinity, is implied.
 /// They are those of the metric catalogue: one at each usual latency objective, the last finite
@@ -78,7 +84,14 @@ pub struct Slot {
     next_run: AtomicI64,
     /// Whether there is a detail.
     remarked: AtomicBool,
-    detail: Mutex<Option<Box<str>>>,
+    told: Mutex<Told>,
+}
+
+/// What is no number.
+#[derive(Debug, Default)]
+struct Told {
+    detail: Option<Box<str>>,
+    attempts: Attempts,
 }
 
 /// A reading of a [`Slot`].
@@ -156,7 +169,8 @@ impl Slot {
         self.certificate_expiry.store(millis(facts.certificate_expiry), Relaxed);
         self.answer.store(encode_answer(facts.answer), Relaxed);
         self.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
-        drop(self.set_detail(facts.detail.clone()));
+        self.remarked.store(facts.detail.is_some(), Relaxed);
+        self.told().detail.clone_from(&facts.detail);
         self.status.store(facts.status as u8, Relaxed);
         self.verdict.store(facts.verdict as u8, Relaxed);
         self.stale.store(facts.stale, Relaxed);
@@ -164,8 +178,16 @@ impl Slot {
         self.set_streak(facts.streak);
     }
 
-    /// Takes in a finished probe. Says whether it says anything else than the one before.
-    pub fn record(&self, observation: &Observation) -> bool {
+    /// Puts down all that is known of the check before, which this one takes the place of.
+    pub fn inherit(&self, before: &Self) {
+        self.overwrite(&before.read());
+        let attempts = before.told().attempts.clone();
+        self.told().attempts = attempts;
+    }
+
+    /// Takes in a finished probe, and keeps it as one of the last `attempts`, which is the same
+    /// number every time. Says whether it says anything else than the one before.
+    pub fn record(&self, observation: &Observation, attempts: usize) -> bool {
         let failed = matches!(observation.outcome, Outcome::Failure(_));
         // One writer: a load and a store are cheaper than an atomic addition and as right.
         let finished = match observation.outcome {
@@ -187,11 +209,26 @@ impl Slot {
         }
         let outcome = encode_outcome(Some(observation.outcome));
         says_otherwise |= self.outcome.swap(outcome, Relaxed) != outcome;
-        // The lock is taken only when there is a text to put down or to wipe away.
-        if observation.detail.is_some() || self.remarked.load(Relaxed) {
-            says_otherwise |= self.set_detail(observation.detail.clone()) != observation.detail;
+        let has_text = observation.detail.is_some() || self.remarked.load(Relaxed);
+        // The lock is taken only when there is something to put down or to wipe away.
+        if attempts > 0 || has_text {
+            let mut told = self.told();
+            told.attempts.push(observation, attempts);
+            if has_text {
+                self.remarked.store(observation.detail.is_some(), Relaxed);
+                if told.detail != observation.detail {
+                    told.detail.clone_from(&observation.detail);
+                    says_otherwise = true;
+                }
+            }
         }
         says_otherwise
+    }
+
+    /// The last attempts, oldest first: as many as were to be kept. Times are exact to the
+    /// microsecond; texts are cut to some hundred bytes, and there are none of successes.
+    pub fn attempts(&self) -> Vec<Observation> {
+        self.told().attempts.read()
     }
 
     /// Puts down what the judge made of it.
@@ -243,10 +280,7 @@ impl Slot {
 
     /// Everything.
     pub fn read(&self) -> Facts {
-        Facts {
-            detail: self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            ..self.read_numbers()
-        }
+        Facts { detail: self.told().detail.clone(), ..self.read_numbers() }
     }
 
     /// Everything but the text: takes no lock and allocates nothing.
@@ -279,11 +313,8 @@ impl Slot {
         }
     }
 
-    /// Puts a text down. Returns the one before.
-    fn set_detail(&self, detail: Option<Box<str>>) -> Option<Box<str>> {
-        self.remarked.store(detail.is_some(), Relaxed);
-        let mut held = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *held, detail)
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

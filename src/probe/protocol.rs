@@ -27,6 +27,11 @@ closed_set! {
 }
 
 impl Protocol {
+    /// The protocol of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|protocol| protocol.as_str() == name)
+    }
+
     /// Those that ask; the others wait for results to be pushed.
     pub fn probed() -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(|protocol| protocol.is_probed())

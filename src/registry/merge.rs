@@ -203,7 +203,7 @@ impl State {
         let maintenance = self.maintenance.of(&instance.id);
         let start = match held {
             Some(held) if held.same_target_as(&check) => {
-                check.slot.overwrite(&held.slot.read());
+                check.slot.inherit(&held.slot);
                 Start::InPlace
             }
             // Another target, but the same id: its status stays until there are results.

@@ -254,7 +254,7 @@ impl<P: Prober> Shard<P> {
         }
         if let Some(before) = &held.check {
             // What was recorded since the registry copied it.
-            check.slot.overwrite(&before.slot.read());
+            check.slot.inherit(&before.slot);
             row.flight = held.flight.filter(|_| before.asks_the_same_as(check));
         }
     }

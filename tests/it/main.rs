@@ -7,6 +7,7 @@ mod config;
 mod daemon;
 mod dns;
 mod doubt;
+mod explain;
 mod lock;
 mod registry;
 mod support;

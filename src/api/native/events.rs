@@ -22,7 +22,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::Params;
+use super::{Params, Probe};
 use crate::{
     api::router::{App, Refusal},
     clock::Timestamp,
@@ -64,26 +64,6 @@ pub struct Event {
     /// The last of the probes that tipped the scale; absent if an operator spoke.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
-}
-
-/// One probe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Probe {
-    /// When it started (RFC 3339).
-    pub started: String,
-    /// From its start to its verdict.
-    pub duration_seconds: f64,
-    /// The address asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer: Option<String>,
-    /// The target's own code: an HTTP status or a serving status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// Where its time went, in seconds.
-    pub phases: std::collections::BTreeMap<String, f64>,
-    /// When the certificate presented expires (RFC 3339).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate_expiry: Option<String>,
 }
 
 /// What a slow reader of the stream did not get.
@@ -279,7 +259,7 @@ impl Reader {
 }
 
 impl Event {
-    fn of(event: &event::Event) -> Self {
+    pub(super) fn of(event: &event::Event) -> Self {
         let transition = &event.transition;
         let (consecutive, probe) = match &transition.cause {
             Cause::Probe { observation, consecutive } => {

@@ -15,7 +15,7 @@ fn observation(outcome: Outcome, millis: u64) -> Observation {
 #[test]
 fn a_slot_overwritten_with_a_reading_reads_the_same() {
     let slot = Slot::default();
-    slot.record(&observation(Outcome::Failure(Reason::TlsName), 7));
+    slot.record(&observation(Outcome::Failure(Reason::TlsName), 7), 5);
     slot.judged(&Machine::restore(Verdict::Critical, Streak::Failures(3), Maintenance::Off));
     slot.changed(Timestamp::from_seconds(101));
     let facts = slot.read();
@@ -25,14 +25,23 @@ fn a_slot_overwritten_with_a_reading_reads_the_same() {
     let other = Slot::default();
     other.overwrite(&facts);
     assert_eq!(other.read(), facts);
+    assert_eq!(other.attempts(), []);
+    other.inherit(&slot);
+    assert_eq!((other.read(), other.attempts()), (facts, slot.attempts()));
+    assert_eq!(other.attempts().len(), 1);
+}
+
+#[test]
+fn a_check_costs_little_beside_its_attempts() {
+    assert_eq!(size_of::<Slot>(), 144);
 }
 
 #[test]
 fn the_text_of_a_failure_goes_with_the_next_success() {
     let slot = Slot::default();
-    slot.record(&observation(Outcome::Failure(Reason::Status), 1));
+    slot.record(&observation(Outcome::Failure(Reason::Status), 1), 5);
     assert_eq!(slot.read().detail.as_deref(), Some("status"));
-    slot.record(&observation(Outcome::Success, 1));
+    slot.record(&observation(Outcome::Success, 1), 5);
     assert_eq!(slot.read().detail, None);
 }
 
@@ -40,9 +49,9 @@ fn the_text_of_a_failure_goes_with_the_next_success() {
 fn the_text_of_a_success_goes_with_the_next_one_without() {
     let slot = Slot::default();
     let said = Observation { detail: Some("ok".into()), ..observation(Outcome::Success, 1) };
-    slot.record(&said);
+    slot.record(&said, 5);
     assert_eq!(slot.read().detail.as_deref(), Some("ok"));
-    slot.record(&observation(Outcome::Success, 1));
+    slot.record(&observation(Outcome::Success, 1), 5);
     assert_eq!(slot.read().detail, None);
 }
 
@@ -54,11 +63,11 @@ fn a_probe_that_says_anything_else_than_the_one_before_is_told_apart() {
         ..observation(Outcome::Success, 1)
     };
     let texts = [None, None, Some("a"), Some("a"), Some("b"), None, None];
-    let told = texts.map(|text| slot.record(&saying(text)));
+    let told = texts.map(|text| slot.record(&saying(text), 5));
     assert_eq!(told, [true, false, true, false, true, true, false]);
-    assert!(slot.record(&observation(Outcome::Failure(Reason::Status), 1)));
-    assert!(!slot.record(&observation(Outcome::Failure(Reason::Status), 2)));
-    assert!(slot.record(&observation(Outcome::Failure(Reason::TlsName), 2)));
+    assert!(slot.record(&observation(Outcome::Failure(Reason::Status), 1), 5));
+    assert!(!slot.record(&observation(Outcome::Failure(Reason::Status), 2), 5));
+    assert!(slot.record(&observation(Outcome::Failure(Reason::TlsName), 2), 5));
 }
 
 #[test]

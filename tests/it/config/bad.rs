@@ -235,6 +235,22 @@ services:
 }
 
 #[test]
+fn more_attempts_than_can_be_kept_are_refused() {
+    check(
+        "explain_attempts: 33\n",
+        &expect![[r#"
+        error: at most 32 attempts of a check are kept
+         --> rollcall.yaml:1:19
+          |
+        1 | explain_attempts: 33
+          |                   ^^ found the number 33
+
+        error: 1 error, 0 warnings
+    "#]],
+    );
+}
+
+#[test]
 fn a_place_is_right_after_letters_of_many_bytes() {
     check(
         "meta: { Größe: ☃ }\nnode_name: \"größer\" \nüber: 1\n",

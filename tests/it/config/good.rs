@@ -70,6 +70,7 @@ fn every_key_has_a_default() {
     assert_eq!(config.data_dir, Path::new("./rollcall-data"));
     assert_eq!(config.grace_period, Duration::from_secs(10));
     assert_eq!(config.event_history, 1000);
+    assert_eq!(config.explain_attempts.get(), 5);
 }
 
 #[test]
