@@ -10,6 +10,8 @@
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
+pub mod dial;
+mod each;
 pub mod egress;
 mod endpoint;
 pub mod exec;
@@ -36,6 +38,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
+use self::{egress::Origin, fault::Fault, resolve::Gate, trace::Trace};
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
     pattern::{Pattern, PatternError},
@@ -44,7 +47,6 @@ pub use self::{
     resolve::Close,
     url::{HttpUrl, UrlError},
 };
-use self::{fault::Fault, trace::Trace};
 use crate::{
     clock,
     model::{Answer, Observation, Outcome},
@@ -67,7 +69,8 @@ pub trait Prober: Clone + Send + Sync + 'static {
 pub struct Network {
     places: grpc::Places,
     programs: exec::Places,
-    egress: Arc<egress::Policy>,
+    /// For checks of the configuration, and for those registered through the API.
+    gates: [Arc<Gate>; 2],
 }
 
 /// One probe type made ready to ask one endpoint.
@@ -103,7 +106,14 @@ pub enum Spec {
 /// What to ask, made ready once: files read, TLS set up, request bytes rendered. Shared by all
 /// instances of a check. Two are equal if they ask the same with the same files.
 #[derive(Debug, PartialEq)]
-pub struct Probe(Kind);
+pub struct Probe(Kind, Manner);
+
+/// What is said of a check beside what it asks.
+#[derive(Debug, PartialEq, Default)]
+struct Manner {
+    dial: Option<Arc<dial::Spec>>,
+    origin: Origin,
+}
 
 #[derive(Debug, PartialEq)]
 enum Kind {
@@ -159,11 +169,29 @@ impl Network {
     /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
     /// target beyond that is asked over a new connection each time.
     fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
+        let gate = Arc::new(Gate { egress, ..Gate::default() });
         Self {
             places: grpc::Places::new(max_kept),
             programs: exec::Places::default(),
-            egress: Arc::new(egress),
+            gates: [Arc::clone(&gate), gate],
         }
+    }
+
+    /// Holds checks that were registered through the API to another policy.
+    #[must_use]
+    pub fn with_api_egress(mut self, egress: egress::Policy) -> Self {
+        let [configured, api] = &mut self.gates;
+        *api = Arc::new(Gate { egress, names: Arc::clone(&configured.names) });
+        self
+    }
+
+    /// Where a check may go that comes from there.
+    fn gate(&self, origin: Origin) -> Arc<Gate> {
+        let [configured, api] = &self.gates;
+        Arc::clone(match origin {
+            Origin::Configuration => configured,
+            Origin::Api => api,
+        })
     }
 }
 
@@ -177,7 +205,9 @@ impl Default for Network {
 impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
-        let mut trace = Trace::new(timeout, Arc::clone(&self.egress));
+        let Probe(_, manner) = &*target.probe;
+        let mut trace = Trace::new(timeout, self.gate(manner.origin));
+        trace.dial.clone_from(&manner.dial);
         let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(target.expired(&trace)),
@@ -256,6 +286,20 @@ impl Target {
     }
 
     async fn ask(&self, network: &Network, trace: &mut Trace) -> Result<(), Fault> {
+        match each::name_of(self) {
+            // Boxed: rare, and far larger than the rest.
+            Some(name) => Box::pin(each::ask(self, name, network, trace)).await,
+            None => self.ask_one(&self.kept, network, trace).await,
+        }
+    }
+
+    /// Asks one address; of a name, the first that takes the connection.
+    async fn ask_one(
+        &self,
+        kept: &grpc::Kept,
+        network: &Network,
+        trace: &mut Trace,
+    ) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
             Kind::Tcp(probe) => {
@@ -264,7 +308,7 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                let kept = (&self.kept, &network.places);
+                let kept = (kept, &network.places);
                 Box::pin(grpc::probe(probe, &self.endpoint, kept, trace)).await
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
@@ -357,7 +401,7 @@ impl Spec {
 impl Probe {
     /// Makes a check ready. Reads the files it names, so it may block.
     pub fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
-        Ok(Self(match spec {
+        let kind = match spec {
             Spec::Http(spec) => Kind::Http(http::Probe::prepare(spec)?),
             Spec::Tcp(spec) => Kind::Tcp(tcp::Probe::prepare(spec)?),
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
@@ -366,7 +410,22 @@ impl Probe {
             Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
-        }))
+        };
+        Ok(Self(kind, Manner::default()))
+    }
+
+    /// Has the target's address found and reached in this way.
+    #[must_use]
+    pub fn dialing(mut self, dial: &dial::Spec) -> Self {
+        self.1.dial = (*dial != dial::Spec::default()).then(|| Arc::new(dial.clone()));
+        self
+    }
+
+    /// Says who wants this asked, for where it may go depends on it.
+    #[must_use]
+    pub fn wanted_by(mut self, origin: Origin) -> Self {
+        self.1.origin = origin;
+        self
     }
 
     /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere;

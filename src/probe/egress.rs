@@ -29,6 +29,16 @@ pub struct Config {
     pub deny: Vec<Cidr>,
 }
 
+/// Who wants something probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Whoever writes the daemon's configuration.
+    #[default]
+    Configuration,
+    /// Whoever may register checks through the API.
+    Api,
+}
+
 /// Where probes may go, ready to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
