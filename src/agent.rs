@@ -9,7 +9,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -22,6 +22,7 @@ use crate::{
     consul::Programs,
     event, metrics,
     model::{Cause, CheckKey, Registered, Status, Transition},
+    probe::egress,
     registry::{Registry, snapshot::Known},
     store::{
         Key, Store, Tables, Tx, Unwritten, folded,
@@ -75,6 +76,8 @@ pub struct Agent {
     pushed: mpsc::Sender<pushed::Heard>,
     /// Whether checks registered through the API may run programs.
     programs: AtomicBool,
+    /// Where checks registered through the API may go; anywhere before it is said.
+    egress: OnceLock<egress::Policy>,
     /// Held while the scheduler is told of what the rows say, so that it is told the latest last.
     turn: Mutex<()>,
 }
@@ -97,6 +100,7 @@ impl Agent {
                 events,
                 pushed,
                 programs: AtomicBool::new(false),
+                egress: OnceLock::new(),
                 turn: Mutex::default(),
             },
             heard,
@@ -107,6 +111,12 @@ impl Agent {
     /// registered already is asked accordingly after the next restart.
     pub fn allow_programs(&self, allowed: bool) {
         self.programs.store(allowed, Relaxed);
+    }
+
+    /// Refuses checks that are registered through the API from now on and go where they may not. Said
+    /// once; what is registered already is judged at every probe alone.
+    pub fn limit_egress(&self, egress: egress::Policy) {
+        self.egress.get_or_init(|| egress);
     }
 
     fn programs(&self) -> Programs {

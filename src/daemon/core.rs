@@ -88,7 +88,9 @@ impl Core {
         tasks: &mut Tasks,
     ) -> Result<Pulse, Fault> {
         let (monitor, metrics) = (self.monitor(), self.metrics.clone());
-        Scheduler { prober: Network::new(Policy::new(&config.egress)), monitor, metrics }
+        let prober = Network::new(Policy::new(&config.egress))
+            .with_api_egress(Policy::for_api(&config.egress));
+        Scheduler { prober, monitor, metrics }
             .start(&config.scheduler, orders, (stops.probing.clone(), &stops.cut), tasks)
             .map_err(Fault::Thread)
     }
@@ -116,6 +118,7 @@ impl Core {
         let engine = Engine::new(agent(), self.monitor());
         tasks.spawn("heartbeats", engine.run(pushed, heard, end()));
         tasks.spawn("publisher", agent().publish(end()));
+        self.agent.limit_egress(Policy::for_api(&config.egress));
         self.agent.allow_programs(config.checks.exec.allows_api());
         self.agent.start(config.node_address()).await.map_err(Fault::Store)?;
         tasks.spawn("sweeper", agent().sweep(end()));

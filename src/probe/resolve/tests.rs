@@ -42,7 +42,7 @@ async fn addresses_that_are_denied_are_left_out() {
     let tripwire = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let denied = tripwire.local_addr().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let deny = egress::Config { deny: vec!["127.0.0.2".parse().unwrap()], allow: Vec::new() };
+    let deny = egress::Config { deny: vec!["127.0.0.2".parse().unwrap()], ..Default::default() };
     let gate = Arc::new(Gate { egress: Policy::new(&deny), ..Gate::default() });
     let new_trace = || Trace::new(Duration::from_secs(5), Arc::clone(&gate));
     let mut trace = new_trace();
