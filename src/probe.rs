@@ -19,6 +19,7 @@ mod fault;
 pub mod grpc;
 pub mod h2ping;
 pub mod http;
+mod network;
 mod pattern;
 mod protocol;
 mod pushed;
@@ -36,21 +37,17 @@ mod tests;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::timeout_at;
-
-use self::{egress::Origin, fault::Fault, resolve::Gate, trace::Trace};
+use self::{egress::Origin, fault::Fault, trace::Trace};
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
+    network::Network,
     pattern::{Pattern, PatternError},
     protocol::Protocol,
     pushed::{Alias, Pushed},
     resolve::Close,
     url::{HttpUrl, UrlError},
 };
-use crate::{
-    clock,
-    model::{Answer, Observation, Outcome},
-};
+use crate::model::{Answer, Observation};
 
 /// The schemes [`parse_url`] knows, for people.
 const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2 or h2c";
@@ -61,16 +58,6 @@ pub trait Prober: Clone + Send + Sync + 'static {
     /// [`Observation`].
     fn probe(&self, target: &Target, timeout: Duration)
     -> impl Future<Output = Observation> + Send;
-}
-
-/// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
-/// bounds on kept connections and on programs.
-#[derive(Debug, Clone)]
-pub struct Network {
-    places: grpc::Places,
-    programs: exec::Places,
-    /// For checks of the configuration, and for those registered through the API.
-    gates: [Arc<Gate>; 2],
 }
 
 /// One probe type made ready to ask one endpoint.
@@ -151,81 +138,6 @@ impl PrepareError {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(": ")
-    }
-}
-
-impl Network {
-    /// A prober that goes where `egress` lets it. It keeps connections for a quarter of the
-    /// open-files limit at most: half of it is for the probes under way, the last quarter for the
-    /// API and the daemon's own files.
-    pub fn new(egress: egress::Policy) -> Self {
-        /// Where nothing is limited.
-        const MOST: u64 = 100_000;
-        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let max_kept = files.map_or(MOST, |files| (files / 4).min(MOST));
-        Self::keeping(usize::try_from(max_kept).unwrap_or(usize::MAX), egress)
-    }
-
-    /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
-    /// target beyond that is asked over a new connection each time.
-    fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
-        let gate = Arc::new(Gate { egress, ..Gate::default() });
-        Self {
-            places: grpc::Places::new(max_kept),
-            programs: exec::Places::default(),
-            gates: [Arc::clone(&gate), gate],
-        }
-    }
-
-    /// Holds checks that were registered through the API to another policy.
-    #[must_use]
-    pub fn with_api_egress(mut self, egress: egress::Policy) -> Self {
-        let [configured, api] = &mut self.gates;
-        *api = Arc::new(Gate { egress, names: Arc::clone(&configured.names) });
-        self
-    }
-
-    /// Where a check may go that comes from there.
-    fn gate(&self, origin: Origin) -> Arc<Gate> {
-        let [configured, api] = &self.gates;
-        Arc::clone(match origin {
-            Origin::Configuration => configured,
-            Origin::Api => api,
-        })
-    }
-}
-
-/// With the policy that stands when nothing is configured.
-impl Default for Network {
-    fn default() -> Self {
-        Self::new(egress::Policy::default())
-    }
-}
-
-impl Prober for Network {
-    async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
-        let started = clock::now();
-        let Probe(_, manner) = &*target.probe;
-        let mut trace = Trace::new(timeout, self.gate(manner.origin));
-        trace.dial.clone_from(&manner.dial);
-        let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(target.expired(&trace)),
-        };
-        let (phases, duration) = trace.finish();
-        let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Success, target.remark(&trace)),
-            Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
-        };
-        Observation {
-            phases,
-            answer: trace.answer,
-            peer: trace.peer,
-            certificate_expiry: trace.certificate_expiry,
-            ask_again: trace.ask_again,
-            detail,
-            ..Observation::new(started, duration, outcome)
-        }
     }
 }
 
@@ -414,10 +326,12 @@ impl Probe {
         Ok(Self(kind, Manner::default()))
     }
 
-    /// Has the target's address found and reached in this way.
+    /// Has the target's address found and reached in this way; of no use to what does not use the
+    /// network.
     #[must_use]
     pub fn dialing(mut self, dial: &dial::Spec) -> Self {
-        self.1.dial = (*dial != dial::Spec::default()).then(|| Arc::new(dial.clone()));
+        let is_heeded = self.protocol().uses_network() && *dial != dial::Spec::default();
+        self.1.dial = is_heeded.then(|| Arc::new(dial.clone()));
         self
     }
 

@@ -24,18 +24,19 @@ pub(super) const MAX_ADDRESSES: usize = 16;
 /// these settings only `source_address` has a meaning for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Dial")]
 pub struct Spec {
     /// Which addresses of a name are used, and in which order they are tried: `any` (all, as the
     /// resolver orders them), `ipv4`, `ipv6` (no others), `prefer_ipv4`, `prefer_ipv6` (these
-    /// first).
+    /// first). Default: `any`.
     pub family: Family,
     /// `first`: addresses are tried in order, and the first that takes the connection is asked.
     /// `each`: all addresses are asked, together and within the one timeout; at most 16, the first
     /// ones. An address that probes may not go to counts as one that failed. Connections are not
-    /// kept between probes then.
+    /// kept between probes then. Default: `first`.
     pub addresses: Addresses,
     /// With `addresses: each`, how many addresses must be well: `all`, `any`, or a number from 1 to
-    /// 16.
+    /// 16. Default: `all`.
     pub require: Require,
     /// The address of ours to connect from, as `10.0.0.5`; addresses of the other family are not
     /// used. If this host does not have it, probes say nothing of the target. Default: what the

@@ -99,11 +99,11 @@ fn judge<'a>(
         // There are too few of them, however well they are.
         (_, _, None) => Outcome::Failure(Reason::Dns),
     };
-    let mut detail = format!("{well} of {count} addresses are well, {needed} must be");
+    let mut said = vec![format!("{well} of {count} addresses are well, {needed} must be")];
     for (ip, _, fault) in failures.iter().chain(&unknown).chain(&warnings) {
-        detail.push_str(&format!("; {ip}: {}", fault.detail));
+        said.push(format!("{ip}: {}", fault.detail));
     }
-    Err(Fault { outcome, detail })
+    Err(Fault { outcome, detail: said.join("; ") })
 }
 
 /// Takes one answer for all: where all is well the slowest, else the first with the reason given.
@@ -129,3 +129,6 @@ fn report(answers: Vec<Answer>, verdict: &Result<(), Fault>, trace: &mut Trace) 
     trace.certificate_expiry = expiry;
     trace.ask_again = ask_again;
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,7 @@ pub struct Config {
 /// and this section too. A check of a denied address that is written as such is refused (403).
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "EgressApi")]
 pub struct ApiConfig {
     /// Those of the exceptions in `egress.allow` that hold for these checks too; what it does not
     /// have has no effect here. Default: all of them.

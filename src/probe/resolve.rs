@@ -211,11 +211,12 @@ fn open(address: SocketAddr, source: Option<IpAddr>, options: Options) -> Result
 
 /// A socket of the address's family that never blocks.
 pub(super) fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
-    let domain = Domain::for_address(address);
     #[cfg(target_os = "linux")]
-    return Socket::new(domain, kind.nonblocking(), None);
+    let kind = kind.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
     #[cfg(not(target_os = "linux"))]
-    Socket::new(domain, kind, None).and_then(|it| it.set_nonblocking(true).map(|()| it))
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn prepare(socket: &Socket, options: Options) -> io::Result<()> {

@@ -4,6 +4,7 @@
 
 mod config;
 mod daemon;
+mod dial;
 mod dns;
 mod lock;
 mod registry;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -12,6 +13,8 @@ use crate::{
         testing::{Deaf, closed_port},
     },
 };
+
+mod dns;
 
 const OPTIONS: Options = Options { close: Close::Reset, acknowledge: Acknowledge::AtOnce };
 
@@ -71,4 +74,44 @@ async fn a_name_that_does_not_exist_is_a_dns_failure() {
             .unwrap_err();
     assert_eq!(fault.outcome, Outcome::Failure(Reason::Dns));
     assert!(fault.detail.contains("does-not-exist.invalid"), "{}", fault.detail);
+}
+
+#[tokio::test]
+async fn a_connection_comes_from_the_address_that_is_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint =
+        Endpoint::new("127.0.0.1".parse().unwrap(), listener.local_addr().unwrap().port());
+    let from = |source: &str| {
+        let mut trace = Trace::new(Duration::from_secs(5), Arc::default());
+        let dial = crate::probe::testing::spec(json!({ "source_address": source }));
+        trace.dial = Some(Arc::new(dial));
+        trace
+    };
+    let _stream = connect(&endpoint, OPTIONS, &mut from("127.0.0.5")).await.unwrap();
+    let (_, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer.ip().to_string(), "127.0.0.5");
+
+    let ours = Outcome::Inconclusive(Reason::Internal);
+    let fault = connect(&endpoint, OPTIONS, &mut from("192.0.2.1")).await.unwrap_err();
+    assert_eq!(fault.outcome, ours);
+    let said = "cannot connect from `source_address` 192.0.2.1: Cannot assign requested address";
+    assert!(fault.detail.starts_with(said), "{}", fault.detail);
+    let fault = connect(&endpoint, OPTIONS, &mut from("::1")).await.unwrap_err();
+    assert_eq!(fault.outcome, ours);
+    assert!(fault.detail.contains("is of IPv6, the target's address of IPv4"), "{}", fault.detail);
+}
+
+#[tokio::test]
+async fn what_says_something_of_the_target_goes_before_what_does_not() {
+    let closed = closed_port();
+    // A socket of the other family cannot have this address.
+    let other = SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), closed.port());
+    for addresses in [[closed, other], [other, closed]] {
+        let mut trace = Trace::new(Duration::from_secs(5), Arc::default());
+        let dial = crate::probe::testing::spec(json!({ "source_address": "127.0.0.1" }));
+        trace.dial = Some(Arc::new(dial));
+        let fault = connect_any(&addresses, OPTIONS, &mut trace).await.unwrap_err();
+        assert_eq!(fault.outcome, Outcome::Failure(Reason::ConnectionRefused));
+        assert!(fault.detail.contains(&closed.to_string()), "{}", fault.detail);
+    }
 }

@@ -180,7 +180,7 @@ services:
                |         ^^^^^^^^^ not a key here
                |
                = help: did you mean `interval`?
-               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`, `dial`
 
             error: `sec` is not a unit of time; use ms, s, m, h or d
               --> rollcall.yaml:21:19
@@ -863,7 +863,7 @@ services:
               |                  ^^^^ not a key here
               |
               = help: did you mean `http`?
-              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`, `dial`
 
             error: 10 errors, 0 warnings
         "#]],

@@ -1,6 +1,6 @@
 //! Spellings of addresses, all the way to the socket.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     model::Observation,
     probe::{
-        Endpoint, Network, Prober, Spec, grpc, http, parse_url, tcp,
-        testing::{PATIENCE, Server, spec, target, verdict},
+        Endpoint, Network, Probe, Prober, Spec, Target, grpc, http, parse_url, tcp,
+        testing::{PATIENCE, Server, dns::Resolver, spec, target, target_dialing, verdict},
     },
 };
 
@@ -84,6 +84,48 @@ const DENIED: &[&str] = &[
     "[2002:ffff:ffff::]",
 ];
 
+/// Addresses that are denied from the start, one of each kind.
+const KINDS: [Ipv4Addr; 10] = [
+    Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(169, 254, 170, 2),
+    Ipv4Addr::new(169, 254, 170, 23),
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(169, 254, 1, 2),
+    Ipv4Addr::new(0, 1, 2, 3),
+    Ipv4Addr::new(224, 0, 0, 251),
+    Ipv4Addr::new(240, 1, 2, 3),
+];
+
+/// The spellings of an IPv4 address that parsers have been known to take, and what carries it.
+fn spellings(ip: Ipv4Addr) -> Vec<String> {
+    let ([a, b, c, d], bits) = (ip.octets(), ip.to_bits());
+    let (high, low) = (bits >> 16, bits & 0xffff);
+    vec![
+        format!("{bits}"),
+        format!("0x{bits:x}"),
+        format!("0X{bits:08X}"),
+        format!("0{bits:o}"),
+        format!("0x{a:x}.0x{b:x}.0x{c:x}.0x{d:x}"),
+        format!("0{a:o}.0{b:o}.0{c:o}.0{d:o}"),
+        format!("{a}.{}", bits & 0xff_ffff),
+        format!("{a}.{b}.{low}"),
+        format!("0x{a:x}.{b}.0{c:o}.{d}"),
+        format!("{a}.{b}.{c}.{d}."),
+        format!("%{:02x}{}", b'0' + a / 100, &format!("{a:03}.{b}.{c}.{d}")[1..]),
+        format!("{a}\u{3002}{b}\u{ff0e}{c}\u{ff61}{d}"),
+        format!("[::ffff:{ip}]"),
+        format!("[::FFFF:{high:X}:{low:X}]"),
+        format!("[0:0:0:0:0:ffff:{high:04x}:{low:04x}]"),
+        format!("[::ffff:0:{ip}]"),
+        format!("[64:ff9b::{high:x}:{low:x}]"),
+        format!("[2002:{high:x}:{low:x}::1]"),
+        format!("[2001:0:{high:x}:{low:x}::1]"),
+        format!("[2001::5db8:d822:0:0:{:x}:{:x}]", !high & 0xffff, !low & 0xffff),
+    ]
+}
+
 /// This host.
 const LOOPBACK: &[&str] = &[
     "127.0.0.1",
@@ -144,9 +186,10 @@ async fn by_redirect(policy: &Policy, location: &str) -> (String, String) {
 
 #[tokio::test]
 async fn no_spelling_leads_to_what_is_denied_from_the_start() {
-    assert!(DENIED.len() >= 40);
+    let made: Vec<_> = KINDS.into_iter().flat_map(spellings).collect();
+    assert!(DENIED.len() + made.len() >= 240);
     let policy = Policy::default();
-    for host in DENIED {
+    for host in DENIED.iter().copied().chain(made.iter().map(String::as_str)) {
         for (verdict, detail) in directly(&policy, host, 80).await {
             assert_eq!(verdict, "failure denied", "{host}: {detail}");
             assert!(detail.contains("; add ") && detail.contains("egress.allow"), "{detail}");
@@ -162,7 +205,9 @@ async fn no_spelling_leads_to_a_listener_that_is_denied() {
     let tripwire = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
     let port = tripwire.address.port();
     let reaching = ["0.0.0.0", "[::ffff:0.0.0.0]", "[::]", "0"];
-    for host in LOOPBACK.iter().chain(&reaching) {
+    let made = spellings(Ipv4Addr::LOCALHOST);
+    let made = made.iter().map(String::as_str);
+    for host in LOOPBACK.iter().chain(&reaching).copied().chain(made) {
         let ways = directly(&not_here(), host, port).await;
         assert!(!ways.is_empty(), "{host}");
         for (verdict, detail) in ways {
@@ -204,6 +249,46 @@ async fn a_name_is_judged_by_what_it_resolves_to() {
     let detail = seen.detail.unwrap();
     assert!(detail.contains("all 2 addresses are denied; probes may not go to `::1`"), "{detail}");
     assert_eq!(tripwire.connections(), 0);
+}
+
+#[tokio::test]
+async fn no_answer_of_a_resolver_leads_to_what_is_denied() {
+    let tripwire = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let kinds = KINDS.into_iter().chain([Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED]);
+    let made = kinds.flat_map(|ip| [vec![ip.to_string()], spellings(ip)].concat());
+    let others = DENIED.iter().chain(LOOPBACK).map(ToString::to_string);
+    let mut ips: Vec<IpAddr> =
+        made.chain(others).filter_map(|host| host.trim_matches(['[', ']']).parse().ok()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    assert!(ips.len() >= 100, "{}", ips.len());
+    for ip in ips {
+        let resolver = Resolver::knowing(&[&ip.to_string()]).await;
+        let dial = json!({ "resolver": resolver.address });
+        let endpoint = Endpoint::new("shop.example".parse().unwrap(), tripwire.address.port());
+        let target = target_dialing(&plain()[1], endpoint, dial);
+        let policy: Config = spec(json!({ "deny": ["127.0.0.0/8", "::1"] }));
+        let seen = Network::new(Policy::new(&policy)).probe(&target, PATIENCE).await;
+        assert_eq!((verdict(&seen).as_str(), seen.peer), ("failure denied", None), "{ip}");
+    }
+    assert_eq!(tripwire.connections(), 0);
+}
+
+#[tokio::test]
+async fn checks_of_the_api_are_held_to_their_own_policy() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let config: Config = spec(json!({ "api": { "deny": ["127.0.0.0/8"] } }));
+    let network = Network::new(Policy::new(&config)).with_api_egress(Policy::for_api(&config));
+    let by = |origin| {
+        let probe = Probe::prepare(&plain()[0]).unwrap().wanted_by(origin);
+        Target::new(Arc::new(probe), server.endpoint())
+    };
+    let seen = network.probe(&by(Origin::Configuration), PATIENCE).await;
+    assert_eq!(verdict(&seen), "success 200");
+    let seen = network.probe(&by(Origin::Api), PATIENCE).await;
+    assert_eq!(verdict(&seen), "failure denied");
+    assert!(seen.detail.unwrap().contains("`egress.api.deny`"));
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
