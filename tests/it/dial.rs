@@ -45,10 +45,12 @@ fn a_host_without_a_route_says_nothing_of_its_targets() {
         return;
     }
     for url in
-        ["tcp://192.0.2.1:80", "http://[2001:db8::1]/", "udp://192.0.2.1:53", "h2://192.0.2.1"]
+        ["tcp://192.0.2.1:80", "http://192.0.2.1/", "udp://192.0.2.1:53", "h2://192.0.2.1:443"]
     {
         assert_eq!(apart(url), "inconclusive unreachable", "{url}");
     }
+    // There is not even an IPv6 address to come from, which Linux says first.
+    assert_eq!(apart("tcp://[2001:db8::1]:80"), "inconclusive internal");
     assert_eq!(apart("tcp://shop.invalid:80"), "failure dns");
     // The resolver is not there either.
     assert_eq!(apart("tcp://shop.example:80"), "inconclusive dns");
