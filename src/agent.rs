@@ -9,7 +9,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -23,6 +23,7 @@ use crate::{
     doubt::Doubt,
     event, metrics,
     model::{Cause, CheckKey, Registered, Status, Transition},
+    probe::egress,
     registry::{Registry, snapshot::Known},
     store::{
         Key, Store, Tables, Tx, Unwritten, folded,
@@ -82,6 +83,8 @@ pub struct Agent {
     programs: AtomicBool,
     /// What stands between what is observed and what is published.
     brakes: Brakes,
+    /// Where checks registered through the API may go; anywhere before it is said.
+    egress: OnceLock<egress::Policy>,
     /// Held while the scheduler is told of what the rows say, so that it is told the latest last.
     turn: Mutex<()>,
 }
@@ -105,6 +108,7 @@ impl Agent {
                 pushed,
                 programs: AtomicBool::new(false),
                 brakes: Brakes::default(),
+                egress: OnceLock::new(),
                 turn: Mutex::default(),
             },
             heard,
@@ -121,6 +125,12 @@ impl Agent {
     /// registered already is asked accordingly after the next restart.
     pub fn allow_programs(&self, allowed: bool) {
         self.programs.store(allowed, Relaxed);
+    }
+
+    /// Refuses checks that are registered through the API from now on and go where they may not. Said
+    /// once; what is registered already is judged at every probe alone.
+    pub fn limit_egress(&self, egress: egress::Policy) {
+        self.egress.get_or_init(|| egress);
     }
 
     fn programs(&self) -> Programs {

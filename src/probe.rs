@@ -10,6 +10,8 @@
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
+pub mod dial;
+mod each;
 pub mod egress;
 mod endpoint;
 pub mod exec;
@@ -18,6 +20,7 @@ pub mod grpc;
 pub mod h2ping;
 mod hold;
 pub mod http;
+mod network;
 mod pattern;
 mod protocol;
 mod pushed;
@@ -35,22 +38,18 @@ mod tests;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::timeout_at;
-
+use self::{egress::Origin, fault::Fault, trace::Trace};
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
     hold::Held,
+    network::Network,
     pattern::{Pattern, PatternError},
     protocol::Protocol,
     pushed::{Alias, Pushed},
     resolve::Close,
     url::{HttpUrl, UrlError},
 };
-use self::{fault::Fault, trace::Trace};
-use crate::{
-    clock,
-    model::{Answer, Observation, Outcome},
-};
+use crate::model::{Answer, Observation};
 
 /// The schemes [`parse_url`] knows, for people.
 const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2 or h2c";
@@ -70,15 +69,6 @@ pub trait Prober: Clone + Send + Sync + 'static {
         within: Duration,
         life: Duration,
     ) -> impl Future<Output = Held> + Send;
-}
-
-/// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
-/// bounds on kept connections and on programs.
-#[derive(Debug, Clone)]
-pub struct Network {
-    places: grpc::Places,
-    programs: exec::Places,
-    egress: Arc<egress::Policy>,
 }
 
 /// One probe type made ready to ask one endpoint.
@@ -114,7 +104,14 @@ pub enum Spec {
 /// What to ask, made ready once: files read, TLS set up, request bytes rendered. Shared by all
 /// instances of a check. Two are equal if they ask the same with the same files.
 #[derive(Debug, PartialEq)]
-pub struct Probe(Kind);
+pub struct Probe(Kind, Manner);
+
+/// What is said of a check beside what it asks.
+#[derive(Debug, PartialEq, Default)]
+struct Manner {
+    dial: Option<Arc<dial::Spec>>,
+    origin: Origin,
+}
 
 #[derive(Debug, PartialEq)]
 enum Kind {
@@ -152,65 +149,6 @@ impl PrepareError {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join(": ")
-    }
-}
-
-impl Network {
-    /// A prober that goes where `egress` lets it. It keeps connections for a quarter of the
-    /// open-files limit at most: half of it is for the probes under way, the last quarter for the
-    /// API and the daemon's own files.
-    pub fn new(egress: egress::Policy) -> Self {
-        /// Where nothing is limited.
-        const MOST: u64 = 100_000;
-        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let max_kept = files.map_or(MOST, |files| (files / 4).min(MOST));
-        Self::keeping(usize::try_from(max_kept).unwrap_or(usize::MAX), egress)
-    }
-
-    /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
-    /// target beyond that is asked over a new connection each time.
-    fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
-        Self {
-            places: grpc::Places::new(max_kept),
-            programs: exec::Places::default(),
-            egress: Arc::new(egress),
-        }
-    }
-}
-
-/// With the policy that stands when nothing is configured.
-impl Default for Network {
-    fn default() -> Self {
-        Self::new(egress::Policy::default())
-    }
-}
-
-impl Prober for Network {
-    async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
-        let started = clock::now();
-        let mut trace = Trace::new(timeout, Arc::clone(&self.egress));
-        let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(target.expired(&trace)),
-        };
-        let (phases, duration) = trace.finish();
-        let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Success, target.remark(&trace)),
-            Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
-        };
-        Observation {
-            phases,
-            answer: trace.answer,
-            peer: trace.peer,
-            certificate_expiry: trace.certificate_expiry,
-            ask_again: trace.ask_again,
-            detail,
-            ..Observation::new(started, duration, outcome)
-        }
-    }
-
-    async fn hold(&self, target: &Target, within: Duration, life: Duration) -> Held {
-        self.keep_watch(target, within, life).await
     }
 }
 
@@ -271,6 +209,20 @@ impl Target {
     }
 
     async fn ask(&self, network: &Network, trace: &mut Trace) -> Result<(), Fault> {
+        match each::name_of(self) {
+            // Boxed: rare, and far larger than the rest.
+            Some(name) => Box::pin(each::ask(self, name, network, trace)).await,
+            None => self.ask_one(&self.kept, network, trace).await,
+        }
+    }
+
+    /// Asks one address; of a name, the first that takes the connection.
+    async fn ask_one(
+        &self,
+        kept: &grpc::Kept,
+        network: &Network,
+        trace: &mut Trace,
+    ) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
             Kind::Tcp(probe) => {
@@ -279,7 +231,7 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                let kept = (&self.kept, &network.places);
+                let kept = (kept, &network.places);
                 Box::pin(grpc::probe(probe, &self.endpoint, kept, trace)).await
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
@@ -372,7 +324,7 @@ impl Spec {
 impl Probe {
     /// Makes a check ready. Reads the files it names, so it may block.
     pub fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
-        Ok(Self(match spec {
+        let kind = match spec {
             Spec::Http(spec) => Kind::Http(http::Probe::prepare(spec)?),
             Spec::Tcp(spec) => Kind::Tcp(tcp::Probe::prepare(spec)?),
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
@@ -381,7 +333,24 @@ impl Probe {
             Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
-        }))
+        };
+        Ok(Self(kind, Manner::default()))
+    }
+
+    /// Has the target's address found and reached in this way; of no use to what does not use the
+    /// network.
+    #[must_use]
+    pub fn dialing(mut self, dial: &dial::Spec) -> Self {
+        let is_heeded = self.protocol().uses_network() && *dial != dial::Spec::default();
+        self.1.dial = is_heeded.then(|| Arc::new(dial.clone()));
+        self
+    }
+
+    /// Says who wants this asked, for where it may go depends on it.
+    #[must_use]
+    pub fn wanted_by(mut self, origin: Origin) -> Self {
+        self.1.origin = origin;
+        self
     }
 
     /// Where it goes when it is aimed at an endpoint: there, unless a URL of its own leads elsewhere;

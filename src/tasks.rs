@@ -12,10 +12,10 @@ use tokio::{
     task::{self, JoinSet},
 };
 
-/// Threads of a prober thread's runtime that resolve names, for `getaddrinfo` blocks, and start
-/// programs. A dead resolver can hold this many look-ups, others wait their turn within their
-/// timeouts.
-const RESOLVER_THREADS: usize = 16;
+/// Most threads of a prober thread's runtime for what blocks: `getaddrinfo`, of which 64 are under
+/// way at most, over all of them, and the start of programs, to which a dead resolver so leaves some.
+/// They are made when they are needed, and end when they are not.
+const BLOCKING_THREADS: usize = 80;
 
 /// The long-lived tasks of the daemon.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Tasks {
     ) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(RESOLVER_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let (sender, ended) = oneshot::channel();
         thread::Builder::new().name(name.to_owned()).spawn(move || {

@@ -15,7 +15,10 @@ use crate::{
         self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition, sidecar_id, sidecar_of,
     },
     model::{CheckId, InstanceId},
-    probe::Pushed,
+    probe::{
+        Pushed,
+        egress::{Denied, Origin as Wanted},
+    },
     registry::{Assigned, Registration, Source},
     store::{
         Key, Tables, Tx, Unwritten,
@@ -38,6 +41,9 @@ pub enum Refused {
          'enable_script_checks' to true (here: checks.exec: api)"
     )]
     Scripts,
+    /// Checks registered through the API may not go where this one goes.
+    #[error("Invalid check: {0}")]
+    Denied(Denied),
     /// There is no such instance.
     #[error(
         "Unknown service ID {0:?}. Ensure that the service ID is passed, not the service name."
@@ -269,6 +275,7 @@ impl Agent {
     ) -> Result<Option<Arc<str>>, Refused> {
         let held = tx.check(&self.node, &naming.id).cloned();
         let assigned = assigned(definition, naming, self.programs())?;
+        vet::destination(&assigned, self.egress.get())?;
         let run = match held.as_deref().filter(|held| *held.service == *service) {
             Some(held) if !held.run.is_empty() => Arc::clone(&held.run),
             _ => free(assigned.definition.id.as_str(), taken),
@@ -441,7 +448,7 @@ fn assigned(
     }
     let general = CheckDefinition { id: None, ..definition.clone() };
     general
-        .assigned(naming, programs)
+        .assigned_by(Wanted::Api, naming, programs)
         .map_err(|invalid| Refused::Invalid(format!("Invalid check: {}", invalid.message)))
 }
 

@@ -5,7 +5,8 @@ use super::{
 };
 use crate::{
     consul::{CheckDefinition, Kind, Programs, ServiceDefinition},
-    probe::Host,
+    probe::{Host, egress::Policy},
+    registry::Assigned,
 };
 
 /// Most pieces of metadata.
@@ -95,4 +96,15 @@ pub(super) fn check(
         return refuse(format!("the id {id:?} is the daemon's own"));
     }
     Ok(())
+}
+
+/// Refuses a check whose every probe would be denied. Where it goes by a name, that is judged when
+/// the name is resolved.
+pub(super) fn destination(assigned: &Assigned, egress: Option<&Policy>) -> Result<(), Refused> {
+    let probe = &assigned.definition.probe;
+    let destination = assigned.endpoint.as_ref().and_then(|at| probe.destination(at));
+    match (destination.map(|at| &at.host), egress) {
+        (Some(Host::Ip(ip)), Some(egress)) => egress.vet(*ip).map_err(Refused::Denied),
+        (Some(Host::Ip(_) | Host::Name(_)) | None, _) => Ok(()),
+    }
 }

@@ -1,5 +1,6 @@
 //! A check as a configuration file describes it, and what that means.
 
+mod dial;
 pub(super) mod warn;
 
 use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
@@ -101,6 +102,10 @@ pub struct Check {
     pub slo_objective: Option<Objective>,
     /// Says that an interval below one second is meant. Default: false.
     pub allow_fast_interval: Option<bool>,
+    /// How the target's address is found and reached; taken from `check_defaults` as a whole if the
+    /// check says nothing of it. Not for programs. Default: the first address of a name that takes
+    /// the connection, as the system's resolver knows it.
+    pub dial: Option<probe::dial::Spec>,
 }
 
 /// The keys that belong to one check alone.
@@ -180,7 +185,8 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node, common: Common<'_>) ->
     let thresholds = written.thresholds(reader)?;
     written.warn_of_load(reader, schedule.interval);
     warn::settings(reader, node, &spec, &schedule, &thresholds);
-    let probe = prepare(reader, node, &spec)?;
+    dial::vet(reader, node, merged.dial.as_ref(), spec.protocol())?;
+    let probe = prepare(reader, node, &spec)?.dialing(&merged.dial.clone().unwrap_or_default());
     if let Some(elsewhere) = probe.url_endpoint() {
         let url = node.get(probe.protocol().as_str()).and_then(|node| node.get("url"));
         let place = reader.place(&url.map_or_else(|| head(node), |node| node.span.clone()));
@@ -279,6 +285,7 @@ impl Check {
             self.tripwire = self.tripwire.or(other.tripwire);
             self.slo_objective = self.slo_objective.or(other.slo_objective);
             self.allow_fast_interval = self.allow_fast_interval.or(other.allow_fast_interval);
+            self.dial = self.dial.or_else(|| other.dial.clone());
         }
         self
     }

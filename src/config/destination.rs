@@ -24,8 +24,10 @@ pub(super) fn vet(reader: &mut Reader<'_>, host: &Host, place: Place) {
 
 /// Warns of exceptions that are none: `allow` is easily taken for a list of all that is allowed.
 pub(super) fn warn(reader: &mut Reader<'_>, root: &Node) {
-    let allow = root.get("egress").and_then(|egress| egress.get("allow"));
-    for node in allow.map(Node::items).unwrap_or_default() {
+    let egress = root.get("egress");
+    let sections = [egress, egress.and_then(|egress| egress.get("api"))].into_iter().flatten();
+    let lists = sections.filter_map(|section| section.get("allow"));
+    for node in lists.flat_map(Node::items) {
         let cidr = node.as_str().and_then(|text| text.parse::<Cidr>().ok());
         if cidr.is_some_and(|cidr| !cidr.is_exception()) {
             let place = reader.place(&node.span);

@@ -7,7 +7,7 @@ use crate::{
     duration::Period,
     judge::{Thresholds, Verdict},
     model::{CheckId, InstanceId, MAX_ID_LEN, Pace, Schedule, ServiceName},
-    probe::{Alias, Probe, Spec},
+    probe::{Alias, Probe, Spec, egress::Origin},
     registry::{Assigned, Definition},
 };
 
@@ -61,6 +61,16 @@ impl CheckDefinition {
     ///
     /// Reads no file, but sets TLS up if it needs it.
     pub fn assigned(&self, naming: &Naming, programs: Programs) -> Result<Assigned, Invalid> {
+        self.assigned_by(Origin::Configuration, naming, programs)
+    }
+
+    /// The same, if it was this one who wants it asked.
+    pub fn assigned_by(
+        &self,
+        origin: Origin,
+        naming: &Naming,
+        programs: Programs,
+    ) -> Result<Assigned, Invalid> {
         let kind = self.runnable(programs)?;
         let schedule = self.schedule(kind)?;
         let thresholds = self.thresholds(kind)?;
@@ -82,7 +92,7 @@ impl CheckDefinition {
             id,
             name: Some(self.name.as_deref().unwrap_or(&naming.name).into()),
             notes: self.notes.as_deref().map(Into::into),
-            probe: Arc::new(probe),
+            probe: Arc::new(probe.wanted_by(origin)),
             schedule,
             thresholds,
             slo_objective: Definition::DEFAULT_OBJECTIVE,

@@ -82,7 +82,8 @@ impl Core {
             readiness: watch::Sender::new(Readiness::Starting),
             leave: CancellationToken::new(),
             attempts: config.explain_attempts,
-            network: Network::new(Policy::new(&config.egress)),
+            network: Network::new(Policy::new(&config.egress))
+                .with_api_egress(Policy::for_api(&config.egress)),
         };
         (core, Ordered { probed: orders, pushed: told, heard, sessions })
     }
@@ -146,6 +147,7 @@ impl Core {
         let engine = Engine::new(agent(), self.monitor());
         tasks.spawn("heartbeats", engine.run(pushed, heard, end()));
         tasks.spawn("publisher", agent().publish(end()));
+        self.agent.limit_egress(Policy::for_api(&config.egress));
         self.agent.allow_programs(config.checks.exec.allows_api());
         self.agent.start(config.node_address()).await.map_err(Fault::Store)?;
         tasks.spawn("sweeper", agent().sweep(end()));

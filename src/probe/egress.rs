@@ -27,12 +27,55 @@ pub struct Config {
     /// Networks and addresses that no probe may go to, whatever `allow` says. `127.0.0.0/8` and
     /// `::1/128` are this host.
     pub deny: Vec<Cidr>,
+    /// The networks and addresses that probes may go to, and no others; an empty list lets them go
+    /// nowhere. What is denied from the start stays so unless `allow` names it. Default: all that is
+    /// not denied.
+    pub only: Option<Vec<Cidr>>,
+    /// More for checks that were registered through the API.
+    pub api: ApiConfig,
+}
+
+/// Where probes of checks may go that were registered through the API: where `egress` lets them go,
+/// and this section too. A check of a denied address that is written as such is refused (403).
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "EgressApi")]
+pub struct ApiConfig {
+    /// Those of the exceptions in `egress.allow` that hold for these checks too; what it does not
+    /// have has no effect here. Default: all of them.
+    pub allow: Option<Vec<Cidr>>,
+    /// Networks and addresses that these checks may not go to, besides those of `egress.deny`.
+    pub deny: Vec<Cidr>,
+    /// The networks and addresses that these checks may go to, of those that `egress` lets them go
+    /// to. Default: all of them.
+    pub only: Option<Vec<Cidr>>,
+}
+
+/// Who wants something probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Whoever writes the daemon's configuration.
+    #[default]
+    Configuration,
+    /// Whoever may register checks through the API.
+    Api,
 }
 
 /// Where probes may go, ready to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    lists: Config,
+    layer: Layer,
+    /// What must let a probe go as well.
+    further: Option<Box<Layer>>,
+}
+
+/// The lists of one section of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Layer {
+    section: &'static str,
+    allow: Vec<Cidr>,
+    deny: Vec<Cidr>,
+    only: Option<Vec<Cidr>>,
     standing: &'static [Range],
 }
 
@@ -69,8 +112,10 @@ struct Range {
 /// What denies an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// An entry of `egress.deny`.
+    /// An entry of `deny`.
     Configured(Cidr),
+    /// No entry of `only` has it.
+    Outside,
     /// One of [`STANDING`].
     Standing(&'static Range),
 }
@@ -81,6 +126,7 @@ pub struct Denied {
     address: IpAddr,
     judged: IpAddr,
     rule: Rule,
+    section: &'static str,
 }
 
 const fn v4(what: &'static str, octets: [u8; 4], prefix: u8) -> Range {
@@ -117,35 +163,54 @@ const STANDING: &[Range] = &[
 ];
 
 impl Policy {
-    /// What the configuration says, over what is denied from the start.
+    /// What the configuration says of its own checks, over what is denied from the start.
     pub fn new(config: &Config) -> Self {
-        Self { lists: config.clone(), standing: STANDING }
+        let Config { allow, deny, only, api: _ } = config.clone();
+        let layer = Layer { section: "egress", allow, deny, only, standing: STANDING };
+        Self { layer, further: None }
+    }
+
+    /// What it says of checks that were registered through the API: never more than of its own.
+    pub fn for_api(config: &Config) -> Self {
+        let ApiConfig { allow, deny, only } = config.api.clone();
+        let allow = allow.unwrap_or_else(|| config.allow.clone());
+        let layer = Layer { section: "egress.api", allow, deny, only, standing: STANDING };
+        Self { further: Some(Box::new(layer)), ..Self::new(config) }
     }
 
     /// Lets probes go anywhere.
     pub fn unrestricted() -> Self {
-        Self { lists: Config::default(), standing: &[] }
+        let mut policy = Self::default();
+        policy.layer.standing = &[];
+        policy
     }
 
     /// Whether a probe may go to an address.
     pub fn vet(&self, address: IpAddr) -> Result<(), Denied> {
-        for judged in iter::once(address).chain(stands_for(address)) {
-            if let Some(rule) = self.judge(judged) {
-                return Err(Denied { address, judged, rule });
+        for layer in iter::once(&self.layer).chain(self.further.as_deref()) {
+            for judged in iter::once(address).chain(stands_for(address)) {
+                if let Some(rule) = layer.judge(judged) {
+                    return Err(Denied { address, judged, rule, section: layer.section });
+                }
             }
         }
         Ok(())
     }
+}
 
+impl Layer {
     /// What denies an address taken as it is.
     fn judge(&self, ip: IpAddr) -> Option<Rule> {
-        let Config { allow, deny } = &self.lists;
-        let excepted = |range: &Range| allow.iter().any(|a| range.cidr.covers(a) && a.contains(ip));
-        let configured = deny.iter().find(|cidr| cidr.contains(ip)).copied();
-        configured.map(Rule::Configured).or_else(|| {
-            let mut standing = self.standing.iter();
-            standing.find(|range| range.cidr.contains(ip) && !excepted(range)).map(Rule::Standing)
-        })
+        let excepted =
+            |range: &Range| self.allow.iter().any(|a| range.cidr.covers(a) && a.contains(ip));
+        let configured = self.deny.iter().find(|cidr| cidr.contains(ip)).copied();
+        let standing = || self.standing.iter().find(|r| r.cidr.contains(ip) && !excepted(r));
+        // IPv4 written as IPv6 is IPv4, here as in the lists.
+        let within = |only: &Vec<Cidr>| only.iter().any(|cidr| cidr.contains(ip.to_canonical()));
+        configured
+            .map(Rule::Configured)
+            .or_else(|| standing().map(Rule::Standing))
+            .or_else(|| (!self.only.as_ref().is_none_or(within)).then_some(Rule::Outside))
     }
 }
 
@@ -278,12 +343,12 @@ impl fmt::Display for Cidr {
 impl Denied {
     /// What to do if the address is to be probed all the same.
     pub fn remedy(&self) -> String {
+        let whole = Cidr::of(self.judged, width(self.judged));
+        let section = self.section;
         match self.rule {
-            Rule::Configured(cidr) => format!("change {cidr} in `egress.deny` if it is meant"),
-            Rule::Standing(_) => {
-                let whole = Cidr::of(self.judged, width(self.judged));
-                format!("add {whole} to `egress.allow` if it is meant")
-            }
+            Rule::Configured(cidr) => format!("change {cidr} in `{section}.deny` if it is meant"),
+            Rule::Outside => format!("add {whole} to `{section}.only` if it is meant"),
+            Rule::Standing(_) => format!("add {whole} to `{section}.allow` if it is meant"),
         }
     }
 }
@@ -296,7 +361,8 @@ impl fmt::Display for Denied {
             write!(f, ", which stands for `{}`", self.judged)?;
         }
         match self.rule {
-            Rule::Configured(cidr) => write!(f, ": `egress.deny` has {cidr}"),
+            Rule::Configured(cidr) => write!(f, ": `{}.deny` has {cidr}", self.section),
+            Rule::Outside => write!(f, ": not in `{}.only`", self.section),
             Rule::Standing(Range { what, cidr }) => write!(f, ": {what} ({cidr})"),
         }
     }

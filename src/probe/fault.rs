@@ -37,6 +37,28 @@ impl Fault {
         Self { outcome: Outcome::Warning(reason), detail: detail.into() }
     }
 
+    /// An error of making a socket or of giving it its own address: whatever it is, no target has had
+    /// a part in it.
+    pub(super) fn local(error: &io::Error) -> Self {
+        Self::ours(error.to_string())
+    }
+
+    /// An error that the call to connect returned at once, before anything could come back.
+    ///
+    /// The kernel answers so when its own routing table has no way to the address (on Linux,
+    /// `ENETUNREACH` of `ip_route_connect`: the default route is gone, or there is no IPv6 here), and
+    /// that says nothing of the target. What a router says comes later, as an error of the socket. A
+    /// route that somebody has marked unreachable (`EHOSTUNREACH`) says that the network is gone,
+    /// and is held against the target.
+    pub(super) fn at_once(error: &io::Error) -> Self {
+        let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+        if is(Errno::NETUNREACH) || is(Errno::NETDOWN) {
+            let detail = format!("this host has no route to the address: {error}");
+            return Self::inconclusive(Reason::Unreachable, detail);
+        }
+        Self::connect(error)
+    }
+
     /// An I/O error met before the connection was there.
     pub(super) fn connect(error: &io::Error) -> Self {
         Self::io(error, Reason::TimeoutConnect)
@@ -103,7 +125,7 @@ fn blame(error: &io::Error) -> Blame {
     by_number.or_else(by_kind).map_or(Blame::Us, Blame::Target)
 }
 
-/// Whether an error of the resolver is our own shortage rather than the name's fault.
+/// Whether an error of the resolver is our own shortage.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN]
         .iter()
@@ -178,6 +200,43 @@ mod tests {
             Fault::connect(&io::Error::from_raw_os_error(Errno::TIMEDOUT.raw_os_error())).outcome,
             Outcome::Failure(Reason::TimeoutConnect)
         );
+    }
+
+    #[test]
+    fn what_is_short_or_forbidden_here_is_not_held_against_the_target() {
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let ours = Outcome::Inconclusive(Reason::Internal);
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::ADDRNOTAVAIL,
+            Errno::ADDRINUSE,
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::AFNOSUPPORT,
+            Errno::INVAL,
+        ] {
+            assert_eq!(Fault::local(&of(errno)).outcome, ours, "{errno:?}");
+            assert_eq!(Fault::at_once(&of(errno)).outcome, ours, "{errno:?}");
+        }
+        // Whatever it is called: nobody has been asked when a socket is made.
+        assert_eq!(Fault::local(&of(Errno::CONNREFUSED)).outcome, ours);
+    }
+
+    #[test]
+    fn no_route_here_is_told_from_no_route_there() {
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let (here, there) =
+            (Outcome::Inconclusive(Reason::Unreachable), Outcome::Failure(Reason::Unreachable));
+        for errno in [Errno::NETUNREACH, Errno::NETDOWN] {
+            assert_eq!(Fault::at_once(&of(errno)).outcome, here, "{errno:?}");
+            assert_eq!(Fault::connect(&of(errno)).outcome, there, "{errno:?}");
+        }
+        assert_eq!(Fault::at_once(&of(Errno::HOSTUNREACH)).outcome, there);
+        let refused = Outcome::Failure(Reason::ConnectionRefused);
+        assert_eq!(Fault::at_once(&of(Errno::CONNREFUSED)).outcome, refused);
     }
 
     #[test]

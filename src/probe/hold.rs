@@ -4,7 +4,7 @@
 //! between its opening and its end, and a target pays one socket for it. What a target says of its
 //! own accord (a banner) is read and dropped.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::{
     net::TcpStream,
@@ -14,7 +14,6 @@ use tokio::{
 use super::{
     Network, Target,
     resolve::{self, Acknowledge, Close, Options},
-    trace::Trace,
 };
 
 /// A target that says more than this unasked is not idle.
@@ -47,7 +46,7 @@ impl Network {
         life: Duration,
     ) -> Held {
         let Some(destination) = target.destination() else { return Held::Useless };
-        let mut trace = Trace::new(within, Arc::clone(&self.egress));
+        let mut trace = self.trace(target, within);
         let deadline = trace.deadline();
         // Closed with a reset, so that nothing stays behind in the kernel.
         let options = Options { close: Close::Reset, acknowledge: Acknowledge::Late };

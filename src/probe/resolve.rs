@@ -1,36 +1,49 @@
 //! From an endpoint to a connection: names to addresses, addresses to a TCP stream.
 //!
-//! An address literal costs nothing here. A name is resolved at every probe by the system's
-//! resolver, and its addresses are tried in order, each with an equal share of the time left, so
-//! that a dead first address does not eat the probe. `localhost` is never looked up: it is
-//! 127.0.0.1, then `::1` (RFC 6761), also where there is no `/etc/hosts`.
+//! An address literal costs nothing here. A name is resolved at every probe ([`names`]), and its
+//! addresses are tried in order, each with an equal share of the time left, so that a dead first
+//! address does not eat the probe; a family that this host has no route for is passed over at once.
 //!
 //! Every connection of every probe is made by `connect_address`, and every datagram goes to an
 //! address of `first`; both ask the egress policy, and the very address that was judged is used:
-//! there is no second look-up between.
+//! there is no second look-up between. No proxy is ever used, whatever the environment says.
 //!
 //! The deadline of the whole probe is enforced by the caller.
 
+mod names;
+mod stub;
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     time::{Instant, timeout_at},
 };
 
+pub(super) use self::names::Names;
 use super::{
+    dial,
+    egress::Policy,
     endpoint::{Endpoint, Host},
-    fault::{self, Fault},
+    fault::Fault,
     trace::Trace,
 };
-use crate::model::{Phase, Reason};
+use crate::model::{Outcome, Phase, Reason};
 
-/// How many addresses of one name are tried.
-const MAX_ADDRESSES: usize = 16;
+/// What all probes of one origin share to find their way: where they may go, and what names are.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    pub(super) egress: Policy,
+    pub(super) names: Arc<Names>,
+}
 
 /// How a probe ends its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -80,29 +93,39 @@ pub(super) async fn connect(
 
 /// The first address of an endpoint that the policy lets be asked, for protocols that do not connect.
 pub(super) async fn first(endpoint: &Endpoint, trace: &mut Trace) -> Result<SocketAddr, Fault> {
-    let addresses = match &endpoint.host {
-        Host::Ip(ip) => vec![SocketAddr::new(*ip, endpoint.port)],
-        Host::Name(name) => {
-            trace.enter(Phase::Resolve);
-            // Boxed: rare, and far larger than the rest.
-            Box::pin(resolve(name, endpoint.port)).await?
-        }
+    let ips = match &endpoint.host {
+        Host::Ip(ip) => vec![*ip],
+        // Boxed: rare, and far larger than the rest.
+        Host::Name(name) => Box::pin(find(name, trace)).await?,
     };
     let mut refused = Fault::new(Reason::Dns, "no address");
-    for address in addresses {
-        match vet(address, trace) {
-            Ok(()) => return Ok(address),
+    for ip in ips {
+        match vet(ip, trace) {
+            Ok(()) => return Ok(SocketAddr::new(ip, endpoint.port)),
             Err(fault) => refused = fault,
         }
     }
     Err(refused)
 }
 
+/// The addresses of a name, in the order to try them; the one alone that is pinned, if one is.
+pub(super) async fn find(name: &Arc<str>, trace: &mut Trace) -> Result<Vec<IpAddr>, Fault> {
+    if let Some((pinned, ip)) = &trace.pinned
+        && pinned == name
+    {
+        return Ok(vec![*ip]);
+    }
+    trace.enter(Phase::Resolve);
+    let dial = trace.dial.clone().unwrap_or_default();
+    trace.gate.names.find(name, &dial, trace.deadline()).await
+}
+
 /// Asks the policy whether an address may be asked.
-fn vet(address: SocketAddr, trace: &Trace) -> Result<(), Fault> {
+fn vet(ip: IpAddr, trace: &Trace) -> Result<(), Fault> {
     trace
+        .gate
         .egress
-        .vet(address.ip())
+        .vet(ip)
         .map_err(|denied| Fault::new(Reason::Denied, format!("{denied}; {}", denied.remedy())))
 }
 
@@ -112,61 +135,47 @@ async fn connect_name(
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
-    trace.enter(Phase::Resolve);
-    let addresses = resolve(name, port).await?;
+    let ips = find(name, trace).await?;
+    let addresses: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
     trace.enter(Phase::Connect);
     connect_any(&addresses, options, trace).await
 }
 
-async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
-    if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
-        let ips = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-        return Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect());
-    }
-    match tokio::net::lookup_host((name, port)).await {
-        Ok(found) => {
-            let addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
-            if addresses.is_empty() {
-                return Err(Fault::new(Reason::Dns, format!("`{name}` has no address")));
-            }
-            Ok(addresses)
-        }
-        Err(error) => {
-            let said = format!("cannot resolve `{name}`: {error}");
-            let is_ours = fault::is_shortage(&error);
-            Err(if is_ours { Fault::ours(said) } else { Fault::new(Reason::Dns, said) })
-        }
-    }
-}
-
-/// Tries addresses in order, without those that are denied; the error is that of the last one.
+/// Tries addresses in order, without those that are denied; the error is that of the last one that
+/// says something of the target.
 async fn connect_any(
     addresses: &[SocketAddr],
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
-    let allowed = |address: &&SocketAddr| vet(**address, trace).is_ok();
+    let allowed = |address: &&SocketAddr| vet(address.ip(), trace).is_ok();
     let open: Vec<_> = addresses.iter().filter(allowed).copied().collect();
     // If all are denied, trying them says why, and does no more.
     let addresses = if open.is_empty() { addresses } else { &open };
-    let mut last = None;
+    let mut last: Option<(SocketAddr, Fault)> = None;
     for (index, address) in addresses.iter().enumerate() {
         let now = Instant::now();
         let left = trace.deadline().saturating_duration_since(now);
         let tries = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let attempt =
             timeout_at(now + left / tries, connect_address(*address, options, trace)).await;
-        match attempt {
+        let fault = match attempt {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(fault)) => last = Some(fault),
+            Ok(Err(fault)) => fault,
             Err(_elapsed) => {
                 let detail = format!("no connection within {:?}", left / tries);
-                last = Some(Fault::new(Reason::TimeoutConnect, detail));
+                Fault::new(Reason::TimeoutConnect, detail)
             }
+        };
+        let says_nothing = matches!(fault.outcome, Outcome::Inconclusive(_));
+        if last.is_none() || !says_nothing {
+            last = Some((*address, fault));
         }
     }
-    let mut fault = last.unwrap_or_else(|| Fault::new(Reason::Dns, "no address"));
-    if let [_, .., peer] = addresses {
+    let Some((peer, mut fault)) = last else {
+        return Err(Fault::new(Reason::Dns, "no address"));
+    };
+    if let [_, _, ..] = addresses {
         fault.detail = match open.len() {
             0 => format!("all {} addresses are denied; {}", addresses.len(), fault.detail),
             tried => format!("none of {tried} addresses answered; {peer}: {}", fault.detail),
@@ -181,104 +190,84 @@ async fn connect_address(
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
-    vet(address, trace)?;
+    vet(address.ip(), trace)?;
     trace.peer = Some(address);
-    open(address, options).await.map_err(|error| Fault::connect(&error))
+    let source = trace.dial.as_ref().and_then(|dial| dial.source_address);
+    let socket = open(address, source, options)?;
+    begin(&socket, address)?;
+    finish(socket, address).await.map_err(|error| Fault::connect(&error))
 }
 
-async fn open(address: SocketAddr, options: Options) -> io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+/// A socket for a connection to `address`.
+fn open(address: SocketAddr, source: Option<IpAddr>, options: Options) -> Result<Socket, Fault> {
+    let socket = socket(address, Type::STREAM)
+        .and_then(|socket| prepare(&socket, options).map(|()| socket))
+        .map_err(|error| Fault::local(&error))?;
+    if let Some(source) = source {
+        bind(&socket, source, address)?;
+    }
+    Ok(socket)
+}
+
+/// A socket of the address's family that never blocks.
+pub(super) fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    #[cfg(target_os = "linux")]
+    let kind = kind.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    #[cfg(not(target_os = "linux"))]
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn prepare(socket: &Socket, options: Options) -> io::Result<()> {
     if options.close == Close::Reset {
-        socket.set_zero_linger()?;
+        socket.set_linger(Some(std::time::Duration::ZERO))?;
     }
     #[cfg(target_os = "linux")]
     if options.acknowledge == Acknowledge::Late {
-        socket2::SockRef::from(&socket).set_tcp_quickack(false)?;
+        socket.set_tcp_quickack(false)?;
     }
-    let stream = socket.connect(address).await?;
+    Ok(())
+}
+
+/// Gives a socket the address of ours that the check asks for. If we do not have it, the probe says
+/// nothing of the target.
+pub(super) fn bind<'s>(
+    socket: impl Into<SockRef<'s>>,
+    source: IpAddr,
+    target: SocketAddr,
+) -> Result<(), Fault> {
+    if source.is_ipv4() != target.is_ipv4() {
+        let (source, target) = (dial::family_of(source), dial::family_of(target.ip()));
+        let detail = format!("`source_address` is of {source}, the target's address of {target}");
+        return Err(Fault::ours(detail));
+    }
+    socket.into().bind(&SocketAddr::new(source, 0).into()).map_err(|error| {
+        Fault::ours(format!("cannot connect from `source_address` {source}: {error}"))
+    })
+}
+
+/// Sends for the connection. What goes wrong here at once was said by this host.
+fn begin(socket: &Socket, address: SocketAddr) -> Result<(), Fault> {
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            Err(Fault::at_once(&error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Waits for the connection.
+async fn finish(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.writable().await?;
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
     // On this very host the kernel may choose the target's own port as the source port, and then
     // connects the socket to itself although nobody listens.
     if stream.local_addr()? == address {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(stream)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::{
-        model::Outcome,
-        probe::{
-            egress::{self, Policy},
-            testing::{Deaf, closed_port},
-        },
-    };
-
-    const OPTIONS: Options = Options { close: Close::Reset, acknowledge: Acknowledge::AtOnce };
-
-    #[tokio::test]
-    async fn localhost_is_found_on_either_family() {
-        for ip in ["127.0.0.1", "::1"] {
-            let listener = TcpListener::bind((ip, 0)).await.unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let endpoint = Endpoint::new("localhost".parse().unwrap(), port);
-            let mut trace = Trace::new(Duration::from_secs(5), Arc::default());
-            connect(&endpoint, OPTIONS, &mut trace).await.unwrap();
-            assert_eq!(trace.peer.map(|peer| peer.ip().to_string()).as_deref(), Some(ip));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_dead_first_address_leaves_time_for_the_second() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let deaf = Deaf::new();
-        let addresses = [deaf.address, listener.local_addr().unwrap()];
-        let mut trace = Trace::new(Duration::from_millis(600), Arc::default());
-        let stream = connect_any(&addresses, OPTIONS, &mut trace).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
-    }
-
-    #[tokio::test]
-    async fn addresses_that_are_denied_are_left_out() {
-        let tripwire = TcpListener::bind("127.0.0.2:0").await.unwrap();
-        let denied = tripwire.local_addr().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let deny = egress::Config { deny: vec!["127.0.0.2".parse().unwrap()], allow: Vec::new() };
-        let policy = Arc::new(Policy::new(&deny));
-        let new_trace = || Trace::new(Duration::from_secs(5), Arc::clone(&policy));
-        let mut trace = new_trace();
-        let addresses = [denied, listener.local_addr().unwrap()];
-        let stream = connect_any(&addresses, OPTIONS, &mut trace).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
-        assert_eq!(trace.peer, Some(addresses[1]));
-
-        // What is left is judged by itself; only if nothing is left the name is denied.
-        for addresses in [[denied, closed_port()], [closed_port(), denied]] {
-            let fault = connect_any(&addresses, OPTIONS, &mut new_trace()).await.unwrap_err();
-            assert_eq!(fault.outcome, Outcome::Failure(Reason::ConnectionRefused));
-        }
-        let fault = connect_any(&[denied, denied], OPTIONS, &mut new_trace()).await.unwrap_err();
-        assert_eq!(fault.outcome, Outcome::Failure(Reason::Denied));
-        let accepted = timeout_at(Instant::now(), tripwire.accept()).await;
-        assert!(accepted.is_err(), "the denied address was contacted");
-    }
-
-    #[tokio::test]
-    async fn a_name_that_does_not_exist_is_a_dns_failure() {
-        let endpoint = Endpoint::new("does-not-exist.invalid".parse().unwrap(), 80);
-        let fault =
-            connect(&endpoint, OPTIONS, &mut Trace::new(Duration::from_secs(5), Arc::default()))
-                .await
-                .unwrap_err();
-        assert_eq!(fault.outcome, Outcome::Failure(Reason::Dns));
-        assert!(fault.detail.contains("does-not-exist.invalid"), "{}", fault.detail);
-    }
 }

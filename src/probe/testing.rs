@@ -14,6 +14,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub(super) mod dns;
+
 use super::{Endpoint, Network, Probe, Prober, Spec, Target};
 use crate::model::{Answer, Observation, Outcome};
 
@@ -164,6 +166,13 @@ pub(super) fn spec<T: DeserializeOwned>(json: serde_json::Value) -> T {
 #[track_caller]
 pub(super) fn target(spec: &Spec, endpoint: Endpoint) -> Target {
     Target::new(Arc::new(Probe::prepare(spec).unwrap()), endpoint)
+}
+
+/// The same, whose address is found and reached as `dial` says.
+#[track_caller]
+pub(super) fn target_dialing(asked: &Spec, endpoint: Endpoint, dial: serde_json::Value) -> Target {
+    let probe = Probe::prepare(asked).unwrap().dialing(&spec(dial));
+    Target::new(Arc::new(probe), endpoint)
 }
 
 /// Probes once, with all the time it needs.

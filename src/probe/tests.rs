@@ -8,7 +8,7 @@ use super::{
     testing::{PATIENCE, SLACK, Server, ask, endpoint, spec, target, verdict},
     *,
 };
-use crate::model::{Phase, Reason};
+use crate::model::{Outcome, Phase, Reason};
 
 fn plain(server: &Server) -> Target {
     target(&Spec::Http(http::Spec::default()), server.endpoint())

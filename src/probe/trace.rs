@@ -3,14 +3,19 @@
 //! It lives outside the future that works on it, so that a probe cut off by its deadline still
 //! tells how far it came: the phase it was in gives the reason.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::Instant,
 };
 
-use super::{egress::Policy, fault::Fault};
+use super::{dial, fault::Fault, resolve::Gate};
 use crate::{
     clock::Timestamp,
     model::{Answer, Phase, Phases, Reason},
@@ -28,7 +33,11 @@ pub(super) struct Trace {
     phase: Phase,
     phase_started: Instant,
     phases: Phases,
-    pub(super) egress: Arc<Policy>,
+    pub(super) gate: Arc<Gate>,
+    /// How addresses are found and reached, if anything is said of it.
+    pub(super) dial: Option<Arc<dial::Spec>>,
+    /// The one address to use of all that a name has, if it is this one alone that is asked.
+    pub(super) pinned: Option<(Arc<str>, IpAddr)>,
     pub(super) answer: Answer,
     pub(super) peer: Option<SocketAddr>,
     pub(super) certificate_expiry: Option<Timestamp>,
@@ -42,7 +51,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) fn new(timeout: Duration, egress: Arc<Policy>) -> Self {
+    pub(super) fn new(timeout: Duration, gate: Arc<Gate>) -> Self {
         let started = Instant::now();
         Self {
             started,
@@ -50,7 +59,9 @@ impl Trace {
             phase: Phase::Resolve,
             phase_started: started,
             phases: Phases::default(),
-            egress,
+            gate,
+            dial: None,
+            pinned: None,
             answer: Answer::None,
             peer: None,
             certificate_expiry: None,
@@ -59,6 +70,34 @@ impl Trace {
             dropped: 0,
             received: false,
         }
+    }
+
+    /// A probe of one address among those of a name: it goes on from here, to the same deadline.
+    pub(super) fn branch(&self, name: Arc<str>, ip: IpAddr) -> Self {
+        Self {
+            started: self.started,
+            phase: self.phase,
+            phase_started: self.phase_started,
+            phases: self.phases,
+            dial: self.dial.clone(),
+            pinned: Some((name, ip)),
+            ..Self::new(self.timeout, Arc::clone(&self.gate))
+        }
+    }
+
+    /// Ends the last phase of a branch.
+    pub(super) fn end(&mut self) {
+        self.enter(self.phase);
+    }
+
+    /// When the phase before ended; of a branch that has ended, its end.
+    pub(super) fn ended(&self) -> Instant {
+        self.phase_started
+    }
+
+    /// Takes up what one of its branches has found, which has ended some time ago.
+    pub(super) fn adopt(&mut self, branch: Self) {
+        *self = Self { phase_started: Instant::now(), pinned: None, ..branch };
     }
 
     /// The phase the probe is in.
@@ -89,7 +128,7 @@ impl Trace {
 
     /// Ends the last phase; returns all of them and the time from the start.
     pub(super) fn finish(&mut self) -> (Phases, Duration) {
-        self.enter(self.phase);
+        self.end();
         (self.phases, self.phase_started - self.started)
     }
 
@@ -117,8 +156,10 @@ impl Trace {
     pub(super) fn expired(&self) -> Fault {
         let within = self.timeout;
         match self.phase {
+            // Who cannot say does not say that there is nothing.
             Phase::Resolve => {
-                Fault::new(Reason::Dns, format!("name not resolved within {within:?}"))
+                let detail = format!("name not resolved within {within:?}");
+                Fault::inconclusive(Reason::Dns, detail)
             }
             Phase::Connect => {
                 let detail = match self.peer {

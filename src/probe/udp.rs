@@ -14,11 +14,12 @@ mod tests;
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use ::url::Url;
+use socket2::Type;
 use tokio::{
     io::Interest,
     net::UdpSocket,
@@ -124,7 +125,8 @@ pub(super) async fn probe(
     let address = resolve::first(endpoint, trace).await?;
     trace.peer = Some(address);
     trace.enter(Phase::Exchange);
-    let socket = open(address).await.map_err(|error| Fault::exchange(&error))?;
+    let source = trace.dial.as_ref().and_then(|dial| dial.source_address);
+    let socket = open(address, source)?;
     let datagram = spec.send.as_ref().map_or(&[][..], Bytes::as_slice);
     socket.send(datagram).await.map_err(|error| Fault::exchange(&error))?;
     if spec.looks_at_answer() {
@@ -146,17 +148,17 @@ fn silent_after(now: Instant, deadline: Instant) -> Instant {
 }
 
 /// A socket that takes datagrams from this address only, and is told of its refusals.
-async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(address).await?;
+fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, Fault> {
+    let socket = resolve::socket(address, Type::DGRAM).map_err(|error| Fault::local(&error))?;
+    if let Some(source) = source {
+        resolve::bind(&socket, source, address)?;
+    }
+    socket.connect(&address.into()).map_err(|error| Fault::at_once(&error))?;
+    let socket = UdpSocket::from_std(socket.into()).map_err(|error| Fault::local(&error))?;
     // On this very host the kernel may choose the target's own port as the source port where nobody
     // listens, and the probe would answer itself.
-    if socket.local_addr()? == address {
-        return Err(io::ErrorKind::ConnectionRefused.into());
+    if socket.local_addr().map_err(|error| Fault::local(&error))? == address {
+        return Err(Fault::connect(&io::ErrorKind::ConnectionRefused.into()));
     }
     Ok(socket)
 }

@@ -4,6 +4,7 @@
 
 mod bad;
 mod consul;
+mod dial;
 mod egress;
 mod good;
 mod program;

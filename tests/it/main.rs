@@ -5,6 +5,7 @@
 mod braked;
 mod config;
 mod daemon;
+mod dial;
 mod dns;
 mod doubt;
 mod explain;

@@ -262,3 +262,31 @@ async fn programs_are_run_where_that_is_allowed() {
     assert_eq!(rig.checks(""), ["df"]);
     assert!(rig.registry.instance("_node").is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_goes_where_it_may_not_is_refused_and_leaves_nothing() {
+    let rig = Rig::new().await;
+    let egress = serde_json::from_value(json!({"api": {"deny": ["10.0.0.0/8"]}})).unwrap();
+    rig.agent.limit_egress(egress::Policy::for_api(&egress));
+    for check in [
+        json!({"HTTP": "http://10.0.0.1/", "Interval": "10s"}),
+        json!({"TCP": "169.254.169.254:80", "Interval": "10s"}),
+        json!({"UDP": "[::ffff:10.0.0.1]:53", "Interval": "10s"}),
+    ] {
+        let refused = rig.put(json!({"ID": "a", "Name": "a", "Check": check})).await.unwrap_err();
+        assert!(matches!(refused, Refused::Denied(_)), "{refused}");
+        assert!(refused.to_string().contains("probes may not go to `"), "{refused}");
+        let alone = json!({"ID": "c", "Name": "c", "Interval": "10s", "TCP": "10.0.0.1:80"});
+        assert!(matches!(rig.put_check(alone).await, Err(Refused::Denied(_))));
+    }
+    assert!(rig.store.read().instance("node-1", "a").is_none());
+    for check in [
+        json!({"TCP": "11.0.0.1:80", "Interval": "10s"}),
+        json!({"TCP": "shop.example:80", "Interval": "10s"}),
+        json!({"TTL": "10s"}),
+    ] {
+        rig.put(json!({"ID": "b", "Name": "b", "Address": "10.0.0.1", "Check": check}))
+            .await
+            .unwrap();
+    }
+}

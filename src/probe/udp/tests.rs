@@ -147,7 +147,7 @@ async fn a_wrong_answer_is_told_at_once() {
 async fn an_answer_of_somebody_else_is_none() {
     let mut peer = Peer::silent().await;
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let socket = open(peer.address).await.unwrap();
+    let socket = open(peer.address, None).unwrap();
     stranger.send_to(b"x", socket.local_addr().unwrap()).await.unwrap();
     socket.send(b"y").await.unwrap();
     assert_eq!(peer.received.recv().await.as_deref(), Some(&b"y"[..]));

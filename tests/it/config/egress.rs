@@ -115,39 +115,39 @@ fn an_address_that_nothing_asks_and_a_name_are_not_judged() {
 #[test]
 fn a_network_that_is_none_is_shown() {
     check(
-        "egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], only: [] }\n",
+        "egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], every: [] }\n",
         &expect![[r#"
             error: bits are set beyond the prefix; write 169.254.0.0/16, or the address without a slash
              --> rollcall.yaml:1:19
               |
-            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], only: [] }
+            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], every: [] }
               |                   ^^^^^^^^^^^^^^ found the text `169.254.1.1/16`
 
             error: `10/8` is not a network: write for example 10.0.0.0/8, fd00::/8 or 10.0.0.1
              --> rollcall.yaml:1:35
               |
-            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], only: [] }
+            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], every: [] }
               |                                   ^^^^ found the text `10/8`
 
             error: the number after the slash must be from 0 to 128
              --> rollcall.yaml:1:41
               |
-            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], only: [] }
+            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], every: [] }
               |                                         ^^^^^^^^^^ found the text `fe80::/129`
 
             error: `example.org` is not a network: write for example 10.0.0.0/8, fd00::/8 or 10.0.0.1
              --> rollcall.yaml:1:61
               |
-            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], only: [] }
+            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], every: [] }
               |                                                             ^^^^^^^^^^^ found the text `example.org`
 
-            error: unknown key `only`
+            error: unknown key `every`
              --> rollcall.yaml:1:75
               |
-            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], only: [] }
-              |                                                                           ^^^^ not a key here
+            1 | egress: { allow: [169.254.1.1/16, 10/8, fe80::/129], deny: [example.org], every: [] }
+              |                                                                           ^^^^^ not a key here
               |
-              = help: the keys here are `allow`, `deny`
+              = help: the keys here are `allow`, `deny`, `only`, `api`
 
             error: 5 errors, 0 warnings
         "#]],

@@ -1,0 +1,112 @@
+//! The prober: bounds that all probes share, where they may go, and one probe from start to end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout_at;
+
+use super::{
+    Held, Probe, Prober, Target,
+    egress::{self, Origin},
+    exec, grpc,
+    resolve::Gate,
+    trace::Trace,
+};
+use crate::{
+    clock,
+    model::{Observation, Outcome},
+};
+
+/// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
+/// bounds on kept connections and on programs.
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub(super) places: grpc::Places,
+    pub(super) programs: exec::Places,
+    /// For checks of the configuration, and for those registered through the API.
+    gates: [Arc<Gate>; 2],
+}
+
+impl Network {
+    /// A prober that goes where `egress` lets it. It keeps connections for a quarter of the
+    /// open-files limit at most: half of it is for the probes under way, the last quarter for the
+    /// API and the daemon's own files.
+    pub fn new(egress: egress::Policy) -> Self {
+        /// Where nothing is limited.
+        const MOST: u64 = 100_000;
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let max_kept = files.map_or(MOST, |files| (files / 4).min(MOST));
+        Self::keeping(usize::try_from(max_kept).unwrap_or(usize::MAX), egress)
+    }
+
+    /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
+    /// target beyond that is asked over a new connection each time.
+    pub(super) fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
+        let gate = Arc::new(Gate { egress, ..Gate::default() });
+        Self {
+            places: grpc::Places::new(max_kept),
+            programs: exec::Places::default(),
+            gates: [Arc::clone(&gate), gate],
+        }
+    }
+
+    /// Holds checks that were registered through the API to another policy.
+    #[must_use]
+    pub fn with_api_egress(mut self, egress: egress::Policy) -> Self {
+        let [configured, api] = &mut self.gates;
+        *api = Arc::new(Gate { egress, names: Arc::clone(&configured.names) });
+        self
+    }
+
+    /// A trace of something that asks a target, in the manner of its check.
+    pub(super) fn trace(&self, target: &Target, timeout: Duration) -> Trace {
+        let Probe(_, manner) = &*target.probe;
+        let mut trace = Trace::new(timeout, self.gate(manner.origin));
+        trace.dial.clone_from(&manner.dial);
+        trace
+    }
+
+    /// Where a check may go that comes from there.
+    fn gate(&self, origin: Origin) -> Arc<Gate> {
+        let [configured, api] = &self.gates;
+        Arc::clone(match origin {
+            Origin::Configuration => configured,
+            Origin::Api => api,
+        })
+    }
+}
+
+/// With the policy that stands when nothing is configured.
+impl Default for Network {
+    fn default() -> Self {
+        Self::new(egress::Policy::default())
+    }
+}
+
+impl Prober for Network {
+    async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
+        let started = clock::now();
+        let mut trace = self.trace(target, timeout);
+        let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(target.expired(&trace)),
+        };
+        let (phases, duration) = trace.finish();
+        let (outcome, detail) = match result {
+            Ok(()) => (Outcome::Success, target.remark(&trace)),
+            Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
+        };
+        Observation {
+            phases,
+            answer: trace.answer,
+            peer: trace.peer,
+            certificate_expiry: trace.certificate_expiry,
+            ask_again: trace.ask_again,
+            detail,
+            ..Observation::new(started, duration, outcome)
+        }
+    }
+
+    async fn hold(&self, target: &Target, within: Duration, life: Duration) -> Held {
+        self.keep_watch(target, within, life).await
+    }
+}
