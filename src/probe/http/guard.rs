@@ -123,3 +123,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, repeat};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endless_stream_ends_at_the_allowance() {
+        let allowance = Allowance::new();
+        let mut stream = Guarded::new(repeat(7), allowance.clone());
+        for _ in 0..2 {
+            let mut taken = Vec::new();
+            let error = stream.read_to_end(&mut taken).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+            assert_eq!(error.to_string(), "more than 256 KiB for one answer");
+            assert_eq!(taken.len(), MOST);
+            allowance.renew();
+        }
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn() {
+        let mut stream = Guarded::new(repeat(7), Allowance::new());
+        let mut buffer = [0; 4 * TURN];
+        for _ in 0..3 {
+            assert_eq!(stream.read(&mut buffer).now_or_never().unwrap().unwrap(), TURN);
+            assert!(stream.read(&mut buffer).now_or_never().is_none());
+        }
+    }
+}

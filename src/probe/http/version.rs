@@ -89,7 +89,7 @@ impl schemars::JsonSchema for Version {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "enum": [1.1, 2, "1.1", "2", "auto"] })
+        schemars::json_schema!({ "enum": [1.1, 2, "auto"] })
     }
 }
 

@@ -77,7 +77,7 @@ async fn play(mut stream: TcpStream, script: Script) {
     while sent.is_ok() && !flood.is_empty() {
         sent = stream.write_all(&flood).await;
         // The other side's answers must not make it wait.
-        drop(stream.try_read(&mut [0; 65_536]));
+        drop(stream.try_read(&mut [0; 8192]));
     }
     match script.then {
         Then::Close => say_and_close(&mut stream, b"").await,

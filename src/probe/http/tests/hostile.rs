@@ -115,7 +115,7 @@ async fn a_bomb_is_not_unpacked() {
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 65536\r\n\r\n"
         );
-        let bomb = [head.as_bytes(), &[0x1f, 0x8b, 8, 0], &[0; 65_532]].concat();
+        let bomb = [head.as_bytes(), &[0x1f, 0x8b, 8, 0], &vec![0; 65_532]].concat();
         let server = Server::answering(&bomb).await;
         let suffered = suffer(json!({}), &server, testing::PATIENCE).await;
         assert_eq!(suffered.verdict, "success 200");
