@@ -5,6 +5,7 @@
 mod config;
 mod daemon;
 mod dns;
+mod hostile;
 mod lock;
 mod registry;
 mod support;

@@ -15,8 +15,10 @@ const MAX_CHUNK_LINE: u16 = 256;
 /// Most bytes of the trailers after the last chunk.
 const MAX_TRAILERS: u16 = 8 * 1024;
 
-/// Most bytes of framing round a body; as many chunks of one byte as a body has have fewer.
-const MAX_FRAMING: usize = 512 * 1024;
+/// Most bytes of framing: so many, and so many more for each byte of the body. Chunks of one byte, the
+/// least that makes sense, have six for each.
+const MAX_FRAMING: usize = 16 * 1024;
+const MAX_FRAMING_RATIO: usize = 8;
 
 /// What becomes of the connection after the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -145,7 +147,7 @@ impl Decoder {
                 self.state = self.state.consume(take as u64);
             }
         }
-        if self.framing > MAX_FRAMING {
+        if self.framing > MAX_FRAMING + MAX_FRAMING_RATIO * self.decoded {
             return Err("the body is next to nothing but framing");
         }
         self.has_surplus |= at < buffer.len();

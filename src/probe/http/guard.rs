@@ -17,9 +17,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most bytes that one exchange reads: the longest head and body with as much again for frames and
-/// settings.
-const MOST: usize = 256 * 1024;
+/// Most bytes that one exchange reads besides the body: the longest head, and as much again for frames
+/// and settings.
+const MOST: usize = 64 * 1024;
 
 /// After so many bytes others have their turn: no more than some hundred frames.
 const TURN: usize = 8 * 1024;
@@ -37,6 +37,11 @@ impl Allowance {
     pub(super) fn renew(&self) {
         // A count and nothing else: no other memory depends on its order.
         self.0.store(MOST, Ordering::Relaxed);
+    }
+
+    /// So many bytes of a body have come: as many again may, and as many for their frames.
+    pub(super) fn credit(&self, body: usize) {
+        self.0.store(self.left().saturating_add(2 * body), Ordering::Relaxed);
     }
 
     fn left(&self) -> usize {
@@ -77,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         let left = self.allowance.left();
         if left == 0 {
-            let text = format!("more than {} KiB for one answer", MOST / 1024);
+            let text = format!("more than {} KiB besides the body", MOST / 1024);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, text)));
         }
         let most = buffer.remaining().min(left).min(TURN);
@@ -139,8 +144,10 @@ mod tests {
             let mut taken = Vec::new();
             let error = stream.read_to_end(&mut taken).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
-            assert_eq!(error.to_string(), "more than 256 KiB for one answer");
+            assert_eq!(error.to_string(), "more than 64 KiB besides the body");
             assert_eq!(taken.len(), MOST);
+            allowance.credit(50);
+            assert_eq!(stream.read(&mut [0; 200]).await.unwrap(), 100);
             allowance.renew();
         }
     }

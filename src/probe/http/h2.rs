@@ -66,7 +66,8 @@ impl Session {
         trace.enter(Phase::Exchange);
         trace.buffer.clear();
         self.allowance.renew();
-        let talk = pin!(converse(self.sender.clone(), request, body, terms, trace));
+        let sender = self.sender.clone();
+        let talk = pin!(converse(sender, (request, body), &self.allowance, terms, trace));
         match select(talk, &mut self.connection).await {
             Either::Left((result, _)) => result,
             // The connection has ended. The answer may have come before, else the talk knows that
@@ -90,8 +91,8 @@ impl Session {
 
 async fn converse(
     sender: SendRequest<Bytes>,
-    request: http::Request<()>,
-    body: Bytes,
+    (request, body): (http::Request<()>, Bytes),
+    allowance: &Allowance,
     terms: Terms<'_>,
     trace: &mut Trace,
 ) -> Result<Received, Fault> {
@@ -112,7 +113,7 @@ async fn converse(
         // One that is sent all the same is passed over, as in HTTP/1.1.
         return Ok(Received { is_reusable: body.is_end_stream(), head, cut: false });
     }
-    let cut = read_body(&mut body, trace).await?;
+    let cut = read_body(&mut body, allowance, trace).await?;
     Ok(Received { is_reusable: !cut, head, cut })
 }
 
@@ -129,9 +130,14 @@ async fn pass_interim(response: &mut ResponseFuture) -> Result<(), Fault> {
 }
 
 /// Reads as much as is of interest; says whether there is more.
-async fn read_body(body: &mut RecvStream, trace: &mut Trace) -> Result<bool, Fault> {
+async fn read_body(
+    body: &mut RecvStream,
+    allowance: &Allowance,
+    trace: &mut Trace,
+) -> Result<bool, Fault> {
     while let Some(part) = body.data().await {
         let part = part.map_err(|error| fault(&error))?;
+        allowance.credit(part.len());
         let room = MAX_BODY - trace.buffer.len();
         trace.buffer.extend_from_slice(&part[..part.len().min(room)]);
         if part.len() > room || (part.len() == room && !body.is_end_stream()) {
