@@ -77,6 +77,8 @@ pub struct Target {
     probe: Arc<Probe>,
     endpoint: Endpoint,
     kept: grpc::Kept,
+    /// Boxed, since most HTTP checks keep nothing.
+    http: Option<Box<http::Kept>>,
 }
 
 /// What to ask, as the configuration says it.
@@ -155,7 +157,9 @@ impl PrepareError {
 impl Target {
     /// Says that `probe` is to ask `endpoint`.
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
-        Self { probe, endpoint, kept: grpc::Kept::default() }
+        let keeps_http = matches!(&probe.0, Kind::Http(probe) if probe.spec().keep_alive);
+        let http = keeps_http.then(Box::default);
+        Self { probe, endpoint, kept: grpc::Kept::default(), http }
     }
 
     /// Who is asked.
@@ -224,7 +228,10 @@ impl Target {
         trace: &mut Trace,
     ) -> Result<(), Fault> {
         match &self.probe.0 {
-            Kind::Http(probe) => http::probe(probe, &self.endpoint, trace).await,
+            Kind::Http(probe) => {
+                let kept = self.http.as_deref().map(|kept| (kept, &network.places));
+                http::probe(probe, &self.endpoint, kept, trace).await
+            }
             Kind::Tcp(probe) => {
                 let result = tcp::probe(probe, &self.endpoint, trace).await;
                 result.map_err(|fault| probe.describe(fault, &trace.buffer))
@@ -285,7 +292,9 @@ impl Target {
             Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
             Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
         };
-        fault::printable(text.as_bytes(), fault::DETAIL_LEN).into()
+        let note = trace.ids.as_deref().map(|ids| format!("; trace {}", ids.trace()));
+        let note = note.unwrap_or_default();
+        (fault::printable(text.as_bytes(), fault::DETAIL_LEN - note.len()) + &note).into()
     }
 }
 
@@ -399,6 +408,12 @@ impl Probe {
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
         }
+    }
+
+    /// Whether its connections are kept from one probe to the next.
+    pub fn keeps_connections(&self) -> bool {
+        matches!(&self.0, Kind::Http(probe) if probe.spec().keep_alive)
+            || self.protocol().keeps_connections()
     }
 
     /// How this probe asks.

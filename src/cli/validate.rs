@@ -134,7 +134,7 @@ fn totals(config: &Config, rows: &[Row<'_>]) -> String {
             .fold(0.0, |sum, rate| sum + rate)
     };
     let probes = rate(&mut rows.iter());
-    let connects = |row: &&Row<'_>| !row.definition.probe.protocol().keeps_connections();
+    let connects = |row: &&Row<'_>| !row.definition.probe.keeps_connections();
     let connections = rate(&mut rows.iter().filter(connects));
     format!(
         "{}, {}, {}: {probes:.1} probes and {connections:.1} new connections a second\n",

@@ -28,7 +28,7 @@ use tonic_health::pb::{
 };
 
 use self::channel::Channel;
-pub(super) use self::kept::{Kept, Places};
+pub(super) use self::kept::{Kept, Place, Places};
 use super::{
     PrepareError,
     endpoint::Endpoint,

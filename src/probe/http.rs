@@ -1,5 +1,5 @@
-//! The HTTP probe: one request on a fresh connection; success is a status that is expected, and
-//! headers and a body as expected.
+//! The HTTP probe: one request, on a fresh connection unless it is to be kept; success is a status
+//! that is expected, and headers and a body as expected.
 //!
 //! HTTP/1.1 is written and read here rather than by a client library: a plain probe is one write,
 //! a few reads into one buffer and no other allocation, which is a third of the work (and a tenth
@@ -8,30 +8,43 @@
 //!
 //! An answer that ends before it is whole is `connection_reset`, also if the connection was closed
 //! in order. Encoded bodies are not decoded: the request says `Accept-Encoding: identity`.
+//!
+//! HTTP/2 (`h2`) is the library's, within the same bounds. What is not plain, another version or a
+//! kept connection, is in `session`, so that plain probes do not carry its state.
 
 mod auth;
 mod body;
 mod exchange;
 mod expected;
 mod field;
+mod guard;
+mod h2;
 mod head;
 mod json;
+mod kept;
 mod redirect;
 mod request;
+mod retry_after;
+mod session;
 mod status;
+mod traceparent;
 mod verdict;
+mod version;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{fmt, net::Ipv4Addr};
 
 use ::url::Url;
+use tracing::debug;
 
 use self::{
     auth::Credentials,
+    body::After,
     expected::ExpectedHeaders,
-    request::{Headers, Request},
+    request::{Headers, Place, Request},
+    session::Outgoing,
 };
 pub use self::{
     auth::{Auth, AuthError, Basic},
@@ -39,11 +52,15 @@ pub use self::{
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
     json::{JsonExpectation, JsonPath, JsonPathError},
     status::{StatusSet, StatusSetError},
+    traceparent::Traceparent,
+    version::{Version, VersionError},
 };
+pub(super) use self::{kept::Kept, traceparent::Ids};
 use super::{
     PrepareError,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Host},
     fault::Fault,
+    grpc::Places,
     pattern::Pattern,
     resolve::Close,
     tls,
@@ -100,8 +117,21 @@ pub struct Spec {
     pub follow_redirects: u8,
     /// How to check the target's certificate. Default: by the system's authorities.
     pub tls: Option<tls::Spec>,
-    /// How to end the connection. Default: `reset`.
+    /// How to end the connection; one that was kept is always ended in order. Default: `reset`.
     pub close: Close,
+    /// The version of HTTP: `1.1`, `2` (over TLS it must be agreed on by ALPN, without TLS the target
+    /// must know: h2c), or `auto`: over TLS the target chooses, without TLS it is 1.1. Redirects are
+    /// followed in the same version. Default: `1.1`.
+    pub version: Version,
+    /// Keep the connection from one probe to the next, ten minutes at most. Quicker and kinder to the
+    /// target, but such a check does not see that new connections fail: neither a full accept queue
+    /// nor a bad certificate, nor that the name leads elsewhere by now. If the target has closed the
+    /// connection meanwhile, the request is made again on a new one. Default: false.
+    pub keep_alive: bool,
+    /// Send a `traceparent` header (W3C Trace Context) with ids of its own for each probe; a failure
+    /// tells the trace's id. `sampled` also sets the flag that asks for the trace to be recorded. Not
+    /// sent to another origin after a redirect. Default: false.
+    pub traceparent: Traceparent,
 }
 
 /// An HTTP check made ready.
@@ -164,6 +194,19 @@ impl Spec {
         format!("{}://{}{}", scheme.as_str(), scheme.authority(instance), self.path.as_str())
     }
 
+    /// What is asked of the configured origin.
+    fn request<'a>(&'a self, credentials: Option<&'a Credentials>) -> Request<'a> {
+        Request {
+            method: self.method.as_str(),
+            path: self.path().as_str(),
+            host: self.host.as_ref(),
+            headers: Some(&self.headers),
+            credentials,
+            body: &self.body,
+            after: if self.keep_alive { After::Keep } else { After::Close },
+        }
+    }
+
     fn path(&self) -> &Path {
         self.url.as_ref().map_or(&self.path, |url| &url.path)
     }
@@ -197,6 +240,9 @@ impl Spec {
         if self.auth.is_some() && request::is_given(&self.headers, "Authorization") {
             return conflict("both `auth` and `headers` set Authorization; remove one");
         }
+        if self.traceparent != Traceparent::Off && request::is_given(&self.headers, "traceparent") {
+            return conflict("both `traceparent` and `headers` set traceparent; remove one");
+        }
         if self.body_json.len() > MAX_JSON {
             return conflict("`body_json` has more than 16 expectations; make two checks of it");
         }
@@ -208,18 +254,24 @@ impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
         spec.vet()?;
         let credentials = spec.auth.as_ref().map(Credentials::read).transpose()?;
-        let request = Request {
-            method: spec.method.as_str(),
-            path: spec.path().as_str(),
-            headers: Some(&spec.headers),
-            credentials: credentials.as_ref(),
-            body: &spec.body,
-        };
+        let request = spec.request(credentials.as_ref());
         let scheme = spec.scheme();
         let needs_tls = scheme == Scheme::Https || spec.follow_redirects > 0;
         let tls = needs_tls
             .then(|| tls::Client::prepare(&spec.tls.clone().unwrap_or_default(), None))
-            .transpose()?;
+            .transpose()?
+            .map(|tls| match spec.version.protocols() {
+                [] => tls,
+                protocols => tls.offering(protocols),
+            });
+        if spec.version != Version::Http1 {
+            // Nothing of it depends on who is asked, but for the host.
+            let endpoint = Endpoint::new(Host::Ip(Ipv4Addr::LOCALHOST.into()), 1);
+            let place = Place { scheme, endpoint: &endpoint, ids: None };
+            if request.fields(place).is_err() {
+                return Err(PrepareError::Conflict("this path cannot be sent over HTTP/2"));
+            }
+        }
         Ok(Self {
             scheme,
             before_host: request.before_host().into(),
@@ -230,19 +282,21 @@ impl Probe {
         })
     }
 
+    /// Whether one write on a fresh connection is all it takes.
+    fn is_plain(&self) -> bool {
+        self.spec.version == Version::Http1 && !self.spec.keep_alive
+    }
+
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    fn render(&self, endpoint: &Endpoint, out: &mut Vec<u8>) {
+    fn render(&self, place: Place<'_>, out: &mut Vec<u8>) {
         /// Room for a host, and for most answers.
         const ROOM: usize = 512;
         out.reserve(self.before_host.len() + self.after_host.len() + ROOM);
         out.extend_from_slice(&self.before_host);
-        match &self.spec.host {
-            Some(host) => out.extend_from_slice(host.as_str().as_bytes()),
-            None => request::write_host(endpoint, self.scheme, out),
-        }
+        request::write_host(self.spec.host.as_ref(), place, out);
         out.extend_from_slice(&self.after_host);
     }
 }
@@ -254,32 +308,53 @@ impl fmt::Debug for Probe {
     }
 }
 
-/// Asks once, or as often as redirects are to be followed.
+/// Asks once, or as often as redirects are to be followed. `kept` is where the connection is kept,
+/// if it is.
 pub(super) async fn probe(
     probe: &Probe,
     instance: &Endpoint,
+    kept: Option<(&Kept, &Places)>,
     trace: &mut Trace,
 ) -> Result<(), Fault> {
-    let result = ask(probe, instance, trace).await;
+    let result = ask(probe, instance, kept, trace).await;
     result.map_err(|fault| match &probe.credentials {
         Some(credentials) => credentials.redact(fault),
         None => fault,
     })
 }
 
-async fn ask(probe: &Probe, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
+async fn ask(
+    probe: &Probe,
+    instance: &Endpoint,
+    kept: Option<(&Kept, &Places)>,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
     let spec = &probe.spec;
     let endpoint = spec.endpoint(instance);
-    probe.render(endpoint, &mut trace.buffer);
+    if let Some(ids) = spec.traceparent.begin() {
+        debug!(trace_id = ids.trace(), url = spec.url(instance), "Probe");
+        trace.ids = Some(Box::new(ids));
+    }
     let route = exchange::Route {
         endpoint,
         scheme: probe.scheme,
         origin: exchange::Origin::Own,
         body: if spec.method.is_head() { head::Body::Forbidden } else { head::Body::Allowed },
     };
-    let answer = exchange::ask(probe, route, trace).await?;
+    let answer = if probe.is_plain() {
+        let place = Place { scheme: probe.scheme, endpoint, ids: trace.ids.as_deref() };
+        probe.render(place, &mut trace.buffer);
+        exchange::ask(probe, route, trace).await?
+    } else {
+        let outgoing = Outgoing { request: spec.request(probe.credentials.as_ref()), route };
+        // Boxed, as are redirects, so that plain probes do not carry their state.
+        match kept {
+            Some(kept) => Box::pin(session::ask_kept(probe, outgoing, kept, trace)).await?,
+            None => Box::pin(session::ask(probe, outgoing, trace)).await?,
+        }
+    };
     if spec.follow_redirects > 0 && answer.head.location.is_some() {
         return Box::pin(redirect::follow(probe, instance, answer, trace)).await;
     }
-    verdict::judge(spec, &answer, &trace.buffer)
+    verdict::judge(spec, &answer, trace)
 }

@@ -80,7 +80,7 @@ impl Protocol {
         }
     }
 
-    /// Whether connections are kept from one probe to the next.
+    /// Whether connections are always kept from one probe to the next.
     pub const fn keeps_connections(self) -> bool {
         match self {
             Self::Http

@@ -213,6 +213,15 @@ impl Client {
         Ok(Self { config, anonymous, server_name, ca, identity })
     }
 
+    /// The same, but it offers these protocols to agree on (ALPN), the dearest first.
+    pub(super) fn offering(mut self, protocols: &[&[u8]]) -> Self {
+        for config in [&mut self.config, &mut self.anonymous] {
+            let protocols = protocols.iter().map(|protocol| protocol.to_vec());
+            Arc::make_mut(config).alpn_protocols = protocols.collect();
+        }
+        self
+    }
+
     /// The handshake, with the configured server name, else with `host`, and with our certificate
     /// for a target that asks.
     pub(super) async fn connect(

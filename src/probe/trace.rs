@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{dial, fault::Fault, resolve::Gate};
+use super::{dial, fault::Fault, http, resolve::Gate};
 use crate::{
     clock::Timestamp,
     model::{Answer, Phase, Phases, Reason},
@@ -43,6 +43,8 @@ pub(super) struct Trace {
     pub(super) certificate_expiry: Option<Timestamp>,
     /// How long after this probe the target wants to be asked next.
     pub(super) ask_again: Option<Duration>,
+    /// The ids of the trace that the target was told of.
+    pub(super) ids: Option<Box<http::Ids>>,
     /// Holds the request on its way out, then the answer.
     pub(super) buffer: Vec<u8>,
     /// Bytes of the answer that came before those in the buffer and were not kept.
@@ -66,6 +68,7 @@ impl Trace {
             peer: None,
             certificate_expiry: None,
             ask_again: None,
+            ids: None,
             buffer: Vec::new(),
             dropped: 0,
             received: false,
@@ -124,6 +127,16 @@ impl Trace {
         self.phases.add(self.phase, now - self.phase_started);
         self.phase = phase;
         self.phase_started = now;
+    }
+
+    /// Says that some of the answer to the current request has come.
+    pub(super) fn answer_begins(&mut self) {
+        self.received = true;
+    }
+
+    /// Whether any of the answer to the current request has come.
+    pub(super) fn has_answer_begun(&self) -> bool {
+        self.received
     }
 
     /// Ends the last phase; returns all of them and the time from the start.

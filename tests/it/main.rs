@@ -9,6 +9,7 @@ mod dial;
 mod dns;
 mod doubt;
 mod explain;
+mod hostile;
 mod lock;
 mod registry;
 mod support;

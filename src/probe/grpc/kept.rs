@@ -20,7 +20,7 @@ pub(in crate::probe) struct Places {
 
 /// One of the [`Places`]; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(in crate::probe) struct Place(Arc<AtomicUsize>);
 
 /// The kept connection of one target.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Places {
     }
 
     /// A place, unless all are taken.
-    pub(super) fn take(&self) -> Option<Place> {
+    pub(in crate::probe) fn take(&self) -> Option<Place> {
         let one_more = |taken| (taken < self.most).then_some(taken + 1);
         // A count and nothing else: no other memory depends on its order.
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);

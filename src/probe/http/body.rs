@@ -12,6 +12,24 @@ pub(super) const MAX_BODY: usize = 64 * 1024;
 /// Most bytes of the line before a chunk, extensions included.
 const MAX_CHUNK_LINE: u16 = 256;
 
+/// Most bytes of the trailers after the last chunk.
+const MAX_TRAILERS: u16 = 8 * 1024;
+
+/// Most bytes of framing: so many, and so many more for each byte of the body. Chunks of one byte, the
+/// least that makes sense, have six for each.
+const MAX_FRAMING: usize = 16 * 1024;
+const MAX_FRAMING_RATIO: usize = 8;
+
+/// What becomes of the connection after the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum After {
+    /// It is closed: what comes after the last chunk is of no interest.
+    #[default]
+    Close,
+    /// It is used again: the message must be read to its very end.
+    Keep,
+}
+
 /// Whether more of the body is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -28,6 +46,9 @@ pub(super) enum Progress {
 pub(super) struct Decoder {
     state: State,
     decoded: usize,
+    framing: usize,
+    after: After,
+    has_surplus: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +65,18 @@ enum State {
     ChunkReturn,
     /// Before the line feed after a chunk.
     ChunkFeed,
+    /// After the last chunk, in trailers that nothing is asked of.
+    Trailers(Trailers),
     Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Trailers {
+    read: u16,
+    /// Bytes of the current line, without its end.
+    line: u16,
+    /// Whether the line's carriage return has come.
+    returned: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,19 +95,24 @@ enum SizePart {
 }
 
 impl Decoder {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(super) fn new(framing: Framing, after: After) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
             Framing::Close => State::Close,
             Framing::Chunked => State::Size(SizeLine::default()),
         };
-        Self { state, decoded: 0 }
+        Self { state, decoded: 0, framing: 0, after, has_surplus: false }
     }
 
     /// How many bytes of the body are decoded.
     pub(super) fn decoded(&self) -> usize {
         self.decoded
+    }
+
+    /// Whether more came than the message says it has.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.has_surplus
     }
 
     /// Whether the end of the connection is the end of the body.
@@ -93,10 +130,15 @@ impl Decoder {
                     usize::try_from(left).map_or(available, |left| left.min(available))
                 }
                 State::Close => available,
-                State::Size(_) | State::ChunkReturn | State::ChunkFeed | State::Done => 0,
+                State::Size(_)
+                | State::ChunkReturn
+                | State::ChunkFeed
+                | State::Trailers(_)
+                | State::Done => 0,
             };
             if take == 0 {
-                self.state = self.state.step(buffer[at])?;
+                self.state = self.state.step(buffer[at], self.after)?;
+                self.framing += 1;
                 at += 1;
             } else {
                 buffer.copy_within(at..at + take, self.decoded);
@@ -105,6 +147,10 @@ impl Decoder {
                 self.state = self.state.consume(take as u64);
             }
         }
+        if self.framing > MAX_FRAMING + MAX_FRAMING_RATIO * self.decoded {
+            return Err("the body is next to nothing but framing");
+        }
+        self.has_surplus |= at < buffer.len();
         // Also the last read may go beyond the bound; how far must not decide a verdict.
         buffer.truncate(self.decoded.min(MAX_BODY));
         let is_whole = self.state == State::Done;
@@ -124,14 +170,20 @@ impl State {
             Self::Length(left) => Self::Length(left - taken),
             Self::Chunk(left) if left <= taken => Self::ChunkReturn,
             Self::Chunk(left) => Self::Chunk(left - taken),
-            Self::Close | Self::Size(_) | Self::ChunkReturn | Self::ChunkFeed | Self::Done => self,
+            Self::Close
+            | Self::Size(_)
+            | Self::ChunkReturn
+            | Self::ChunkFeed
+            | Self::Trailers(_)
+            | Self::Done => self,
         }
     }
 
     /// After one byte of framing.
-    fn step(self, byte: u8) -> Result<Self, &'static str> {
+    fn step(self, byte: u8, after: After) -> Result<Self, &'static str> {
         match (self, byte) {
-            (Self::Size(line), _) => line.step(byte),
+            (Self::Size(line), _) => line.step(byte, after),
+            (Self::Trailers(trailers), _) => trailers.step(byte),
             (Self::ChunkReturn, b'\r') => Ok(Self::ChunkFeed),
             (Self::ChunkFeed, b'\n') => Ok(Self::Size(SizeLine::default())),
             (Self::ChunkReturn | Self::ChunkFeed, _) => Err("a chunk is longer than it says"),
@@ -140,8 +192,25 @@ impl State {
     }
 }
 
-impl SizeLine {
+impl Trailers {
     fn step(mut self, byte: u8) -> Result<State, &'static str> {
+        self.read += 1;
+        if self.read > MAX_TRAILERS {
+            return Err("the trailers are too long");
+        }
+        match (self.returned, byte) {
+            (true, b'\n') if self.line == 0 => return Ok(State::Done),
+            (true, b'\n') => self = Self { read: self.read, ..Self::default() },
+            (false, b'\r') => self.returned = true,
+            (true, _) | (false, b'\n') => return Err("a trailer is malformed"),
+            (false, _) => self.line += 1,
+        }
+        Ok(State::Trailers(self))
+    }
+}
+
+impl SizeLine {
+    fn step(mut self, byte: u8, after: After) -> Result<State, &'static str> {
         self.length += 1;
         if self.length > MAX_CHUNK_LINE {
             return Err("the line before a chunk is too long");
@@ -161,8 +230,12 @@ impl SizeLine {
                 return Err("a chunk's size is malformed");
             }
             (SizePart::Extension, _) => {}
-            // Trailers are not read: nothing is asked of them.
-            (SizePart::Feed, b'\n') if self.size == 0 => return Ok(State::Done),
+            (SizePart::Feed, b'\n') if self.size == 0 => {
+                return Ok(match after {
+                    After::Close => State::Done,
+                    After::Keep => State::Trailers(Trailers::default()),
+                });
+            }
             (SizePart::Feed, b'\n') => return Ok(State::Chunk(self.size)),
             (SizePart::Feed, _) => return Err("a chunk's size is malformed"),
         }
@@ -178,7 +251,13 @@ mod tests {
 
     /// Decodes pieces as they would come in; shows the end and the body.
     fn run(framing: Framing, pieces: &[&[u8]]) -> (Result<Progress, &'static str>, String) {
-        let mut decoder = Decoder::new(framing);
+        run_with(&mut Decoder::new(framing, After::Close), pieces)
+    }
+
+    fn run_with(
+        decoder: &mut Decoder,
+        pieces: &[&[u8]],
+    ) -> (Result<Progress, &'static str>, String) {
         let mut buffer = Vec::new();
         let mut progress = Ok(Progress::More);
         for piece in pieces {
@@ -216,6 +295,35 @@ mod tests {
             (Ok(Progress::Whole), "o0123456789"),
         );
         check(Framing::Chunked, "5\r\nok", (Ok(Progress::More), "ok"));
+    }
+
+    /// What is said of a chunked message whose connection is to be used again, byte by byte.
+    fn kept(after_last_chunk: &str) -> (Result<Progress, &'static str>, bool) {
+        let wire = format!("2\r\nok\r\n0\r\n{after_last_chunk}");
+        let mut decoder = Decoder::new(Framing::Chunked, After::Keep);
+        let single: Vec<&[u8]> = wire.as_bytes().chunks(1).collect();
+        let (progress, _) = run_with(&mut decoder, &single);
+        let mut decoder = Decoder::new(Framing::Chunked, After::Keep);
+        let (at_once, body) = run_with(&mut decoder, &[wire.as_bytes()]);
+        assert_eq!(progress, at_once);
+        assert!(progress.is_err() || body == "ok", "{body}");
+        (progress, decoder.has_surplus())
+    }
+
+    #[test]
+    fn a_message_is_read_to_its_very_end_where_another_is_to_follow() {
+        assert_eq!(kept(""), (Ok(Progress::More), false));
+        assert_eq!(kept("\r\n"), (Ok(Progress::Whole), false));
+        assert_eq!(kept("A: b\r\nC: d\r\n"), (Ok(Progress::More), false));
+        assert_eq!(kept("A: b\r\nC: d\r\n\r\n"), (Ok(Progress::Whole), false));
+        assert_eq!(kept("\r\nHTTP/1.1 200 OK"), (Ok(Progress::Whole), true));
+        for malformed in ["\n", "A: b\n", "A: b\rc"] {
+            assert_eq!(kept(malformed).0, Err("a trailer is malformed"));
+        }
+        assert_eq!(kept(&"A: b\r\n".repeat(2000)).0, Err("the trailers are too long"));
+        let mut decoder = Decoder::new(Framing::Length(2), After::Keep);
+        assert_eq!(run_with(&mut decoder, &[b"okay"]), (Ok(Progress::Whole), "ok".to_owned()));
+        assert!(decoder.has_surplus());
     }
 
     #[test]

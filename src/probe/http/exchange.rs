@@ -1,11 +1,11 @@
-//! One request and its answer on one fresh connection.
+//! One request and its answer over HTTP/1.1: on a fresh connection, or on any stream.
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Probe,
-    body::{Decoder, Progress},
-    head::{self, Body, Framing, Head, Terms},
+    body::{After, Decoder, Progress},
+    head::{self, Body, Head, Terms},
 };
 use crate::{
     model::{Answer, Phase, Reason},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Most interim answers (1xx) before the real one.
-const MAX_INTERIM: u8 = 8;
+pub(super) const MAX_INTERIM: u8 = 8;
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +45,8 @@ pub(super) struct Received {
     pub(super) head: Head,
     /// Whether the body is longer than what was read.
     pub(super) cut: bool,
+    /// Whether the connection can carry another request.
+    pub(super) is_reusable: bool,
 }
 
 /// Sends the request in the trace's buffer and leaves the answer's body there.
@@ -55,7 +57,8 @@ pub(super) async fn ask(
 ) -> Result<Received, Fault> {
     let options = resolve::Options { close: probe.spec.close, acknowledge: Acknowledge::Late };
     let mut stream = resolve::connect(route.endpoint, options, trace).await?;
-    let terms = Terms { body: route.body, expected: &probe.spec.expected_headers };
+    let terms =
+        Terms { body: route.body, after: After::Close, expected: &probe.spec.expected_headers };
     match (route.scheme, &probe.tls) {
         (Scheme::Http, _) => exchange(&mut stream, terms, trace).await,
         // Boxed, so that plain probes do not carry the state of a TLS session.
@@ -88,8 +91,10 @@ where
     trace.buffer.clear();
     let head = read_head(stream, terms, trace).await?;
     trace.answer = Answer::Http(head.status);
-    let cut = read_body(stream, head.framing, trace).await?;
-    Ok(Received { head, cut })
+    let mut decoder = Decoder::new(head.framing, terms.after);
+    let cut = read_body(stream, &mut decoder, trace).await?;
+    let is_reusable = !(cut || head.closes || decoder.has_surplus());
+    Ok(Received { head, cut, is_reusable })
 }
 
 /// Reads past interim answers to the real one; leaves in the buffer what came after its head.
@@ -128,11 +133,14 @@ where
 }
 
 /// Reads the body into the buffer, as far as it is of interest; says whether there is more.
-async fn read_body<S>(stream: &mut S, framing: Framing, trace: &mut Trace) -> Result<bool, Fault>
+async fn read_body<S>(
+    stream: &mut S,
+    decoder: &mut Decoder,
+    trace: &mut Trace,
+) -> Result<bool, Fault>
 where
     S: AsyncRead + Unpin,
 {
-    let mut decoder = Decoder::new(framing);
     loop {
         match decoder.advance(&mut trace.buffer).map_err(protocol)? {
             Progress::Whole => return Ok(false),

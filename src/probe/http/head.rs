@@ -5,7 +5,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::expected::{self, ExpectedHeaders};
+use super::{
+    body::After,
+    expected::{self, ExpectedHeaders},
+};
 use crate::{
     model::Reason,
     probe::fault::{Fault, printable},
@@ -39,12 +42,17 @@ pub(super) struct Head {
     pub(super) encoding: Option<Box<str>>,
     /// The first header that is not as expected.
     pub(super) unmet: Option<Box<str>>,
+    /// When a busy target wants to be asked again, in its own words.
+    pub(super) retry_after: Option<Box<str>>,
+    /// Whether the target takes no further request on this connection.
+    pub(super) closes: bool,
 }
 
 /// What is known of an answer before it comes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
     pub(super) body: Body,
+    pub(super) after: After,
     pub(super) expected: &'a ExpectedHeaders,
 }
 
@@ -113,6 +121,22 @@ pub(super) fn parse(bytes: &[u8], terms: Terms<'_>) -> Result<Head, Fault> {
     interpret(status, version, response.headers, terms)
 }
 
+/// What the head of an answer over HTTP/2 says; its frames tell where the body ends.
+pub(super) fn of_http2(
+    status: u16,
+    fields: &http::HeaderMap,
+    terms: Terms<'_>,
+) -> Result<Head, Fault> {
+    if fields.len() > MAX_HEADERS {
+        return Err(malformed(format!("the head has more than {MAX_HEADERS} headers")));
+    }
+    let headers: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| httparse::Header { name: name.as_str(), value: value.as_bytes() })
+        .collect();
+    Ok(facts(status, &headers, terms))
+}
+
 fn interpret(
     status: u16,
     version: u8,
@@ -121,8 +145,6 @@ fn interpret(
 ) -> Result<Head, Fault> {
     let mut length = None;
     let mut chunked = false;
-    let unmet = expected::unmet(terms.expected, headers);
-    let mut head = Head { status, framing: Framing::Close, location: None, encoding: None, unmet };
     for header in headers {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
@@ -137,15 +159,9 @@ fn interpret(
                 return Err(malformed(format!("unknown Transfer-Encoding \"{value}\"")));
             }
             chunked = true;
-        } else if is("location") {
-            head.location = is_redirect(status)
-                .then(|| std::str::from_utf8(header.value).ok().map(Box::from))
-                .flatten();
-        } else if is("content-encoding") && !header.value.eq_ignore_ascii_case(b"identity") {
-            head.encoding = Some(printable(header.value, 32).into());
         }
     }
-    head.framing = match (chunked, length) {
+    let framing = match (chunked, length) {
         (true, Some(_)) => {
             return Err(malformed("both Content-Length and Transfer-Encoding are given"));
         }
@@ -157,7 +173,41 @@ fn interpret(
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::Close,
     };
-    Ok(head)
+    let head = facts(status, headers, terms);
+    // HTTP/1.0 can be asked to keep a connection, which we do not do.
+    let closes = head.closes || version == 0 || framing == Framing::Close;
+    Ok(Head { framing, closes, ..head })
+}
+
+/// What headers say in every version of HTTP.
+fn facts(status: u16, headers: &[httparse::Header<'_>], terms: Terms<'_>) -> Head {
+    let mut head = Head {
+        status,
+        framing: Framing::Close,
+        location: None,
+        encoding: None,
+        unmet: expected::unmet(terms.expected, headers),
+        retry_after: None,
+        closes: false,
+    };
+    for header in headers {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("location") {
+            head.location = is_redirect(status).then(|| text(header.value)).flatten();
+        } else if is("content-encoding") && !header.value.eq_ignore_ascii_case(b"identity") {
+            head.encoding = Some(printable(header.value, 32).into());
+        } else if is("retry-after") {
+            head.retry_after = is_busy(status).then(|| text(header.value)).flatten();
+        } else if is("connection") {
+            let mut options = header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            head.closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+        }
+    }
+    head
+}
+
+fn text(value: &[u8]) -> Option<Box<str>> {
+    std::str::from_utf8(value).ok().map(Box::from)
 }
 
 /// Digits only: neither sign nor list, which some implementations accept and others do not.
@@ -172,6 +222,12 @@ fn parse_length(value: &[u8]) -> Result<u64, Fault> {
 
 fn is_redirect(status: u16) -> bool {
     matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+/// The statuses whose `Retry-After` is a wish to be left alone for a while; with others it is about
+/// what was asked for.
+fn is_busy(status: u16) -> bool {
+    matches!(status, 429 | 503)
 }
 
 fn malformed(detail: impl Into<String>) -> Fault {

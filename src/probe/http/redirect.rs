@@ -7,9 +7,11 @@ use url::Url;
 
 use super::{
     Probe,
-    exchange::{self, Origin, Received, Route},
+    body::After,
+    exchange::{Origin, Received, Route},
     head::Body,
-    request::{self, Request},
+    request::Request,
+    session::{self, Outgoing},
     verdict,
 };
 use crate::probe::{
@@ -48,15 +50,14 @@ pub(super) async fn follow(
     for _ in 0..spec.follow_redirects {
         let Some(location) = &answer.head.location else { break };
         if let Err(refusal) = walk.step(location, answer.head.status) {
-            return verdict::judge(spec, &answer, &trace.buffer)
+            return verdict::judge(spec, &answer, trace)
                 .map_err(|fault| note(fault, &format!("; not followed: {refusal}")));
         }
         let hop = |fault| note(fault, &format!("; after a redirect to {}", walk.at));
-        walk.render(probe, &mut trace.buffer);
-        answer = exchange::ask(probe, walk.route(), trace).await.map_err(hop)?;
+        answer = session::ask(probe, walk.outgoing(probe), trace).await.map_err(hop)?;
     }
     let left = if answer.head.location.is_some() { "the last allowed" } else { "a" };
-    verdict::judge(spec, &answer, &trace.buffer)
+    verdict::judge(spec, &answer, trace)
         .map_err(|fault| note(fault, &format!("; after {left} redirect, to {}", walk.at)))
 }
 
@@ -87,30 +88,25 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn render(&self, probe: &Probe, out: &mut Vec<u8>) {
-        let own = self.origin == Origin::Own;
-        let request = Request {
-            method: self.method,
-            path: self.at.path.as_str(),
-            headers: own.then_some(&probe.spec.headers),
-            credentials: probe.credentials.as_ref().filter(|_| own),
-            body: self.body,
-        };
-        out.clear();
-        out.extend_from_slice(&request.before_host());
-        match &probe.spec.host {
-            Some(host) if own => out.extend_from_slice(host.as_str().as_bytes()),
-            Some(_) | None => request::write_host(&self.at.endpoint, self.at.scheme, out),
-        }
-        out.extend_from_slice(&request.after_host());
-    }
-
-    fn route(&self) -> Route<'_> {
-        Route {
-            endpoint: &self.at.endpoint,
-            scheme: self.at.scheme,
-            origin: self.origin,
-            body: if self.method == "HEAD" { Body::Forbidden } else { Body::Allowed },
+    fn outgoing<'a>(&'a self, probe: &'a Probe) -> Outgoing<'a> {
+        let spec = &probe.spec;
+        let is_own = self.origin == Origin::Own;
+        Outgoing {
+            request: Request {
+                method: self.method,
+                path: self.at.path.as_str(),
+                host: spec.host.as_ref().filter(|_| is_own),
+                headers: is_own.then_some(&spec.headers),
+                credentials: probe.credentials.as_ref().filter(|_| is_own),
+                body: self.body,
+                after: After::Close,
+            },
+            route: Route {
+                endpoint: &self.at.endpoint,
+                scheme: self.at.scheme,
+                origin: self.origin,
+                body: if self.method == "HEAD" { Body::Forbidden } else { Body::Allowed },
+            },
         }
     }
 }

@@ -1,21 +1,26 @@
-//! Renders requests.
+//! Renders requests, as bytes for HTTP/1.1 and as fields for HTTP/2.
 
 use std::{collections::BTreeMap, io::Write};
 
-use super::{HeaderName, HeaderValues, auth::Credentials};
+use super::{
+    Authority, HeaderName, HeaderValues, auth::Credentials, body::After, traceparent::Ids,
+};
 use crate::probe::{endpoint::Endpoint, url::Scheme};
 
 /// The headers of the configuration.
 pub(super) type Headers = BTreeMap<HeaderName, HeaderValues>;
 
-/// What goes round the `Host` header.
+/// A request, but for whom it goes to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
+    /// The host to ask for; else the one that is asked.
+    pub(super) host: Option<&'a Authority>,
     pub(super) headers: Option<&'a Headers>,
     pub(super) credentials: Option<&'a Credentials>,
     pub(super) body: &'a str,
+    pub(super) after: After,
 }
 
 impl Request<'_> {
@@ -24,22 +29,70 @@ impl Request<'_> {
         format!("{} {} HTTP/1.1\r\nHost: ", self.method, self.path).into_bytes()
     }
 
-    /// All after the host, to the last byte of the body.
+    /// All after the host, to the last byte of the body, but for the trace's ids.
     pub(super) fn after_host(&self) -> Vec<u8> {
-        const AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
         let mut text = String::from("\r\n");
-        let mut header = |name: &str, value: &str| {
+        self.each_header(|name, value| {
             for part in [name, ": ", value, "\r\n"] {
                 text.push_str(part);
             }
+        });
+        text.push_str("\r\n");
+        text.push_str(self.body);
+        text.into_bytes()
+    }
+
+    /// The whole, as HTTP/1.1 has it.
+    pub(super) fn write(&self, place: Place<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.before_host());
+        write_host(self.host, place, out);
+        out.extend_from_slice(&self.after_host());
+    }
+
+    /// The head, as HTTP/2 has it. An error is a path that cannot be sent so.
+    pub(super) fn fields(&self, place: Place<'_>) -> Result<http::Request<()>, http::Error> {
+        let authority = match self.host {
+            Some(host) => host.as_str().to_owned(),
+            None => place.scheme.authority(place.endpoint).to_string(),
         };
+        let uri = http::Uri::builder()
+            .scheme(place.scheme.as_str())
+            .authority(authority)
+            .path_and_query(self.path)
+            .build()?;
+        let mut request = http::Request::builder().method(self.method).uri(uri);
+        let mut add = |name: &str, value: &str| {
+            let fields = std::mem::take(&mut request);
+            request = fields.header(name, value);
+        };
+        self.each_header(|name, value| {
+            // HTTP/2 has frames for this.
+            if name != "Connection" {
+                add(name, value);
+            }
+        });
+        if let Some(ids) = place.ids {
+            add("traceparent", &ids.header());
+        }
+        let mut request = request.body(())?;
+        if let Some(credentials) = request.headers_mut().get_mut(http::header::AUTHORIZATION) {
+            // Not to be put into the table of a compression whose size tells what is in it.
+            credentials.set_sensitive(true);
+        }
+        Ok(request)
+    }
+
+    fn each_header(&self, mut header: impl FnMut(&str, &str)) {
+        const AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
         for (name, value) in [("User-Agent", AGENT), ("Accept", "*/*")] {
             if !self.headers.is_some_and(|headers| is_given(headers, name)) {
                 header(name, value);
             }
         }
         header("Accept-Encoding", "identity");
-        header("Connection", "close");
+        if self.after == After::Close {
+            header("Connection", "close");
+        }
         for (name, values) in self.headers.into_iter().flatten() {
             for value in values.iter() {
                 header(name.as_str(), value.as_str());
@@ -52,10 +105,15 @@ impl Request<'_> {
         if !self.body.is_empty() || matches!(self.method, "POST" | "PUT" | "PATCH") {
             header("Content-Length", &self.body.len().to_string());
         }
-        text.push_str("\r\n");
-        text.push_str(self.body);
-        text.into_bytes()
     }
+}
+
+/// Where a request goes, and the ids of its trace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) scheme: Scheme,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) ids: Option<&'a Ids>,
 }
 
 /// Whether the configuration has a header, in any case.
@@ -63,7 +121,15 @@ pub(super) fn is_given(headers: &Headers, name: &str) -> bool {
     headers.keys().any(|given| given.as_str().eq_ignore_ascii_case(name))
 }
 
-/// Writes a host as a `Host` header has it.
-pub(super) fn write_host(endpoint: &Endpoint, scheme: Scheme, out: &mut Vec<u8>) {
-    write!(out, "{}", scheme.authority(endpoint)).expect("a Vec takes every write");
+/// Writes a host as a `Host` header has it, and the ids of the trace in the next line.
+pub(super) fn write_host(host: Option<&Authority>, place: Place<'_>, out: &mut Vec<u8>) {
+    match host {
+        Some(host) => out.extend_from_slice(host.as_str().as_bytes()),
+        None => write!(out, "{}", place.scheme.authority(place.endpoint))
+            .expect("a Vec takes every write"),
+    }
+    if let Some(ids) = place.ids {
+        out.extend_from_slice(b"\r\ntraceparent: ");
+        out.extend_from_slice(ids.header().as_bytes());
+    }
 }

@@ -18,6 +18,12 @@ use crate::{
     },
 };
 
+mod frames;
+mod h2;
+mod hostile;
+mod kept;
+mod options;
+
 const SHORT: Duration = Duration::from_millis(150);
 
 fn http(json: Value, endpoint: Endpoint) -> Target {
@@ -548,7 +554,8 @@ fn exchange_of(bytes: Vec<u8>) -> Result<exchange::Received, Fault> {
         let mut stream = tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink());
         let mut trace = Trace::new(testing::PATIENCE, Arc::default());
         let expected = ExpectedHeaders::default();
-        let terms = head::Terms { body: head::Body::Allowed, expected: &expected };
+        let terms =
+            head::Terms { body: head::Body::Allowed, after: After::Close, expected: &expected };
         let received = exchange::exchange(&mut stream, terms, &mut trace).await;
         assert!(trace.buffer.len() <= 2 * body::MAX_BODY);
         received
@@ -588,6 +595,8 @@ fn a_plain_request_is_known_beforehand() {
     let address: SocketAddr = "[::1]:80".parse().unwrap();
     let probe = Probe::prepare(&Spec::default()).unwrap();
     let mut request = Vec::new();
-    probe.render(&testing::endpoint(address), &mut request);
+    let endpoint = testing::endpoint(address);
+    let place = Place { scheme: Scheme::Http, endpoint: &endpoint, ids: None };
+    probe.render(place, &mut request);
     assert!(request.starts_with(b"GET / HTTP/1.1\r\nHost: [::1]\r\n"));
 }

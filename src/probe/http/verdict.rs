@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-use super::{Spec, exchange::Received, json};
+use super::{Spec, exchange::Received, json, retry_after};
 use crate::{
+    clock,
     model::Reason,
     probe::{
         fault::{Fault, printable},
         pattern::contains,
+        trace::Trace,
     },
 };
 
@@ -17,8 +19,14 @@ const SHOWN_BODY: usize = 100;
 /// Most bytes of an expectation that are shown.
 const SHOWN_EXPECTATION: usize = 60;
 
-/// Success, or what is wrong with the answer.
-pub(super) fn judge(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), Fault> {
+/// Success, or what is wrong with the answer; also whether the target wants to be left alone.
+pub(super) fn judge(spec: &Spec, answer: &Received, trace: &mut Trace) -> Result<(), Fault> {
+    let wish = answer.head.retry_after.as_deref();
+    trace.ask_again = wish.and_then(|text| retry_after::wait(text, clock::now()));
+    judge_answer(spec, answer, &trace.buffer)
+}
+
+fn judge_answer(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), Fault> {
     let status = answer.head.status;
     if !spec.expected_status.contains(status) {
         let mut detail = format!("{}; expected {}", name(status), spec.expected_status);

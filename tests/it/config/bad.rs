@@ -171,7 +171,7 @@ services:
                |                                 ^^^^^^^^^^^^^^^ not a key here
                |
                = help: did you mean `expected_status`?
-               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `auth`, `body`, `expected_status`, `expected_headers`, `body_contains`, `body_matches`, `body_json`, `follow_redirects`, `tls`, `close`
+               = help: the keys here are `method`, `path`, `url`, `https`, `host`, `headers`, `auth`, `body`, `expected_status`, `expected_headers`, `body_contains`, `body_matches`, `body_json`, `follow_redirects`, `tls`, `close`, `version`, `keep_alive`, `traceparent`
 
             error: unknown key `intervall`
               --> rollcall.yaml:19:9

@@ -1,0 +1,271 @@
+//! Connections that are kept between two probes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::{
+    model::Observation,
+    probe::{Network, Prober, egress},
+};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn network() -> Network {
+    Network::keeping(1, egress::Policy::default())
+}
+
+async fn ask_by(network: &Network, target: &Target) -> Observation {
+    network.probe(target, testing::PATIENCE).await
+}
+
+/// Answers every request of every connection so, and leaves the connection open.
+async fn patient(answer: &'static str) -> Server {
+    Server::start(move |mut stream| async move {
+        while read_request(&mut stream).await.ends_with("\r\n\r\n") {
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    })
+    .await
+}
+
+/// How many connections three probes make, all of which find this.
+async fn connections_of_three(answer: &'static str, spec: Value, expected: &str) -> usize {
+    let server = patient(answer).await;
+    let target = http(spec, server.endpoint());
+    let network = network();
+    for _ in 0..3 {
+        assert_eq!(verdict(&ask_by(&network, &target).await), expected, "{answer:?}");
+    }
+    server.connections()
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_only_if_asked_for() {
+    assert_eq!(connections_of_three(OK, json!({ "keep_alive": true }), "success 200").await, 1);
+    assert_eq!(connections_of_three(OK, json!({}), "success 200").await, 3);
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_after_every_answer_whose_end_is_known() {
+    let keep = || json!({ "keep_alive": true });
+    for (answer, expected) in [
+        ("HTTP/1.1 500 x\r\nContent-Length: 2\r\n\r\nok", "failure status 500"),
+        ("HTTP/1.1 204 x\r\n\r\n", "success 204"),
+        (
+            "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n",
+            "success 200",
+        ),
+        ("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n", "success 200"),
+    ] {
+        assert_eq!(connections_of_three(answer, keep(), expected).await, 1, "{answer:?}");
+    }
+    let head = json!({ "keep_alive": true, "method": "HEAD" });
+    let answer = "HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\n";
+    assert_eq!(connections_of_three(answer, head, "success 200").await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_kept_after_other_answers() {
+    let keep = || json!({ "keep_alive": true });
+    for answer in [
+        "HTTP/1.0 200 x\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 x\r\nContent-Length: 2\r\nConnection: x, Close\r\n\r\nok",
+        // More than the answer: the next one would be read from it.
+        "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 204 x\r\n\r\nok",
+        "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nx",
+    ] {
+        let expected = if answer.contains("204") { "success 204" } else { "success 200" };
+        assert_eq!(connections_of_three(answer, keep(), expected).await, 3, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_on_a_kept_connection_has_no_phases_of_connecting() {
+    let server = patient(OK).await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    let first = ask_by(&network, &target).await;
+    assert!(!first.phases.get(Phase::Connect).is_zero(), "{first:?}");
+    let second = ask_by(&network, &target).await;
+    assert_eq!(verdict(&second), "success 200");
+    assert_eq!(second.peer, Some(server.address));
+    assert_eq!(second.phases.get(Phase::Connect), Duration::ZERO);
+    assert_eq!(second.phases.get(Phase::Tls), Duration::ZERO);
+    let sum: Duration = Phase::ALL.iter().map(|phase| second.phases.get(*phase)).sum();
+    assert_eq!(sum, second.duration);
+}
+
+#[tokio::test]
+async fn a_request_on_a_kept_connection_does_not_ask_to_close_it() {
+    let (server, requests) = Server::recording(OK).await;
+    ask(&http(json!({ "keep_alive": true }), server.endpoint())).await;
+    let request = requests.lock().unwrap()[0].clone();
+    assert!(!request.contains("Connection"), "{request}");
+}
+
+/// Each connection serves as the script of its number says.
+async fn scripted<F>(script: impl Fn(usize, TcpStream) -> F + Clone + Send + 'static) -> Server
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let count = Arc::new(AtomicUsize::new(0));
+    Server::start(move |stream| script(count.fetch_add(1, Ordering::Relaxed), stream)).await
+}
+
+async fn answer_once(stream: &mut TcpStream) {
+    read_request(stream).await;
+    stream.write_all(OK.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_the_target_has_closed_is_opened_again() {
+    // The target closes at once after its answer, or when it sees the second request, in order or
+    // with a reset.
+    for waits in [false, true] {
+        for resets in [false, true] {
+            let server = scripted(move |_, mut stream| async move {
+                answer_once(&mut stream).await;
+                if waits {
+                    read_request(&mut stream).await;
+                }
+                if resets {
+                    stream.set_zero_linger().unwrap();
+                }
+            })
+            .await;
+            let target = http(json!({ "keep_alive": true }), server.endpoint());
+            let network = network();
+            for expected in 1..=3 {
+                let observation = ask_by(&network, &target).await;
+                assert_eq!(verdict(&observation), "success 200", "{waits} {resets}");
+                assert_eq!(server.connections(), expected, "{waits} {resets}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failure_on_a_new_connection_or_after_an_answer_has_begun_is_the_targets() {
+    // The first connection serves once and then breaks off in its answer.
+    let server = scripted(|_, mut stream| async move {
+        answer_once(&mut stream).await;
+        read_request(&mut stream).await;
+        say_and_close(&mut stream, b"HTTP/1.1 200 OK\r\n").await;
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    assert_eq!(verdict(&ask_by(&network, &target).await), "success 200");
+    assert_eq!(verdict(&ask_by(&network, &target).await), "failure connection_reset");
+    assert_eq!(server.connections(), 1);
+
+    // The first connection serves once; further ones are closed at once: tried twice, not more.
+    let server = scripted(|number, mut stream| async move {
+        if number == 0 {
+            answer_once(&mut stream).await;
+        }
+        read_request(&mut stream).await;
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    assert_eq!(verdict(&ask_by(&network, &target).await), "success 200");
+    assert_eq!(verdict(&ask_by(&network, &target).await), "failure connection_reset");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_second_attempt_is_within_the_same_deadline() {
+    let server = scripted(|number, mut stream| async move {
+        if number == 0 {
+            answer_once(&mut stream).await;
+            read_request(&mut stream).await;
+            tokio::time::sleep(SHORT / 2).await;
+        } else {
+            hold(&mut stream).await;
+        }
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    ask_by(&network, &target).await;
+    let observation = network.probe(&target, SHORT).await;
+    assert_eq!(verdict(&observation), "failure timeout_response");
+    assert!(observation.duration < SHORT + testing::SLACK, "{observation:?}");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn bytes_that_nobody_asked_for_end_a_kept_connection() {
+    let server = scripted(|number, mut stream| async move {
+        answer_once(&mut stream).await;
+        if number == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let poison = b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(poison).await.unwrap();
+        }
+        hold(&mut stream).await;
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    ask_by(&network, &target).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(verdict(&ask_by(&network, &target).await), "success 200");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn targets_share_a_bound_on_kept_connections() {
+    let (one, other) = (patient(OK).await, patient(OK).await);
+    let spec = || json!({ "keep_alive": true });
+    let (first, second) = (http(spec(), one.endpoint()), http(spec(), other.endpoint()));
+    let network = network();
+    for _ in 0..3 {
+        ask_by(&network, &first).await;
+        ask_by(&network, &second).await;
+    }
+    assert_eq!((one.connections(), other.connections()), (1, 3));
+    drop(first);
+    ask_by(&network, &second).await;
+    ask_by(&network, &second).await;
+    assert_eq!(other.connections(), 4);
+}
+
+#[tokio::test]
+async fn a_kept_connection_is_not_used_for_ever() {
+    let server = patient(OK).await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    ask_by(&network, &target).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(599)).await;
+    tokio::time::resume();
+    ask_by(&network, &target).await;
+    assert_eq!(server.connections(), 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    ask_by(&network, &target).await;
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_on_a_connection_of_its_own() {
+    let (goal, requests) = Server::recording(OK).await;
+    let location = redirect(302, &format!("http://{}/", goal.address));
+    let location: &'static str = location.leak();
+    let server = patient(location).await;
+    let spec = json!({ "keep_alive": true, "follow_redirects": 1 });
+    let target = http(spec, server.endpoint());
+    let network = network();
+    for _ in 0..2 {
+        assert_eq!(verdict(&ask_by(&network, &target).await), "success 200");
+    }
+    assert_eq!((server.connections(), goal.connections()), (1, 2));
+    assert!(requests.lock().unwrap()[0].contains("Connection: close"));
+}
