@@ -346,7 +346,7 @@ impl Spec {
     pub fn tls_mut(&mut self) -> Option<&mut tls::Spec> {
         match self {
             Self::Http(spec) => spec.tls_mut(),
-            Self::Tcp(spec) => spec.tls.as_mut(),
+            Self::Tcp(spec) => spec.tls_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
             Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),

@@ -7,8 +7,11 @@
 //! verifier in `verify` carries it in its error.
 
 mod identity;
+mod starttls;
 mod verify;
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +32,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use self::identity::Identity;
+pub use self::starttls::Starttls;
 use super::{
     endpoint::Host,
     fault::{self, Fault},
