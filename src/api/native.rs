@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     judge,
-    model::{Answer, Observation, Outcome, Phase, Status},
+    model::{self, Answer, Observation, Outcome, Phase, Status},
     registry::{self, Listed},
 };
 
 mod events;
 
-pub use events::{Event, Missed, Probe};
+pub use events::{Certificate, Event, Missed, Probe};
 
 /// The path of all services.
 pub const SERVICES: &str = "/v1/rollcall/services";
@@ -197,6 +197,18 @@ fn code(answer: Answer) -> Option<String> {
     }
 }
 
+impl Certificate {
+    fn of(facts: &model::Certificate) -> Self {
+        Self {
+            subject: facts.subject.to_string(),
+            issuer: facts.issuer.to_string(),
+            is_for_name: facts.is_for_name,
+            start: facts.start.to_string(),
+            chain_expiry: facts.chain_expiry.to_string(),
+        }
+    }
+}
+
 impl Probe {
     /// What an observation says on the wire; phases that did not happen are left out.
     pub fn of(observation: &Observation) -> Self {
@@ -210,7 +222,8 @@ impl Probe {
                 .filter(|(_, time)| !time.is_zero())
                 .map(|(phase, time)| (phase.to_string(), time.as_secs_f64()))
                 .collect(),
-            certificate_expiry: observation.certificate_expiry.map(|at| at.to_string()),
+            certificate_expiry: observation.certificate_expiry().map(|at| at.to_string()),
+            certificate: observation.certificate.as_deref().map(Certificate::of),
         }
     }
 }

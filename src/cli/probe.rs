@@ -9,7 +9,7 @@ use crate::{
     api::native,
     clock,
     duration::Period,
-    model::{Observation, Outcome, Reason},
+    model::{Certificate, Observation, Outcome, Reason},
     probe::{self, Network, Probe, Prober as _, Spec, Target, egress::Policy, http},
 };
 
@@ -191,9 +191,7 @@ fn show(target: &Target, found: &Observation, now: clock::Timestamp) -> String {
     }
     lines.push(format!("  {:<12}{:>9}", "total", millis(found.duration.as_secs_f64())));
     lines.push(String::new());
-    if let Some(expiry) = found.certificate_expiry {
-        lines.push(format!("  certificate {}", expires(expiry, now)));
-    }
+    lines.extend(found.certificate.iter().flat_map(|certificate| describe(certificate, now)));
     let code = native::Probe::of(found).code;
     let (verdict, code) = (verdict(found.outcome), code.map(|code| format!(" ({code})")));
     let reason = found.outcome.reason().map(|reason| format!(": {reason}"));
@@ -212,6 +210,23 @@ fn bar(share: f64) -> String {
     )]
     let width = (share.clamp(0.0, 1.0) * BAR).ceil().max(1.0) as usize;
     "█".repeat(width)
+}
+
+/// What a certificate says, and what about it should be known.
+fn describe(certificate: &Certificate, now: clock::Timestamp) -> Vec<String> {
+    let Certificate { start, expiry, chain_expiry, is_for_name, subject, issuer } = certificate;
+    let mut lines = vec![format!("  certificate {}", expires(*expiry, now))];
+    lines.push(format!("    of {subject}, signed by {issuer}"));
+    if *start > now {
+        lines.push(format!("    not valid before {start}"));
+    }
+    if chain_expiry < expiry {
+        lines.push(format!("    another of its chain {}", expires(*chain_expiry, now)));
+    }
+    if !is_for_name {
+        lines.push("    not for the name that was asked for".to_owned());
+    }
+    lines
 }
 
 fn expires(expiry: clock::Timestamp, now: clock::Timestamp) -> String {
@@ -339,7 +354,14 @@ mod tests {
         let found = Observation {
             phases,
             peer: Some(std::net::SocketAddr::from(([10, 0, 0, 1], 443))),
-            certificate_expiry: Some(clock::Timestamp::from_seconds(1_795_096_800)),
+            certificate: Some(Arc::new(Certificate {
+                start: clock::Timestamp::from_seconds(1_795_000_000),
+                expiry: clock::Timestamp::from_seconds(1_795_096_800),
+                chain_expiry: clock::Timestamp::from_seconds(1_795_010_400),
+                is_for_name: false,
+                subject: "CN=shop".into(),
+                issuer: "CN=ours".into(),
+            })),
             detail: Some("GET https://h:443/x: certificate expired".into()),
             ..Observation::new(started, Duration::from_millis(10), outcome)
         };
@@ -351,6 +373,9 @@ mod tests {
               total          10.0ms
 
               certificate expired 2026-11-19T14:00:00.000Z, 1 day ago
+                of CN=shop, signed by CN=ours
+                another of its chain expired 2026-11-18T14:00:00.000Z, 2 days ago
+                not for the name that was asked for
               failure: tls_expired
               GET https://h:443/x: certificate expired
         "]]

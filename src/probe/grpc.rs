@@ -187,7 +187,7 @@ pub(super) async fn probe(
         && channel.is_fit()
     {
         trace.peer = Some(channel.peer());
-        trace.certificate_expiry = channel.certificate_expiry();
+        trace.certificate = channel.certificate();
         trace.enter(Phase::Exchange);
         // The connection's own failure is not the target's.
         if let Ok(answer) = channel.check(probe.request()).await {

@@ -3,7 +3,12 @@
 //! It lives outside the future that works on it, so that a probe cut off by its deadline still
 //! tells how far it came: the phase it was in gives the reason.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -11,10 +16,7 @@ use tokio::{
 };
 
 use super::{egress::Policy, fault::Fault};
-use crate::{
-    clock::Timestamp,
-    model::{Answer, Phase, Phases, Reason},
-};
+use crate::model::{Answer, Certificate, Phase, Phases, Reason};
 
 /// No probe may take longer; keeps a deadline within what a clock can represent. As long as the
 /// longest timeout that the configuration accepts.
@@ -31,7 +33,10 @@ pub(super) struct Trace {
     pub(super) egress: Arc<Policy>,
     pub(super) answer: Answer,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) certificate_expiry: Option<Timestamp>,
+    /// The certificate of a connection that was made before.
+    pub(super) certificate: Option<Arc<Certificate>>,
+    /// Where a handshake puts the certificate as soon as it is presented.
+    presented: Option<Arc<OnceLock<Arc<Certificate>>>>,
     /// How long after this probe the target wants to be asked next.
     pub(super) ask_again: Option<Duration>,
     /// Holds the request on its way out, then the answer.
@@ -53,7 +58,8 @@ impl Trace {
             egress,
             answer: Answer::None,
             peer: None,
-            certificate_expiry: None,
+            certificate: None,
+            presented: None,
             ask_again: None,
             buffer: Vec::new(),
             dropped: 0,
@@ -85,6 +91,20 @@ impl Trace {
         self.phases.add(self.phase, now - self.phase_started);
         self.phase = phase;
         self.phase_started = now;
+    }
+
+    /// Where the next handshake is to put the certificate it is shown.
+    pub(super) fn expect_certificate(&mut self) -> Arc<OnceLock<Arc<Certificate>>> {
+        self.certificate = self.certificate();
+        let presented = Arc::new(OnceLock::new());
+        self.presented = Some(Arc::clone(&presented));
+        presented
+    }
+
+    /// The certificate presented last, whatever came after it.
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        let presented = self.presented.as_ref().and_then(|presented| presented.get());
+        presented.or(self.certificate.as_ref()).cloned()
     }
 
     /// Ends the last phase; returns all of them and the time from the start.

@@ -82,6 +82,24 @@ pub struct Probe {
     /// When the certificate presented expires (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expiry: Option<String>,
+    /// What else the certificate presented says, also if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
+/// What a certificate says, beside its expiry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Whose it is: `CN=shop.example`.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Whether it is for the name that was asked for.
+    pub is_for_name: bool,
+    /// When it becomes valid (RFC 3339).
+    pub start: String,
+    /// When the first certificate of the chain that was presented expires (RFC 3339).
+    pub chain_expiry: String,
 }
 
 /// What a slow reader of the stream did not get.

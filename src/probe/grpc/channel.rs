@@ -1,6 +1,6 @@
 //! One HTTP/2 connection to one target, made in phases that are measured like any other probe's.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -14,8 +14,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 
 use super::Probe;
 use crate::{
-    clock::Timestamp,
-    model::{Outcome, Phase, Reason},
+    model::{Certificate, Outcome, Phase, Reason},
     probe::{
         endpoint::Endpoint,
         fault::{self, Fault},
@@ -46,7 +45,7 @@ pub(super) struct Channel {
     driver: Driver,
     origin: http::Uri,
     peer: SocketAddr,
-    certificate_expiry: Option<Timestamp>,
+    certificate: Option<Arc<Certificate>>,
     /// When the target must show its certificate again; never without TLS.
     fit_until: Option<Instant>,
 }
@@ -118,17 +117,17 @@ impl Channel {
                 handshake(stream, trace).await?
             }
         };
-        let certificate_expiry = trace.certificate_expiry;
+        let certificate = trace.certificate();
         let fit_until = probe.tls.as_ref().map(|_| Instant::now() + MAX_TLS_AGE);
-        Ok(Self { sender, driver, origin, peer, certificate_expiry, fit_until })
+        Ok(Self { sender, driver, origin, peer, certificate, fit_until })
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    pub(super) fn certificate_expiry(&self) -> Option<Timestamp> {
-        self.certificate_expiry
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.certificate.clone()
     }
 
     /// Whether another call may be made on it: it is open, and not too old.

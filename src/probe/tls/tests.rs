@@ -1,5 +1,8 @@
 //! TLS against good, expired, foreign and broken certificates.
 
+mod facts;
+mod hostile;
+
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, IsCa, date_time_ymd};
@@ -27,7 +30,7 @@ fn https(tls: &Value, endpoint: Endpoint) -> Target {
 #[track_caller]
 fn check(observation: &Observation, expected: &str, expiry: Option<Timestamp>, detail: &str) {
     assert_eq!(verdict(observation), expected, "{observation:?}");
-    assert_eq!(observation.certificate_expiry, expiry);
+    assert_eq!(observation.certificate_expiry(), expiry);
     let shown = observation.detail.as_deref().unwrap_or_default();
     assert!(shown.contains(detail), "{shown}");
 }
