@@ -10,6 +10,7 @@
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
+pub mod certificate;
 pub mod egress;
 mod endpoint;
 pub mod exec;
@@ -51,7 +52,7 @@ use crate::{
 };
 
 /// The schemes [`parse_url`] knows, for people.
-const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2 or h2c";
+const SCHEMES: &str = "http, https, tcp, tls, certificate, grpc, grpcs, udp, h2 or h2c";
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -92,6 +93,8 @@ pub enum Spec {
     Udp(udp::Spec),
     /// An HTTP/2 ping.
     H2ping(h2ping::Spec),
+    /// A TLS handshake for the certificate's sake.
+    Certificate(certificate::Spec),
     /// A program.
     Exec(exec::Spec),
     /// Nothing: the instance reports at least this often.
@@ -112,6 +115,7 @@ enum Kind {
     Grpc(grpc::Probe),
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
+    Certificate(certificate::Probe),
     Exec(exec::Probe),
     Ttl(Duration),
     Alias(Alias),
@@ -231,7 +235,7 @@ impl Target {
     pub fn url(&self) -> String {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
-            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) | Kind::Ttl(_) => {
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) | Kind::Certificate(_) | Kind::Ttl(_) => {
                 self.endpoint.to_string()
             }
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
@@ -249,6 +253,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
+            Kind::Certificate(_) => format!("certificate {url}: success"),
             Kind::Exec(_) => format!("{url}: exit code 0"),
             Kind::Ttl(_) => String::new(),
             Kind::Alias(_) => "All checks passing.".to_owned(),
@@ -269,6 +274,9 @@ impl Target {
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
+            Kind::Certificate(probe) => {
+                Box::pin(certificate::probe(probe, &self.endpoint, trace)).await
+            }
             Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
             Kind::Ttl(_) | Kind::Alias(_) => {
                 Err(Fault::ours("results of this check are pushed, not asked for"))
@@ -284,6 +292,7 @@ impl Target {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => trace.expired(),
         }
@@ -298,6 +307,7 @@ impl Target {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
         }
@@ -314,6 +324,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
+            Kind::Certificate(_) => format!("certificate {url}: {}", fault.detail),
             Kind::Exec(probe) => return probe.detail(fault, trace),
             Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
             Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
@@ -331,6 +342,7 @@ impl Spec {
             Self::Grpc(_) => Protocol::Grpc,
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
+            Self::Certificate(_) => Protocol::Certificate,
             Self::Exec(_) => Protocol::Exec,
             Self::Ttl(_) => Protocol::Ttl,
             Self::Alias(_) => Protocol::Alias,
@@ -350,6 +362,7 @@ impl Spec {
             Self::Grpc(spec) => spec.tls.as_mut(),
             Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
+            Self::Certificate(spec) => Some(spec.tls_mut()),
         }
     }
 }
@@ -363,6 +376,7 @@ impl Probe {
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
+            Spec::Certificate(spec) => Kind::Certificate(certificate::Probe::prepare(spec)?),
             Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
@@ -383,6 +397,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Exec(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
@@ -397,6 +412,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Exec(_) => None,
             Kind::Ttl(ttl) => Some(Pushed::Ttl(*ttl)),
             Kind::Alias(alias) => Some(Pushed::Alias(alias)),
@@ -411,6 +427,7 @@ impl Probe {
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
+            Kind::Certificate(probe) => Spec::Certificate(probe.spec().clone()),
             Kind::Exec(probe) => Spec::Exec(probe.spec().clone()),
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
@@ -425,6 +442,7 @@ impl Probe {
             Kind::Grpc(_) => Protocol::Grpc,
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
+            Kind::Certificate(_) => Protocol::Certificate,
             Kind::Exec(_) => Protocol::Exec,
             Kind::Ttl(_) => Protocol::Ttl,
             Kind::Alias(_) => Protocol::Alias,
@@ -433,13 +451,16 @@ impl Probe {
 }
 
 /// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
-/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
+/// `tls://host:port`, `certificate://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
 /// `h2://host:port`, `h2c://host:port`.
 pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
     let url = url::parse(text)?;
     match url.scheme() {
         "http" | "https" => http::Spec::of_url(&url).map(|(spec, at)| (Spec::Http(spec), at)),
         "tcp" | "tls" => tcp::Spec::of_url(&url).map(|(spec, at)| (Spec::Tcp(spec), at)),
+        "certificate" => {
+            certificate::Spec::of_url(&url).map(|(spec, at)| (Spec::Certificate(spec), at))
+        }
         "grpc" | "grpcs" => grpc::Spec::of_url(&url).map(|(spec, at)| (Spec::Grpc(spec), at)),
         "udp" => udp::Spec::of_url(&url).map(|(spec, at)| (Spec::Udp(spec), at)),
         "h2" | "h2c" => h2ping::Spec::of_url(&url).map(|(spec, at)| (Spec::H2ping(spec), at)),
