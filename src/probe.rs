@@ -206,7 +206,26 @@ impl Prober for Network {
 impl Target {
     /// Says that `probe` is to ask `endpoint`.
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
-        Self { probe, endpoint, kept: grpc::Kept::default() }
+        let kept = match &probe.0 {
+            Kind::Grpc(probe) if probe.spec().watch => grpc::Kept::watching(),
+            Kind::Http(_)
+            | Kind::Tcp(_)
+            | Kind::Grpc(_)
+            | Kind::Udp(_)
+            | Kind::H2ping(_)
+            | Kind::Certificate(_)
+            | Kind::Exec(_)
+            | Kind::Ttl(_)
+            | Kind::Alias(_) => grpc::Kept::default(),
+        };
+        Self { probe, endpoint, kept }
+    }
+
+    /// Waits until the target says by itself that it has changed, or breaks a connection it should
+    /// hold: time to ask it. For ever if it is not listened to (`watch` of gRPC checks). What happens
+    /// while nobody waits is told to the next who does, once. May be dropped at any time.
+    pub async fn woken(&self) {
+        self.kept.woken().await;
     }
 
     /// Who is asked.
@@ -352,6 +371,12 @@ impl Spec {
     /// Whether it makes a TLS handshake.
     pub fn uses_tls(&self) -> bool {
         self.clone().tls_mut().is_some()
+    }
+
+    /// Whether what it asks about changes over days and is known long before it matters, so that
+    /// asking seldom is no fault.
+    pub fn changes_slowly(&self) -> bool {
+        matches!(self, Self::Certificate(_))
     }
 
     /// How certificates are checked, to be changed; nothing if it makes no TLS handshake.
