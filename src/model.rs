@@ -4,8 +4,11 @@
 //! types, so that none of them freezes the domain. [`Reason`] and [`Status`] are closed sets whose
 //! spelling ([`Reason::as_str`], [`Status::as_str`]) is shared by metrics, events, API and logs.
 
+mod certificate;
+
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
+pub use self::certificate::Certificate;
 use crate::clock::Timestamp;
 
 /// Longest id or name accepted, in bytes; ids become metric labels.
@@ -302,8 +305,8 @@ pub struct Observation {
     pub answer: Answer,
     /// The address asked, once known.
     pub peer: Option<SocketAddr>,
-    /// When the first certificate of the presented chain expires, also if the chain was refused.
-    pub certificate_expiry: Option<Timestamp>,
+    /// The certificate presented, also if it was refused or the handshake failed after it.
+    pub certificate: Option<Arc<Certificate>>,
     /// How long after this probe the target wants to be asked next, if it said so.
     pub ask_again: Option<Duration>,
     /// For people: what was wrong, with what was seen. Printable, in one line, at most a few hundred
@@ -322,7 +325,7 @@ impl Observation {
             phases: Phases::default(),
             answer: Answer::None,
             peer: None,
-            certificate_expiry: None,
+            certificate: None,
             ask_again: None,
             detail: None,
         }

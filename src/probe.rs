@@ -10,6 +10,7 @@
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
+pub mod certificate;
 pub mod dial;
 mod each;
 pub mod egress;
@@ -52,7 +53,7 @@ pub use self::{
 use crate::model::{Answer, Observation};
 
 /// The schemes [`parse_url`] knows, for people.
-const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2 or h2c";
+const SCHEMES: &str = "http, https, tcp, tls, certificate, grpc, grpcs, udp, h2 or h2c";
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -95,6 +96,8 @@ pub enum Spec {
     Udp(udp::Spec),
     /// An HTTP/2 ping.
     H2ping(h2ping::Spec),
+    /// A TLS handshake for the certificate's sake.
+    Certificate(certificate::Spec),
     /// A program.
     Exec(exec::Spec),
     /// Nothing: the instance reports at least this often.
@@ -122,6 +125,7 @@ enum Kind {
     Grpc(grpc::Probe),
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
+    Certificate(certificate::Probe),
     Exec(exec::Probe),
     Ttl(Duration),
     Alias(Alias),
@@ -159,7 +163,16 @@ impl Target {
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
         let keeps_http = matches!(&probe.0, Kind::Http(probe) if probe.spec().keep_alive);
         let http = keeps_http.then(Box::default);
-        Self { probe, endpoint, kept: grpc::Kept::default(), http }
+        let watches = matches!(&probe.0, Kind::Grpc(probe) if probe.spec().watch);
+        let kept = if watches { grpc::Kept::watching() } else { grpc::Kept::default() };
+        Self { probe, endpoint, kept, http }
+    }
+
+    /// Waits until the target says by itself that it has changed, or breaks a connection it should
+    /// hold: time to ask it. For ever if it is not listened to (`watch` of gRPC checks). What happens
+    /// while nobody waits is told to the next who does, once. May be dropped at any time.
+    pub async fn woken(&self) {
+        self.kept.woken().await;
     }
 
     /// Who is asked.
@@ -188,7 +201,7 @@ impl Target {
     pub fn url(&self) -> String {
         match &self.probe.0 {
             Kind::Http(probe) => probe.spec().url(&self.endpoint),
-            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) | Kind::Ttl(_) => {
+            Kind::Tcp(_) | Kind::Udp(_) | Kind::H2ping(_) | Kind::Certificate(_) | Kind::Ttl(_) => {
                 self.endpoint.to_string()
             }
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
@@ -206,6 +219,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
+            Kind::Certificate(_) => format!("certificate {url}: success"),
             Kind::Exec(_) => format!("{url}: exit code 0"),
             Kind::Ttl(_) => String::new(),
             Kind::Alias(_) => "All checks passing.".to_owned(),
@@ -243,6 +257,9 @@ impl Target {
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
+            Kind::Certificate(probe) => {
+                Box::pin(certificate::probe(probe, &self.endpoint, trace)).await
+            }
             Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
             Kind::Ttl(_) | Kind::Alias(_) => {
                 Err(Fault::ours("results of this check are pushed, not asked for"))
@@ -258,6 +275,7 @@ impl Target {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => trace.expired(),
         }
@@ -272,6 +290,7 @@ impl Target {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
         }
@@ -288,6 +307,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
+            Kind::Certificate(_) => format!("certificate {url}: {}", fault.detail),
             Kind::Exec(probe) => return probe.detail(fault, trace),
             Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
             Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
@@ -307,6 +327,7 @@ impl Spec {
             Self::Grpc(_) => Protocol::Grpc,
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
+            Self::Certificate(_) => Protocol::Certificate,
             Self::Exec(_) => Protocol::Exec,
             Self::Ttl(_) => Protocol::Ttl,
             Self::Alias(_) => Protocol::Alias,
@@ -318,14 +339,21 @@ impl Spec {
         self.clone().tls_mut().is_some()
     }
 
+    /// Whether what it asks about changes over days and is known long before it matters, so that
+    /// asking seldom is no fault.
+    pub fn changes_slowly(&self) -> bool {
+        matches!(self, Self::Certificate(_))
+    }
+
     /// How certificates are checked, to be changed; nothing if it makes no TLS handshake.
     pub fn tls_mut(&mut self) -> Option<&mut tls::Spec> {
         match self {
             Self::Http(spec) => spec.tls_mut(),
-            Self::Tcp(spec) => spec.tls.as_mut(),
+            Self::Tcp(spec) => spec.tls_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
             Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
+            Self::Certificate(spec) => Some(spec.tls_mut()),
         }
     }
 }
@@ -339,6 +367,7 @@ impl Probe {
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
+            Spec::Certificate(spec) => Kind::Certificate(certificate::Probe::prepare(spec)?),
             Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
@@ -376,6 +405,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Exec(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
@@ -390,6 +420,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Certificate(_)
             | Kind::Exec(_) => None,
             Kind::Ttl(ttl) => Some(Pushed::Ttl(*ttl)),
             Kind::Alias(alias) => Some(Pushed::Alias(alias)),
@@ -404,6 +435,7 @@ impl Probe {
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
+            Kind::Certificate(probe) => Spec::Certificate(probe.spec().clone()),
             Kind::Exec(probe) => Spec::Exec(probe.spec().clone()),
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
@@ -424,6 +456,7 @@ impl Probe {
             Kind::Grpc(_) => Protocol::Grpc,
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
+            Kind::Certificate(_) => Protocol::Certificate,
             Kind::Exec(_) => Protocol::Exec,
             Kind::Ttl(_) => Protocol::Ttl,
             Kind::Alias(_) => Protocol::Alias,
@@ -432,13 +465,16 @@ impl Probe {
 }
 
 /// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
-/// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
+/// `tls://host:port`, `certificate://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
 /// `h2://host:port`, `h2c://host:port`.
 pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
     let url = url::parse(text)?;
     match url.scheme() {
         "http" | "https" => http::Spec::of_url(&url).map(|(spec, at)| (Spec::Http(spec), at)),
         "tcp" | "tls" => tcp::Spec::of_url(&url).map(|(spec, at)| (Spec::Tcp(spec), at)),
+        "certificate" => {
+            certificate::Spec::of_url(&url).map(|(spec, at)| (Spec::Certificate(spec), at))
+        }
         "grpc" | "grpcs" => grpc::Spec::of_url(&url).map(|(spec, at)| (Spec::Grpc(spec), at)),
         "udp" => udp::Spec::of_url(&url).map(|(spec, at)| (Spec::Udp(spec), at)),
         "h2" | "h2c" => h2ping::Spec::of_url(&url).map(|(spec, at)| (Spec::H2ping(spec), at)),

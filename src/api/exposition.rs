@@ -91,6 +91,9 @@ const SECTIONS: &[Section] = &[
     Section::Target(&catalogue::TARGET_CERT_EXPIRY, |facts| {
         facts.certificate_expiry.map(|at| Value::Number(at.seconds()))
     }),
+    Section::Target(&catalogue::TARGET_CERT_CHAIN_EXPIRY, |facts| {
+        facts.chain_expiry.map(|at| Value::Number(at.seconds()))
+    }),
     Section::Info(&catalogue::TARGET_INFO),
     Section::Class(&catalogue::PROBE_FAILURES_BY_REASON, by_reason),
     Section::Class(&catalogue::PROBE_INCONCLUSIVE, inconclusive),

@@ -33,7 +33,7 @@ mod probe;
 pub use events::{Event, Missed};
 pub use explain::{Ahead, Explanation, Holding, Observed, Published, Thresholds};
 use probe::code;
-pub use probe::{Attempt, Probe, Report};
+pub use probe::{Attempt, Certificate, Probe, Report};
 
 /// The path of all services.
 pub const SERVICES: &str = "/v1/rollcall/services";

@@ -192,8 +192,7 @@ fn show(report: &Report, now: clock::Timestamp) -> String {
     }
     lines.push(format!("  {:<12}{:>9}", "total", millis(probe.duration_seconds)));
     lines.push(String::new());
-    let expiry = probe.certificate_expiry.as_deref().and_then(moment);
-    lines.extend(expiry.map(|expiry| format!("  certificate {}", expires(expiry, now))));
+    lines.extend(certificate(probe, now));
     let code = probe.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
     let reason = attempt.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
     lines.push(format!("  {}{code}{reason}", attempt.outcome));
@@ -216,6 +215,26 @@ fn bar(share: f64) -> String {
     )]
     let width = (share.clamp(0.0, 1.0) * BAR).ceil().max(1.0) as usize;
     "█".repeat(width)
+}
+
+/// What a certificate says, and what about it should be known.
+fn certificate(probe: &native::Probe, now: clock::Timestamp) -> Vec<String> {
+    let Some(expiry) = probe.certificate_expiry.as_deref().and_then(moment) else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!("  certificate {}", expires(expiry, now))];
+    let Some(certificate) = &probe.certificate else { return lines };
+    lines.push(format!("    of {}, signed by {}", certificate.subject, certificate.issuer));
+    if moment(&certificate.start).is_some_and(|start| start > now) {
+        lines.push(format!("    not valid before {}", certificate.start));
+    }
+    if let Some(chain) = moment(&certificate.chain_expiry).filter(|chain| *chain < expiry) {
+        lines.push(format!("    another of its chain {}", expires(chain, now)));
+    }
+    if !certificate.is_for_name {
+        lines.push("    not for the name that was asked for".to_owned());
+    }
+    lines
 }
 
 pub(super) fn expires(expiry: clock::Timestamp, now: clock::Timestamp) -> String {
@@ -241,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::testing,
-        model::{Observation, Outcome, Phase, Phases, Reason},
+        model::{Certificate, Observation, Outcome, Phase, Phases, Reason},
     };
 
     #[derive(Debug, clap::Parser)]
@@ -377,7 +396,14 @@ mod tests {
         let found = Observation {
             phases,
             peer: Some(std::net::SocketAddr::from(([10, 0, 0, 1], 443))),
-            certificate_expiry: Some(clock::Timestamp::from_seconds(1_795_096_800)),
+            certificate: Some(Arc::new(Certificate {
+                start: clock::Timestamp::from_seconds(1_795_000_000),
+                expiry: clock::Timestamp::from_seconds(1_795_096_800),
+                chain_expiry: clock::Timestamp::from_seconds(1_795_010_400),
+                is_for_name: false,
+                subject: "CN=shop".into(),
+                issuer: "CN=ours".into(),
+            })),
             detail: Some("GET https://h:443/x: certificate expired".into()),
             ..Observation::new(started, Duration::from_millis(10), outcome)
         };
@@ -389,6 +415,9 @@ mod tests {
               total          10.0ms
 
               certificate expired 2026-11-19T14:00:00.000Z, 1 day ago
+                of CN=shop, signed by CN=ours
+                another of its chain expired 2026-11-18T14:00:00.000Z, 2 days ago
+                not for the name that was asked for
               failure: tls_expired
               GET https://h:443/x: certificate expired
         "]]

@@ -112,6 +112,8 @@ families! {
         "Failed probes in a row up to now.";
     TARGET_CERT_EXPIRY = "rollcall_target_cert_expiry_timestamp_seconds" Gauge Target ["check", "service_name", "protocol", "target"]
         "When the certificate the target presented expires, also if it was refused.";
+    TARGET_CERT_CHAIN_EXPIRY = "rollcall_target_cert_chain_expiry_timestamp_seconds" Gauge Target ["check", "service_name", "protocol", "target"]
+        "When the first certificate of the chain the target presented expires, also if it was refused.";
     TARGET_INFO = "rollcall_target_info" Gauge Target ["check", "service_name", "protocol", "target", "address"]
         "Always 1; carries the address and the configured metadata of a target.";
     TARGETS = "rollcall_targets" Gauge Check ["check", "service_name", "protocol", "state"]

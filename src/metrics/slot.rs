@@ -71,6 +71,7 @@ pub struct Slot {
     last_nanos: AtomicU64,
     changed: AtomicI64,
     certificate_expiry: AtomicI64,
+    chain_expiry: AtomicI64,
     changes: AtomicU32,
     /// How often it has turned critical or well again since that was taken.
     flips: AtomicU32,
@@ -127,6 +128,8 @@ pub struct Facts {
     pub streak: Streak,
     /// When the certificate presented last expires.
     pub certificate_expiry: Option<Timestamp>,
+    /// When the first certificate of the chain presented last expires.
+    pub chain_expiry: Option<Timestamp>,
     /// Whether the last result was found too old to be relied on.
     pub stale: bool,
     /// When the next probe is to start, if one is planned.
@@ -167,6 +170,7 @@ impl Slot {
         self.changed.store(millis(facts.changed), Relaxed);
         self.changes.store(facts.changes, Relaxed);
         self.certificate_expiry.store(millis(facts.certificate_expiry), Relaxed);
+        self.chain_expiry.store(millis(facts.chain_expiry), Relaxed);
         self.answer.store(encode_answer(facts.answer), Relaxed);
         self.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
         self.remarked.store(facts.detail.is_some(), Relaxed);
@@ -204,8 +208,9 @@ impl Slot {
         self.last_nanos.store(nanos(observation.duration), Relaxed);
         let answer = encode_answer(observation.answer);
         says_otherwise |= self.answer.swap(answer, Relaxed) != answer;
-        if observation.certificate_expiry.is_some() {
-            self.certificate_expiry.store(millis(observation.certificate_expiry), Relaxed);
+        if observation.certificate.is_some() {
+            self.certificate_expiry.store(millis(observation.certificate_expiry()), Relaxed);
+            self.chain_expiry.store(millis(observation.chain_expiry()), Relaxed);
         }
         let outcome = encode_outcome(Some(observation.outcome));
         says_otherwise |= self.outcome.swap(outcome, Relaxed) != outcome;
@@ -308,6 +313,7 @@ impl Slot {
             changes: self.changes.load(Relaxed),
             streak,
             certificate_expiry: moment(self.certificate_expiry.load(Relaxed)),
+            chain_expiry: moment(self.chain_expiry.load(Relaxed)),
             stale: self.stale.load(Relaxed),
             next_run: moment(self.next_run.load(Relaxed)),
         }

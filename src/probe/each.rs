@@ -110,7 +110,8 @@ fn judge<'a>(
 /// The certificate that expires first counts, and the longest time for which not to ask.
 fn report(answers: Vec<Answer>, verdict: &Result<(), Fault>, trace: &mut Trace) {
     let reason = verdict.as_ref().err().and_then(|fault| fault.outcome.reason());
-    let expiry = answers.iter().filter_map(|answer| answer.trace.certificate_expiry).min();
+    let certificates = answers.iter().filter_map(|answer| answer.trace.certificate());
+    let certificate = certificates.min_by_key(|certificate| certificate.expiry);
     let ask_again = answers.iter().filter_map(|answer| answer.trace.ask_again).max();
     let says = |answer: &Answer| answer.result.as_ref().err().and_then(|f| f.outcome.reason());
     let mut chosen: Option<Trace> = None;
@@ -126,7 +127,7 @@ fn report(answers: Vec<Answer>, verdict: &Result<(), Fault>, trace: &mut Trace) 
     if let Some(chosen) = chosen {
         trace.adopt(chosen);
     }
-    trace.certificate_expiry = expiry;
+    trace.set_certificate(certificate);
     trace.ask_again = ask_again;
 }
 

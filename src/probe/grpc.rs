@@ -12,14 +12,18 @@
 //! connection that turns out to be broken says nothing about the target (it may have restarted), so
 //! the call is then made once more on a new one, within the same deadline. One with TLS is not kept
 //! for ever: the target's certificate is checked only when a connection is made.
+//!
+//! A server may say how long its answer holds (`ttl_seconds` in the metadata of the answer), and it may
+//! be listened to between probes (`watch`).
 
 mod channel;
 mod kept;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use ::url::Url;
 use tonic::{Code, metadata};
@@ -54,6 +58,10 @@ pub struct Spec {
     pub metadata: BTreeMap<MetadataName, HeaderValue>,
     /// The `:authority` of the call. Default: the host and port that are probed.
     pub authority: Option<Authority>,
+    /// Keep a `Watch` stream open on the connection that is kept between probes, and ask at once when
+    /// the server tells of a change or the connection breaks. A server without `Watch` is asked at its
+    /// intervals alone, and tried again after 10 minutes. Costs the server a stream. Default: false.
+    pub watch: bool,
 }
 
 /// The name of a piece of metadata: lower case, not binary.
@@ -183,35 +191,66 @@ pub(super) async fn probe(
     (kept, places): (&Kept, &Places),
     trace: &mut Trace,
 ) -> Result<(), Fault> {
-    if let Some((mut channel, place)) = kept.take()
-        && channel.is_fit()
+    if let Some(mut held) = kept.take()
+        && held.0.is_fit()
     {
+        let channel = &mut held.0;
         trace.peer = Some(channel.peer());
-        trace.certificate_expiry = channel.certificate_expiry();
+        trace.certificate = channel.certificate();
         trace.enter(Phase::Exchange);
         // The connection's own failure is not the target's.
         if let Ok(answer) = channel.check(probe.request()).await {
-            kept.put(channel, place);
+            keep(probe, kept, held, &answer);
             return judge(answer, trace);
         }
     }
-    let mut channel = Box::new(Channel::open(probe, endpoint, trace).await?);
+    let mut channel = Channel::open(probe, endpoint, trace).await?;
     trace.enter(Phase::Exchange);
     let answer = channel.check(probe.request()).await?;
     if let Some(place) = places.take() {
-        kept.put(channel, place);
+        keep(probe, kept, Box::new((channel, place)), &answer);
     }
     judge(answer, trace)
 }
 
+/// What a call was answered.
+type Reply = Result<tonic::Response<HealthCheckResponse>, tonic::Status>;
+
+/// Keeps a connection, and listens on it if that is wanted.
+fn keep(probe: &Probe, kept: &Kept, mut held: Box<(Channel, Place)>, answer: &Reply) {
+    if let Some(watch) = kept.watch() {
+        held.0.watch(watch, probe.request(), watch::seen(answer));
+    }
+    kept.put(held);
+}
+
+/// What is not called gRPC is none, whatever it looks like ("gRPC over HTTP2", Responses).
+fn is_grpc(metadata: &metadata::MetadataMap) -> Result<(), Fault> {
+    let content_type = metadata.get("content-type").map(metadata::MetadataValue::as_bytes);
+    if content_type.is_none_or(|content_type| content_type.starts_with(b"application/grpc")) {
+        return Ok(());
+    }
+    Err(Fault::new(Reason::Protocol, "the answer's content type is not application/grpc"))
+}
+
+/// How long a server says that its answer holds, in whole seconds: the metadata `ttl_seconds` or
+/// `ttl-seconds`. There is no standard; what is no such number is passed over.
+fn ttl(metadata: &metadata::MetadataMap) -> Option<Duration> {
+    let value = ["ttl_seconds", "ttl-seconds"].iter().find_map(|name| metadata.get(*name))?;
+    let seconds: u32 = value.to_str().ok()?.parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
 /// What the server's answer means.
-fn judge(
-    answer: Result<HealthCheckResponse, tonic::Status>,
-    trace: &mut Trace,
-) -> Result<(), Fault> {
+fn judge(answer: Reply, trace: &mut Trace) -> Result<(), Fault> {
     let (serving, outcome, seen) = match answer {
-        Ok(response) => serving(response),
+        Ok(response) => {
+            trace.ask_again = ttl(response.metadata());
+            is_grpc(response.metadata())?;
+            serving(response.into_inner())
+        }
         Err(status) => {
+            trace.ask_again = ttl(status.metadata());
             let (serving, reason) = refusal(&status);
             let code = format!("{:?}", status.code());
             let text = if status.message().is_empty() {
@@ -260,7 +299,9 @@ fn refusal(status: &tonic::Status) -> (Option<Serving>, Reason) {
         // What the client library says of a message that is too large.
         Code::OutOfRange => (None, Reason::Protocol),
         // What it says of a message that breaks the protocol.
-        Code::Internal if is_our_own_word(status.message()) => (None, Reason::Protocol),
+        Code::Internal | Code::Unknown if is_our_own_word(status.message()) => {
+            (None, Reason::Protocol)
+        }
         Code::Ok
         | Code::Cancelled
         | Code::Unknown

@@ -33,7 +33,7 @@ pub enum Held {
 impl Target {
     /// Whether an idle connection to it can be held.
     pub fn can_be_held(&self) -> bool {
-        self.probe.protocol().speaks_tcp() && self.destination().is_some()
+        self.probe.protocol().waits_for_tcp() && self.destination().is_some()
     }
 }
 

@@ -99,7 +99,7 @@ impl Prober for Network {
             phases,
             answer: trace.answer,
             peer: trace.peer,
-            certificate_expiry: trace.certificate_expiry,
+            certificate: trace.certificate(),
             ask_again: trace.ask_again,
             detail,
             ..Observation::new(started, duration, outcome)

@@ -17,6 +17,8 @@ closed_set! {
         Udp = "udp",
         /// An HTTP/2 ping, over TLS or not.
         H2ping = "h2ping",
+        /// A TLS handshake for the certificate's sake.
+        Certificate = "certificate",
         /// A program of this host.
         Exec = "exec",
         /// Not at all: the instance itself reports in time.
@@ -40,7 +42,13 @@ impl Protocol {
     /// Whether it asks, and does not wait for results to be pushed.
     pub const fn is_probed(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping | Self::Exec => true,
+            Self::Http
+            | Self::Tcp
+            | Self::Grpc
+            | Self::Udp
+            | Self::H2ping
+            | Self::Certificate
+            | Self::Exec => true,
             Self::Ttl | Self::Alias => false,
         }
     }
@@ -74,6 +82,13 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "ping"),
             ],
+            // What comes before the handshake is STARTTLS.
+            Self::Certificate => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Exchange, "starttls"),
+                (Phase::Tls, "tls"),
+            ],
             // It resolves nothing: that phase is the wait for its turn.
             Self::Exec => &[(Phase::Resolve, "wait"), (Phase::Exchange, "run")],
             Self::Ttl | Self::Alias => &[],
@@ -87,6 +102,7 @@ impl Protocol {
             | Self::Tcp
             | Self::Udp
             | Self::H2ping
+            | Self::Certificate
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,
@@ -97,16 +113,18 @@ impl Protocol {
     /// Whether something is sent to another program at an address.
     pub const fn uses_network(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping => true,
+            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping | Self::Certificate => {
+                true
+            }
             Self::Exec | Self::Ttl | Self::Alias => false,
         }
     }
 
-    /// Whether the target listens for TCP connections.
-    pub const fn speaks_tcp(self) -> bool {
+    /// Whether the target listens for TCP connections, and it matters that it does at any time.
+    pub const fn waits_for_tcp(self) -> bool {
         match self {
             Self::Http | Self::Tcp | Self::Grpc | Self::H2ping => true,
-            Self::Udp | Self::Exec | Self::Ttl | Self::Alias => false,
+            Self::Certificate | Self::Udp | Self::Exec | Self::Ttl | Self::Alias => false,
         }
     }
 
@@ -119,6 +137,7 @@ impl Protocol {
             | Self::Grpc
             | Self::Udp
             | Self::H2ping
+            | Self::Certificate
             | Self::Ttl
             | Self::Alias => false,
         }
@@ -131,6 +150,7 @@ impl Protocol {
             | Self::Tcp
             | Self::Udp
             | Self::H2ping
+            | Self::Certificate
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,

@@ -1,5 +1,5 @@
-//! The TCP probe: success is a connection, with TLS if asked for, and then the answer expected if
-//! any is.
+//! The TCP probe: success is a connection, with TLS from its beginning or after STARTTLS if asked for,
+//! and then the answer expected if any is.
 //!
 //! An answer that is cut short is told apart by what came before: a target that closes the
 //! connection without a word is `connection_reset`; one that said something else than expected, and
@@ -21,7 +21,7 @@ use super::{
     fault::{Fault, printable},
     pattern::{Expectation, Pattern},
     resolve::{self, Acknowledge, Close},
-    tls,
+    tls::{self, Starttls},
     trace::Trace,
     url::{self, UrlError},
 };
@@ -40,6 +40,9 @@ const SHOWN: usize = 80;
 pub struct Spec {
     /// Speak TLS, and check the target's certificate so. Default: plain TCP.
     pub tls: Option<tls::Spec>,
+    /// Begin in plain text, and go over to TLS in the words of this protocol; implies `tls`. What is
+    /// sent and expected comes after that. Default: none, TLS from the first byte if at all.
+    pub starttls: Option<Starttls>,
     /// What to send once connected, with the escapes `\r` `\n` `\t` `\0` `\\` and `\x1f`.
     /// Default: nothing.
     pub send: Option<Bytes>,
@@ -70,9 +73,18 @@ impl Spec {
         Ok((Self { tls, ..Self::default() }, url::endpoint(url)?))
     }
 
+    /// How certificates are checked, to be changed; nothing without TLS.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut tls::Spec> {
+        if self.starttls.is_some() {
+            return Some(self.tls.get_or_insert_default());
+        }
+        self.tls.as_mut()
+    }
+
     /// What a success reads like, in Consul's words.
     pub(super) fn success(&self, url: &str) -> String {
-        let with = if self.tls.is_some() { "TCP+TLS" } else { "TCP" };
+        let is_tls = self.tls.is_some() || self.starttls.is_some();
+        let with = if is_tls { "TCP+TLS" } else { "TCP" };
         format!("{with} connect {url}: Success")
     }
 
@@ -87,7 +99,8 @@ impl Spec {
 
 impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
-        let tls = spec.tls.as_ref().map(|tls| tls::Client::prepare(tls, None)).transpose()?;
+        let asked = spec.clone().tls_mut().cloned();
+        let tls = asked.map(|tls| tls::Client::prepare(&tls, None)).transpose()?;
         Ok(Self { spec: spec.clone(), tls })
     }
 
@@ -114,7 +127,10 @@ pub(super) async fn probe(
 ) -> Result<(), Fault> {
     let spec = &probe.spec;
     // Where we speak first, or not at all, the target need not be told early that it was heard.
-    let waits = spec.expects_answer() && spec.send.is_none() && spec.tls.is_none();
+    let waits = match spec.starttls {
+        Some(starttls) => starttls.is_greeted(),
+        None => spec.expects_answer() && spec.send.is_none() && spec.tls.is_none(),
+    };
     let acknowledge = if waits { Acknowledge::AtOnce } else { Acknowledge::Late };
     // A reset could overtake what was sent, and what nobody answers must at least arrive.
     let close = if spec.expects_answer() || spec.send.is_none() { spec.close } else { Close::Fin };
@@ -124,6 +140,9 @@ pub(super) async fn probe(
         None => converse(spec, &mut stream, trace).await,
         Some(tls) => {
             Box::pin(async move {
+                if let Some(starttls) = spec.starttls {
+                    starttls.prepare(&mut stream, trace).await?;
+                }
                 let mut stream = tls.connect(&endpoint.host, stream, trace).await?;
                 converse(spec, &mut stream, trace).await
             })

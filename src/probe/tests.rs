@@ -71,6 +71,7 @@ fn every_field_of_every_check_is_documented() {
         schemars::schema_for!(udp::Spec),
         schemars::schema_for!(h2ping::Spec),
         schemars::schema_for!(exec::Spec),
+        schemars::schema_for!(certificate::Spec),
         schemars::schema_for!(tls::Spec),
     ];
     for schema in schemas {
@@ -90,6 +91,7 @@ fn a_probe_tells_what_it_was_made_from() {
         Spec::Udp(spec(json!({ "send": "PING\\r\\n", "require_answer": true }))),
         Spec::H2ping(spec(json!({ "plaintext": true }))),
         Spec::Exec(spec(json!({ "args": ["df", "-h"] }))),
+        Spec::Certificate(spec(json!({ "trust": false, "starttls": "smtp" }))),
     ] {
         let probe = Arc::new(Probe::prepare(&spec).unwrap());
         assert_eq!(probe.spec(), spec);

@@ -3,12 +3,17 @@
 //! Every probe makes a full handshake. Resuming a session would cost half as much, but it skips
 //! the certificate, and a probe that misses a bad certificate is not worth its price.
 //!
-//! The expiry of the presented certificate is recorded also when the certificate is refused: the
-//! verifier in `verify` carries it in its error.
+//! What the presented certificates say is recorded before they are judged, so it is known also when
+//! they are refused, when the handshake fails after them, and when it does not end in time: each
+//! handshake has a verifier of its own (`verify`), which writes it down.
 
+mod facts;
 mod identity;
+mod starttls;
 mod verify;
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -28,12 +33,9 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use self::identity::Identity;
-use super::{
-    endpoint::Host,
-    fault::{self, Fault},
-    trace::Trace,
-};
+pub use self::starttls::Starttls;
+use self::{identity::Identity, verify::Verifier};
+use super::{endpoint::Host, fault::Fault, trace::Trace};
 use crate::model::{Phase, Reason};
 
 /// How the target's certificate is checked.
@@ -156,6 +158,7 @@ pub(super) struct Client {
     config: Arc<ClientConfig>,
     /// The same without our certificate, for whom it is not meant.
     anonymous: Arc<ClientConfig>,
+    verifier: Verifier,
     server_name: Option<ServerName<'static>>,
     /// What [`Spec::ca_file`] held, so that a changed file makes a different client.
     ca: Option<Vec<u8>>,
@@ -189,14 +192,13 @@ impl Client {
             None => (default_roots(), None),
         };
         let verifier = if spec.insecure_skip_verify {
-            verify::Verifier::accept_all(Arc::clone(&provider))
+            Verifier::accept_all(Arc::clone(&provider))
         } else {
             let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                 .build()
                 .map_err(PrepareError::Verifier)?;
-            verify::Verifier::checking(inner, Arc::clone(&provider))
+            Verifier::checking(inner, Arc::clone(&provider))
         };
-        let verifier = Arc::new(verifier);
         let build = |identity: Option<&Identity>| {
             let mut config = client_config(&provider, &verifier, identity)?;
             config.resumption = Resumption::disabled();
@@ -210,7 +212,7 @@ impl Client {
             None => Arc::clone(&anonymous),
         };
         let server_name = spec.server_name.as_ref().map(|name| name.0.clone());
-        Ok(Self { config, anonymous, server_name, ca, identity })
+        Ok(Self { config, anonymous, verifier, server_name, ca, identity })
     }
 
     /// The same, but it offers these protocols to agree on (ALPN), the dearest first.
@@ -234,7 +236,7 @@ impl Client {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        handshake(&self.config, name, stream, trace).await
+        self.handshake(&self.config, name, stream, trace).await
     }
 
     /// The handshake with `host` as the server name, whatever is configured, and without our
@@ -245,26 +247,23 @@ impl Client {
         stream: TcpStream,
         trace: &mut Trace,
     ) -> Result<TlsStream<TcpStream>, Fault> {
-        handshake(&self.anonymous, server_name(host)?, stream, trace).await
+        self.handshake(&self.anonymous, server_name(host)?, stream, trace).await
     }
-}
 
-async fn handshake(
-    config: &Arc<ClientConfig>,
-    name: ServerName<'static>,
-    stream: TcpStream,
-    trace: &mut Trace,
-) -> Result<TlsStream<TcpStream>, Fault> {
-    trace.enter(Phase::Tls);
-    let connector = TlsConnector::from(Arc::clone(config));
-    match connector.connect(name, stream).await {
-        Ok(stream) => {
-            let (_, connection) = stream.get_ref();
-            let leaf = connection.peer_certificates().and_then(<[_]>::first);
-            trace.certificate_expiry = leaf.and_then(verify::expiry);
-            Ok(stream)
-        }
-        Err(error) => Err(refused(&error, trace)),
+    async fn handshake(
+        &self,
+        config: &ClientConfig,
+        name: ServerName<'static>,
+        stream: TcpStream,
+        trace: &mut Trace,
+    ) -> Result<TlsStream<TcpStream>, Fault> {
+        trace.enter(Phase::Tls);
+        // A copy costs less than a thousandth of what follows.
+        let mut config = config.clone();
+        let verifier = self.verifier.recording(trace.expect_certificate());
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.map_err(|error| refused(&error))
     }
 }
 
@@ -277,18 +276,9 @@ pub(super) fn alert(error: &io::Error) -> Option<Fault> {
         .map(|error| Fault::new(Reason::TlsOther, error.to_string()))
 }
 
-fn refused(error: &io::Error, trace: &mut Trace) -> Fault {
+fn refused(error: &io::Error) -> Fault {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
-            match fault::find_cause::<verify::Rejected>(&*other.0) {
-                Some(rejected) => {
-                    trace.certificate_expiry = rejected.expiry;
-                    certificate_fault(&rejected.cause)
-                }
-                None => Fault::new(Reason::TlsOther, other.to_string()),
-            }
-        }
         Some(error) => certificate_fault(error),
         None if error.kind() == io::ErrorKind::UnexpectedEof => Fault::new(
             Reason::ConnectionReset,
@@ -364,15 +354,14 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Fault> {
 
 fn client_config(
     provider: &Arc<CryptoProvider>,
-    verifier: &Arc<verify::Verifier>,
+    verifier: &Verifier,
     identity: Option<&Identity>,
 ) -> Result<ClientConfig, PrepareError> {
-    let verifier: Arc<verify::Verifier> = Arc::clone(verifier);
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(PrepareError::Setup)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(verifier.clone()));
     match identity {
         None => Ok(builder.with_no_client_auth()),
         Some(identity) => builder

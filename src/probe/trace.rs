@@ -6,7 +6,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -16,10 +16,7 @@ use tokio::{
 };
 
 use super::{dial, fault::Fault, http, resolve::Gate};
-use crate::{
-    clock::Timestamp,
-    model::{Answer, Phase, Phases, Reason},
-};
+use crate::model::{Answer, Certificate, Phase, Phases, Reason};
 
 /// No probe may take longer; keeps a deadline within what a clock can represent. As long as the
 /// longest timeout that the configuration accepts.
@@ -40,7 +37,10 @@ pub(super) struct Trace {
     pub(super) pinned: Option<(Arc<str>, IpAddr)>,
     pub(super) answer: Answer,
     pub(super) peer: Option<SocketAddr>,
-    pub(super) certificate_expiry: Option<Timestamp>,
+    /// The certificate of a connection that was made before.
+    pub(super) certificate: Option<Arc<Certificate>>,
+    /// Where a handshake puts the certificate as soon as it is presented.
+    presented: Option<Arc<OnceLock<Arc<Certificate>>>>,
     /// How long after this probe the target wants to be asked next.
     pub(super) ask_again: Option<Duration>,
     /// The ids of the trace that the target was told of.
@@ -66,7 +66,8 @@ impl Trace {
             pinned: None,
             answer: Answer::None,
             peer: None,
-            certificate_expiry: None,
+            certificate: None,
+            presented: None,
             ask_again: None,
             ids: None,
             buffer: Vec::new(),
@@ -127,6 +128,26 @@ impl Trace {
         self.phases.add(self.phase, now - self.phase_started);
         self.phase = phase;
         self.phase_started = now;
+    }
+
+    /// Where the next handshake is to put the certificate it is shown.
+    pub(super) fn expect_certificate(&mut self) -> Arc<OnceLock<Arc<Certificate>>> {
+        self.certificate = self.certificate();
+        let presented = Arc::new(OnceLock::new());
+        self.presented = Some(Arc::clone(&presented));
+        presented
+    }
+
+    /// The certificate presented last, whatever came after it.
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        let presented = self.presented.as_ref().and_then(|presented| presented.get());
+        presented.or(self.certificate.as_ref()).cloned()
+    }
+
+    /// Puts a certificate in the place of all that were presented.
+    pub(super) fn set_certificate(&mut self, certificate: Option<Arc<Certificate>>) {
+        self.presented = None;
+        self.certificate = certificate;
     }
 
     /// Says that some of the answer to the current request has come.

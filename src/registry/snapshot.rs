@@ -255,6 +255,7 @@ mod wire {
         last_started: Option<i64>,
         last_duration_nanos: u64,
         certificate_expiry: Option<i64>,
+        chain_expiry: Option<i64>,
         outcome: Option<Outcome>,
         answer: Answer,
         detail: Option<String>,
@@ -328,6 +329,7 @@ mod wire {
                 last_duration_nanos: u64::try_from(facts.last_duration.as_nanos())
                     .unwrap_or(u64::MAX),
                 certificate_expiry: facts.certificate_expiry.map(Timestamp::millis),
+                chain_expiry: facts.chain_expiry.map(Timestamp::millis),
                 outcome: facts.last_outcome.map(Outcome::of),
                 answer: Answer::of(facts.answer),
                 detail: facts.detail.as_deref().map(str::to_owned),
@@ -348,6 +350,7 @@ mod wire {
                 last_started: self.last_started.map(Timestamp::from_millis),
                 last_duration: Duration::from_nanos(self.last_duration_nanos),
                 certificate_expiry: self.certificate_expiry.map(Timestamp::from_millis),
+                chain_expiry: self.chain_expiry.map(Timestamp::from_millis),
                 last_outcome: self.outcome.and_then(Outcome::into_model),
                 answer: self.answer.into_model(),
                 detail: self.detail.map(Into::into),

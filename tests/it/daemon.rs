@@ -296,8 +296,11 @@ fn a_second_daemon_on_the_same_data_is_refused() {
 }
 
 /// Families that are only there when there is something to show.
-const WHEN_KNOWN: &[&str] =
-    &["rollcall_target_cert_expiry_timestamp_seconds", "rollcall_probe_grpc_responses_total"];
+const WHEN_KNOWN: &[&str] = &[
+    "rollcall_target_cert_expiry_timestamp_seconds",
+    "rollcall_target_cert_chain_expiry_timestamp_seconds",
+    "rollcall_probe_grpc_responses_total",
+];
 
 #[test]
 fn what_is_exported_is_what_is_documented() {

@@ -14,7 +14,7 @@ use crate::{
         asking::Busy,
         router::{App, Refusal},
     },
-    model::{Answer, Observation, Outcome, Phase, Reason},
+    model::{self, Answer, Observation, Outcome, Phase, Reason},
     probe::Target,
 };
 
@@ -36,6 +36,24 @@ pub struct Probe {
     /// When the certificate presented expires (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expiry: Option<String>,
+    /// What else the certificate presented says, also if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
+/// What a certificate says, beside its expiry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Whose it is: `CN=shop.example`.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Whether it is for the name that was asked for.
+    pub is_for_name: bool,
+    /// When it becomes valid (RFC 3339).
+    pub start: String,
+    /// When the first certificate of the chain that was presented expires (RFC 3339).
+    pub chain_expiry: String,
 }
 
 /// One probe and what it found.
@@ -111,7 +129,20 @@ impl Probe {
                 .filter(|(_, time)| !time.is_zero())
                 .map(|(phase, time)| (phase.to_string(), time.as_secs_f64()))
                 .collect(),
-            certificate_expiry: observation.certificate_expiry.map(|at| at.to_string()),
+            certificate_expiry: observation.certificate_expiry().map(|at| at.to_string()),
+            certificate: observation.certificate.as_deref().map(Certificate::of),
+        }
+    }
+}
+
+impl Certificate {
+    fn of(facts: &model::Certificate) -> Self {
+        Self {
+            subject: facts.subject.to_string(),
+            issuer: facts.issuer.to_string(),
+            is_for_name: facts.is_for_name,
+            start: facts.start.to_string(),
+            chain_expiry: facts.chain_expiry.to_string(),
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::metrics::{
-    PerTarget,
-    catalogue::{self, Family, Kind},
+use crate::{
+    metrics::{
+        PerTarget,
+        catalogue::{self, Family, Kind},
+    },
+    model::Certificate,
 };
 
 const ALL: &[&str] = &[
@@ -79,7 +82,14 @@ async fn busy() -> Rig {
     rig.fail("web-2");
     rig.observe("cart-1", Outcome::Success, Answer::Grpc(Serving::Serving));
     let mut with_tls = observation(Outcome::Success, Answer::None);
-    with_tls.certificate_expiry = Some(Timestamp::from_seconds(2_000_000_000));
+    with_tls.certificate = Some(Arc::new(Certificate {
+        start: Timestamp::from_seconds(1_900_000_000),
+        expiry: Timestamp::from_seconds(2_000_000_000),
+        chain_expiry: Timestamp::from_seconds(1_950_000_000),
+        is_for_name: true,
+        subject: "CN=redis".into(),
+        issuer: "CN=ours".into(),
+    }));
     let check = rig.check("redis-1");
     rig.monitor.observe(&check, &mut Machine::default(), with_tls);
     // What other parts of the daemon count.

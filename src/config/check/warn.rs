@@ -49,8 +49,10 @@ pub(in crate::config) fn settings(
     thresholds: &Thresholds,
 ) {
     warn_of_timeout(reader, node, spec, schedule);
-    warn_of_failures(reader, node, schedule.interval, thresholds.failures_before_critical());
-    warn_of_successes(reader, node, schedule.interval, thresholds.success_before_passing());
+    let slow = if spec.changes_slowly() { Duration::MAX } else { SLOW };
+    let interval = schedule.interval;
+    warn_of_failures(reader, node, interval, thresholds.failures_before_critical(), slow);
+    warn_of_successes(reader, node, interval, thresholds.success_before_passing(), slow);
 }
 
 /// Where the first of the keys that is written is. If none is: in our format the check's first key,
@@ -90,7 +92,13 @@ fn warn_of_timeout(reader: &mut Reader<'_>, node: &Node, spec: &Spec, schedule: 
     }
 }
 
-fn warn_of_failures(reader: &mut Reader<'_>, node: &Node, interval: Duration, failures: u32) {
+fn warn_of_failures(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    interval: Duration,
+    failures: u32,
+    slow: Duration,
+) {
     let key = "failures_before_critical";
     if failures == 1
         && let Some(place) = place(reader, node, &[key])
@@ -102,7 +110,7 @@ fn warn_of_failures(reader: &mut Reader<'_>, node: &Node, interval: Duration, fa
         );
     }
     let noticed = interval.saturating_mul(failures);
-    if noticed > SLOW
+    if noticed > slow
         && let Some(place) = place(reader, node, &[key, "interval"])
     {
         let label = format!("{failures} × {} = {}", shown(interval), shown(noticed));
@@ -114,11 +122,17 @@ fn warn_of_failures(reader: &mut Reader<'_>, node: &Node, interval: Duration, fa
     }
 }
 
-fn warn_of_successes(reader: &mut Reader<'_>, node: &Node, interval: Duration, successes: u32) {
+fn warn_of_successes(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    interval: Duration,
+    successes: u32,
+    slow: Duration,
+) {
     let key = "success_before_passing";
     let recovered = interval.saturating_mul(successes);
     // One success is the default, and the interval alone has been warned of with the failures.
-    if recovered > SLOW
+    if recovered > slow
         && successes > 1
         && let Some(place) = place(reader, node, &[key])
     {

@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     clock::Timestamp,
-    model::{Observation, Outcome, Phase, Phases},
+    model::{Certificate, Observation, Outcome, Phase, Phases},
 };
 
-use super::{decode_answer, decode_outcome, encode_answer, encode_outcome, millis, moment};
+use super::{decode_answer, decode_outcome, encode_answer, encode_outcome};
 
 /// Most of what went wrong that is kept of each attempt, in bytes; the whole text of the last one
 /// is in the slot.
@@ -87,7 +87,7 @@ struct Packed {
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Aside {
     peer: Option<SocketAddr>,
-    certificate_expiry: i64,
+    certificate: Option<Arc<Certificate>>,
     ask_again: Option<Duration>,
     text: Option<Box<str>>,
 }
@@ -120,14 +120,13 @@ impl Attempts {
     /// What there is to hold beside an attempt: shared with the one before if it is the same.
     fn aside(&self, observation: &Observation) -> Option<Arc<Aside>> {
         let text = text_of(observation);
-        let expiry = millis(observation.certificate_expiry);
         let newest = match self.oldest {
             0 => self.ring.last(),
             oldest => self.ring.get(oldest - 1),
         };
         let held = newest.and_then(|newest| newest.aside.as_ref()).filter(|held| {
             held.peer == observation.peer
-                && held.certificate_expiry == expiry
+                && held.certificate == observation.certificate
                 && held.ask_again == observation.ask_again
                 && held.text.as_deref() == text
         });
@@ -136,7 +135,7 @@ impl Attempts {
         }
         let aside = Aside {
             peer: observation.peer,
-            certificate_expiry: expiry,
+            certificate: observation.certificate.clone(),
             ask_again: observation.ask_again,
             text: text.map(Into::into),
         };
@@ -172,7 +171,7 @@ impl Packed {
             phases,
             answer: decode_answer(self.answer),
             peer: aside.and_then(|aside| aside.peer),
-            certificate_expiry: aside.and_then(|aside| moment(aside.certificate_expiry)),
+            certificate: aside.and_then(|aside| aside.certificate.clone()),
             ask_again: aside.and_then(|aside| aside.ask_again),
             detail: aside.and_then(|aside| aside.text.clone()),
             ..Observation::new(started, from_micros(self.duration), outcome)
@@ -213,7 +212,14 @@ mod tests {
             phases,
             answer: Answer::Http(503),
             peer: Some(SocketAddr::from(([10, 0, 0, 1], 80))),
-            certificate_expiry: Some(Timestamp::from_seconds(900)),
+            certificate: Some(Arc::new(Certificate {
+                start: Timestamp::from_seconds(1),
+                expiry: Timestamp::from_seconds(900),
+                chain_expiry: Timestamp::from_seconds(800),
+                is_for_name: true,
+                subject: "CN=a".into(),
+                issuer: "CN=b".into(),
+            })),
             ask_again: Some(Duration::from_millis(2500)),
             detail: outcome.reason().map(|reason| reason.as_str().into()),
             ..Observation::new(

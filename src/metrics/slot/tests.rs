@@ -1,7 +1,9 @@
 //! Slots read back what was put into them.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::judge::Maintenance;
+use crate::{judge::Maintenance, model::Certificate};
 
 fn observation(outcome: Outcome, millis: u64) -> Observation {
     let started = Timestamp::from_seconds(100);
@@ -15,11 +17,22 @@ fn observation(outcome: Outcome, millis: u64) -> Observation {
 #[test]
 fn a_slot_overwritten_with_a_reading_reads_the_same() {
     let slot = Slot::default();
-    slot.record(&observation(Outcome::Failure(Reason::TlsName), 7), 5);
+    let mut refused = observation(Outcome::Failure(Reason::TlsName), 7);
+    refused.certificate = Some(Arc::new(Certificate {
+        start: Timestamp::from_seconds(1),
+        expiry: Timestamp::from_seconds(9),
+        chain_expiry: Timestamp::from_seconds(8),
+        is_for_name: false,
+        subject: "CN=a".into(),
+        issuer: "CN=b".into(),
+    }));
+    slot.record(&refused, 5);
     slot.judged(&Machine::restore(Verdict::Critical, Streak::Failures(3), Maintenance::Off));
     slot.changed(Timestamp::from_seconds(101));
     let facts = slot.read();
     assert_eq!(facts.failures, 1);
+    assert_eq!(facts.certificate_expiry, Some(Timestamp::from_seconds(9)));
+    assert_eq!(facts.chain_expiry, Some(Timestamp::from_seconds(8)));
     assert_eq!(facts.last_outcome, Some(Outcome::Failure(Reason::TlsName)));
     assert_eq!(facts.streak, Streak::Failures(3));
     let other = Slot::default();

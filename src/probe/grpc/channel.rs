@@ -1,6 +1,12 @@
 //! One HTTP/2 connection to one target, made in phases that are measured like any other probe's.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -12,10 +18,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
-use super::Probe;
+use super::{
+    Probe,
+    watch::{Stream, Watch},
+};
 use crate::{
-    clock::Timestamp,
-    model::{Outcome, Phase, Reason},
+    model::{Certificate, Outcome, Phase, Reason},
     probe::{
         endpoint::Endpoint,
         fault::{self, Fault},
@@ -46,9 +54,32 @@ pub(super) struct Channel {
     driver: Driver,
     origin: http::Uri,
     peer: SocketAddr,
-    certificate_expiry: Option<Timestamp>,
+    certificate: Option<Arc<Certificate>>,
     /// When the target must show its certificate again; never without TLS.
     fit_until: Option<Instant>,
+    /// The stream of changes on this connection.
+    stream: Option<Stream>,
+}
+
+/// Calls the health service on a connection.
+pub(super) type Client = HealthClient<Caller>;
+
+/// A connection as the generated client wants it.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(SendRequest<tonic::body::Body>);
+
+impl tower::Service<http::Request<tonic::body::Body>> for Caller {
+    type Response = http::Response<hyper::body::Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
 }
 
 /// The task that knows how a connection ended; it ends with its channel, and the connection's
@@ -118,17 +149,17 @@ impl Channel {
                 handshake(stream, trace).await?
             }
         };
-        let certificate_expiry = trace.certificate_expiry;
+        let certificate = trace.certificate();
         let fit_until = probe.tls.as_ref().map(|_| Instant::now() + MAX_TLS_AGE);
-        Ok(Self { sender, driver, origin, peer, certificate_expiry, fit_until })
+        Ok(Self { sender, driver, origin, peer, certificate, fit_until, stream: None })
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    pub(super) fn certificate_expiry(&self) -> Option<Timestamp> {
-        self.certificate_expiry
+    pub(super) fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.certificate.clone()
     }
 
     /// Whether another call may be made on it: it is open, and not too old.
@@ -140,25 +171,35 @@ impl Channel {
     pub(super) async fn check(
         &mut self,
         request: tonic::Request<HealthCheckRequest>,
-    ) -> Result<Result<HealthCheckResponse, tonic::Status>, Fault> {
+    ) -> Result<Result<tonic::Response<HealthCheckResponse>, tonic::Status>, Fault> {
         if let Err(error) = self.sender.ready().await {
             return Err(self.broken(connection_fault(&error)).await);
         }
-        let sender = self.sender.clone();
-        let service = tower::service_fn(move |request| {
-            let mut sender = sender.clone();
-            async move { sender.send_request(request).await }
-        });
-        let mut client = HealthClient::with_origin(service, self.origin.clone())
-            .max_decoding_message_size(MAX_MESSAGE);
-        match client.check(request).await {
-            Ok(response) => Ok(Ok(response.into_inner())),
+        match self.client().check(request).await {
+            Ok(response) => Ok(Ok(response)),
             // A status that was received has no cause; one made up for a broken connection has.
             Err(status) if std::error::Error::source(&status).is_some() => {
                 Err(self.broken(connection_fault(&status)).await)
             }
             Err(status) => Ok(Err(status)),
         }
+    }
+
+    /// Opens a stream of changes, if there is none and it is time.
+    pub(super) fn watch(
+        &mut self,
+        watch: &Arc<Watch>,
+        request: tonic::Request<HealthCheckRequest>,
+        seen: Option<i32>,
+    ) {
+        if !self.stream.as_ref().is_some_and(Stream::is_open) {
+            self.stream = watch.open(self.client(), request, seen);
+        }
+    }
+
+    fn client(&self) -> Client {
+        HealthClient::with_origin(Caller(self.sender.clone()), self.origin.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// Why the connection broke. The call often knows only that it is gone; its driver, which ends

@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::channel::Channel;
+use super::{channel::Channel, watch::Watch};
 
 /// How many connections may be kept at once; clones share the bound.
 #[derive(Debug, Clone)]
@@ -24,7 +24,11 @@ pub(in crate::probe) struct Place(Arc<AtomicUsize>);
 
 /// The kept connection of one target.
 #[derive(Debug, Default)]
-pub(in crate::probe) struct Kept(Mutex<Option<(Box<Channel>, Place)>>);
+pub(in crate::probe) struct Kept {
+    channel: Mutex<Option<Box<(Channel, Place)>>>,
+    /// What the target tells by itself, if it is to be listened to.
+    watch: Option<Arc<Watch>>,
+}
 
 impl Places {
     pub(in crate::probe) fn new(most: usize) -> Self {
@@ -47,11 +51,28 @@ impl Drop for Place {
 }
 
 impl Kept {
-    pub(super) fn take(&self) -> Option<(Box<Channel>, Place)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// None yet, of a target that is listened to between probes.
+    pub(in crate::probe) fn watching() -> Self {
+        Self { watch: Some(Arc::default()), ..Self::default() }
     }
 
-    pub(super) fn put(&self, channel: Box<Channel>, place: Place) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((channel, place));
+    pub(super) fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
+    }
+
+    /// Waits until the target tells of a change by itself; for ever if it is not listened to.
+    pub(in crate::probe) async fn woken(&self) {
+        match &self.watch {
+            Some(watch) => watch.news().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Box<(Channel, Place)>> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put(&self, held: Box<(Channel, Place)>) {
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 }

@@ -1,5 +1,8 @@
 //! gRPC probes against servers that serve, do not, vanish and come back.
 
+mod hostile;
+mod watch;
+
 use std::{
     pin::Pin,
     sync::{
@@ -16,7 +19,10 @@ use hyper_util::{
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, sync::watch};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::watch::{Receiver, Sender, channel},
+};
 use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -83,15 +89,20 @@ impl Health for Fake {
 struct Running {
     server: Server,
     fake: Fake,
-    cut: watch::Sender<()>,
+    cut: Sender<()>,
 }
 
 async fn start() -> Running {
     let fake = Fake::default();
-    let (cut, watch) = watch::channel(());
-    let service = HealthServer::new(fake.clone());
-    let server = Server::start(move |stream| {
-        let (service, mut cut) = (service.clone(), watch.clone());
+    let (cut, cuts) = channel(());
+    let server = serve_cut(HealthServer::new(fake.clone()), cuts).await;
+    Running { server, fake, cut }
+}
+
+/// Serves so, until the connections are cut.
+async fn serve_cut<H: Health>(service: HealthServer<H>, cuts: Receiver<()>) -> Server {
+    Server::start(move |stream| {
+        let (service, mut cut) = (service.clone(), cuts.clone());
         async move {
             stream.set_nodelay(true).unwrap();
             let service = TowerToHyperService::new(service);
@@ -104,8 +115,7 @@ async fn start() -> Running {
             }
         }
     })
-    .await;
-    Running { server, fake, cut }
+    .await
 }
 
 fn grpc(json: Value, endpoint: Endpoint) -> Target {

@@ -158,7 +158,7 @@ async fn a_server_with_tls_is_pinged_and_its_certificate_checked() {
     let target = h2ping(json!({ "tls": { "insecure_skip_verify": true } }), server.endpoint());
     let observation = ask(&target).await;
     assert_eq!(verdict(&observation), "success");
-    assert!(observation.certificate_expiry.is_some());
+    assert!(observation.certificate.is_some());
     let observation = ask(&h2ping(json!({}), server.endpoint())).await;
     assert_eq!(verdict(&observation), "failure tls_untrusted");
 }

@@ -5,7 +5,7 @@
 //! target, which may close an idle connection at any time: the request is then made once more on a
 //! new one, within the same deadline. A check may so be asked twice, whatever its method.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -23,8 +23,7 @@ use super::{
     request::{Place, Request},
 };
 use crate::{
-    clock::Timestamp,
-    model::{Phase, Reason},
+    model::{Certificate, Phase, Reason},
     probe::{
         fault::Fault,
         grpc::Places,
@@ -53,7 +52,7 @@ pub(super) struct Outgoing<'a> {
 pub(super) struct Connection {
     speech: Speech,
     peer: Option<SocketAddr>,
-    certificate_expiry: Option<Timestamp>,
+    certificate: Option<Arc<Certificate>>,
     fit_until: Instant,
 }
 
@@ -87,7 +86,7 @@ pub(super) async fn ask_kept(
         && connection.is_fit()
     {
         trace.peer = connection.peer;
-        trace.certificate_expiry = connection.certificate_expiry;
+        trace.certificate.clone_from(&connection.certificate);
         match connection.exchange(probe, outgoing, trace).await {
             Ok(received) => {
                 if received.is_reusable {
@@ -134,8 +133,8 @@ impl Connection {
         };
         let speech = speak(probe.spec.version, stream, trace).await?;
         let fit_until = Instant::now() + MAX_AGE;
-        let certificate_expiry = trace.certificate_expiry;
-        Ok(Self { speech, peer: trace.peer, certificate_expiry, fit_until })
+        let certificate = trace.certificate();
+        Ok(Self { speech, peer: trace.peer, certificate, fit_until })
     }
 
     async fn exchange(

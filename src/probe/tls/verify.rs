@@ -1,12 +1,9 @@
-//! Checks a certificate, and keeps its expiry when it refuses it.
-//!
-//! One verifier serves all connections and is told nothing of them, so the expiry of a refused
-//! certificate travels in the error: [`Rejected`].
+//! Checks a certificate, and writes down what it says before it judges it.
 
-use std::{fmt, sync::Arc};
+use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    DigitallySignedStruct, Error, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -14,22 +11,17 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::clock::Timestamp;
+use super::facts;
+use crate::model::Certificate;
 
 /// Checks certificates, or accepts any; the signature of the handshake is checked either way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-}
-
-/// A refused certificate.
-#[derive(Debug)]
-pub(super) struct Rejected {
-    pub(super) cause: Error,
-    pub(super) expiry: Option<Timestamp>,
+    /// Where what is presented is put down, in the verifier of one handshake.
+    presented: Option<Arc<OnceLock<Arc<Certificate>>>>,
 }
 
 impl Verifier {
@@ -37,11 +29,16 @@ impl Verifier {
         inner: Arc<WebPkiServerVerifier>,
         provider: Arc<CryptoProvider>,
     ) -> Self {
-        Self { inner: Some(inner), provider }
+        Self { inner: Some(inner), provider, presented: None }
     }
 
     pub(super) fn accept_all(provider: Arc<CryptoProvider>) -> Self {
-        Self { inner: None, provider }
+        Self { inner: None, provider, presented: None }
+    }
+
+    /// The same for one handshake, whose certificate it puts down there.
+    pub(super) fn recording(&self, presented: Arc<OnceLock<Arc<Certificate>>>) -> Self {
+        Self { presented: Some(presented), ..self.clone() }
     }
 }
 
@@ -54,15 +51,17 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(inner) = &self.inner else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|cause| {
-                let rejected = Rejected { cause, expiry: expiry(end_entity) };
-                CertificateError::Other(OtherError(Arc::new(rejected))).into()
-            })
+        if let Some(presented) = &self.presented
+            && let Some(facts) = facts::of(end_entity, intermediates, server_name)
+        {
+            presented.get_or_init(|| Arc::new(facts));
+        }
+        match &self.inner {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(inner) => {
+                inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+        }
     }
 
     fn verify_tls12_signature(
@@ -88,18 +87,4 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
-    }
-}
-
-impl std::error::Error for Rejected {}
-
-/// When a certificate expires, if it can be read at all.
-pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some(Timestamp::from_seconds(certificate.validity().not_after.timestamp()))
 }

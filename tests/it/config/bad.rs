@@ -200,7 +200,7 @@ services:
             23 |         slo_objective: 100%
                |                        ^^^^ found the text `100%`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate` and `exec`
               --> rollcall.yaml:24:9
                |
             24 |       - {}
@@ -208,7 +208,7 @@ services:
                |
                = help: add for example `http: { path: / }` or `tcp: {}`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate` and `exec`
               --> rollcall.yaml:26:9
                |
             26 |         grpc: {}

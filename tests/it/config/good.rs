@@ -345,7 +345,7 @@ fn the_schema_describes_what_is_read() {
     expect!["Auth Basic Check CheckDefaults Checks Dns Duration Egress Exec Format Grpc H2ping HeaderExpectation Http Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Self_health Service Tcp Tls Udp"].assert_eq(&names.join(" "));
     expect!["Auth Basic Check CheckDefaults Checks Dns Duration Egress Exec Format Grpc H2ping HeaderExpectation Http Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Self_health Service Tcp Tls Udp"].assert_eq(&names.join(" "));
     let check = &schema["$defs"]["Check"];
-    assert_eq!(check["oneOf"].as_array().map(Vec::len), Some(6));
+    assert_eq!(check["oneOf"].as_array().map(Vec::len), Some(7));
     assert!(schema["$defs"]["CheckDefaults"]["properties"].get("http").is_none());
     assert!(!text.contains("null"), "{text}");
 }

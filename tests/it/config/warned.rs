@@ -46,6 +46,11 @@ fn a_timeout_as_long_as_the_interval() {
 }
 
 #[test]
+fn certificates_may_be_asked_for_seldom() {
+    check("{ certificate: {}, interval: 1h, success_before_passing: 2 }", &expect![[""]]);
+}
+
+#[test]
 fn an_interval_below_a_second_unless_it_is_meant() {
     check(
         "{ tcp: {}, interval: 100ms }",

@@ -1,0 +1,148 @@
+//! The stream in which a server tells of changes by itself (`grpc.health.v1.Health/Watch`).
+//!
+//! The stream never answers for the target: it only says when to ask. What it tells may be late, it
+//! may be silent because it is broken, and it is the server's word alone; a call that is answered is
+//! proof. So a change that it tells of, and its own end, wake whoever waits in
+//! [`Target::woken`](crate::probe::Target::woken), and `Check` decides. Without a stream everything is
+//! as without `watch`, which is the fall-back of servers that have no `Watch`.
+//!
+//! ```text
+//!           after a probe, on its kept connection
+//! closed ───────────────────────────────────────────▶ open ── changed: wake
+//!    ▲  ▲                                              │ │
+//!    │  └────── ended: wake, and not before 10 s ◀─────┘ │
+//!    └───────── UNIMPLEMENTED: not before 10 min ◀───────┘
+//! ```
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
+
+use super::channel::Client;
+
+/// From one opening of a stream to the next. Servers end streams in order after minutes, to spread
+/// their clients; one that ends them at once must not have us ask without pause.
+const REOPEN: Duration = Duration::from_secs(10);
+
+/// How long a server without `Watch` is left alone. It may be replaced by one that has it.
+const ABSENT: Duration = Duration::from_secs(600);
+
+/// The time each message is given, so that a flood of them costs nothing: what is not read fills the
+/// stream's window, and the server must wait.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What one target's streams have in common, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    news: Notify,
+    /// When a stream may be opened; at any time if nothing is said.
+    not_before: Mutex<Option<Instant>>,
+}
+
+/// An open stream; closed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Stream(JoinHandle<()>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Stream {
+    pub(super) fn is_open(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
+
+impl Watch {
+    /// Waits until a stream has told of a change or has ended. What happened while nobody waited is
+    /// told at once, and only once.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Opens a stream if it is time. `seen` is what the target said just now: the stream's first
+    /// message is news if it differs.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        client: Client,
+        request: tonic::Request<HealthCheckRequest>,
+        seen: Option<i32>,
+    ) -> Option<Stream> {
+        let now = Instant::now();
+        {
+            let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+            if not_before.is_some_and(|moment| now < moment) {
+                return None;
+            }
+            *not_before = Some(now + REOPEN);
+        }
+        Some(Stream(spawn(Arc::clone(self).follow(client, request, seen))))
+    }
+
+    async fn follow(
+        self: Arc<Self>,
+        mut client: Client,
+        request: tonic::Request<HealthCheckRequest>,
+        seen: Option<i32>,
+    ) {
+        let end = self.listen(&mut client, request, seen).await;
+        if end.is_err_and(|status| status.code() == Code::Unimplemented) {
+            let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+            *not_before = Some(Instant::now() + ABSENT);
+        } else {
+            // In the middle of a connection this is how a target's death is seen first.
+            self.news.notify_one();
+        }
+    }
+
+    async fn listen(
+        &self,
+        client: &mut Client,
+        request: tonic::Request<HealthCheckRequest>,
+        mut seen: Option<i32>,
+    ) -> Result<(), tonic::Status> {
+        let mut stream = client.watch(request).await?.into_inner();
+        while let Some(HealthCheckResponse { status }) = stream.message().await? {
+            if seen.replace(status).is_some_and(|before| before != status) {
+                self.news.notify_one();
+            }
+            sleep(PACE).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a stream would say of a target that has answered a call so.
+pub(super) fn seen(
+    answer: &Result<tonic::Response<HealthCheckResponse>, tonic::Status>,
+) -> Option<i32> {
+    match answer {
+        Ok(response) => Some(response.get_ref().status),
+        // A call for a service that is not there is refused; a stream tells of it.
+        Err(status) if status.code() == Code::NotFound => {
+            Some(ServingStatus::ServiceUnknown.into())
+        }
+        Err(_) => None,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the task belongs to its channel, which aborts it; its end is news to be asked about"
+)]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(task)
+}
