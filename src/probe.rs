@@ -10,6 +10,7 @@
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
 
+pub mod dns;
 pub mod egress;
 mod endpoint;
 pub mod exec;
@@ -17,6 +18,7 @@ mod fault;
 pub mod grpc;
 pub mod h2ping;
 pub mod http;
+mod nonce;
 mod pattern;
 mod protocol;
 mod pushed;
@@ -51,7 +53,7 @@ use crate::{
 };
 
 /// The schemes [`parse_url`] knows, for people.
-const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2 or h2c";
+const SCHEMES: &str = "http, https, tcp, tls, grpc, grpcs, udp, h2, h2c or dns";
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -92,6 +94,8 @@ pub enum Spec {
     Udp(udp::Spec),
     /// An HTTP/2 ping.
     H2ping(h2ping::Spec),
+    /// A DNS question.
+    Dns(dns::Spec),
     /// A program.
     Exec(exec::Spec),
     /// Nothing: the instance reports at least this often.
@@ -112,6 +116,7 @@ enum Kind {
     Grpc(grpc::Probe),
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
+    Dns(dns::Probe),
     Exec(exec::Probe),
     Ttl(Duration),
     Alias(Alias),
@@ -235,6 +240,7 @@ impl Target {
                 self.endpoint.to_string()
             }
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
+            Kind::Dns(probe) => probe.spec().url(&self.endpoint),
             Kind::Exec(probe) => probe.program(),
             Kind::Alias(alias) => alias.to_string(),
         }
@@ -249,6 +255,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC check {url}: success"),
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
+            Kind::Dns(_) => format!("DNS query {url}: success"),
             Kind::Exec(_) => format!("{url}: exit code 0"),
             Kind::Ttl(_) => String::new(),
             Kind::Alias(_) => "All checks passing.".to_owned(),
@@ -269,6 +276,7 @@ impl Target {
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
             Kind::H2ping(probe) => Box::pin(h2ping::probe(probe, &self.endpoint, trace)).await,
+            Kind::Dns(probe) => Box::pin(dns::probe(probe, &self.endpoint, trace)).await,
             Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
             Kind::Ttl(_) | Kind::Alias(_) => {
                 Err(Fault::ours("results of this check are pushed, not asked for"))
@@ -284,6 +292,7 @@ impl Target {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Dns(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => trace.expired(),
         }
@@ -298,6 +307,7 @@ impl Target {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Dns(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
         }
@@ -314,6 +324,7 @@ impl Target {
             Kind::Grpc(_) => format!("gRPC {url}: {}", fault.detail),
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
+            Kind::Dns(_) => format!("DNS {url}: {}", fault.detail),
             Kind::Exec(probe) => return probe.detail(fault, trace),
             Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
             Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
@@ -331,6 +342,7 @@ impl Spec {
             Self::Grpc(_) => Protocol::Grpc,
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
+            Self::Dns(_) => Protocol::Dns,
             Self::Exec(_) => Protocol::Exec,
             Self::Ttl(_) => Protocol::Ttl,
             Self::Alias(_) => Protocol::Alias,
@@ -348,7 +360,7 @@ impl Spec {
             Self::Http(spec) => spec.tls_mut(),
             Self::Tcp(spec) => spec.tls.as_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
-            Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
+            Self::Dns(_) | Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
         }
     }
@@ -363,6 +375,7 @@ impl Probe {
             Spec::Grpc(spec) => Kind::Grpc(grpc::Probe::prepare(spec)?),
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
+            Spec::Dns(spec) => Kind::Dns(dns::Probe::prepare(spec)?),
             Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
@@ -383,6 +396,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Dns(_)
             | Kind::Exec(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
@@ -397,6 +411,7 @@ impl Probe {
             | Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
+            | Kind::Dns(_)
             | Kind::Exec(_) => None,
             Kind::Ttl(ttl) => Some(Pushed::Ttl(*ttl)),
             Kind::Alias(alias) => Some(Pushed::Alias(alias)),
@@ -411,6 +426,7 @@ impl Probe {
             Kind::Grpc(probe) => Spec::Grpc(probe.spec().clone()),
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
+            Kind::Dns(probe) => Spec::Dns(probe.spec().clone()),
             Kind::Exec(probe) => Spec::Exec(probe.spec().clone()),
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
@@ -425,6 +441,7 @@ impl Probe {
             Kind::Grpc(_) => Protocol::Grpc,
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
+            Kind::Dns(_) => Protocol::Dns,
             Kind::Exec(_) => Protocol::Exec,
             Kind::Ttl(_) => Protocol::Ttl,
             Kind::Alias(_) => Protocol::Alias,
@@ -434,7 +451,7 @@ impl Probe {
 
 /// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
 /// `tls://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
-/// `h2://host:port`, `h2c://host:port`.
+/// `h2://host:port`, `h2c://host:port`, `dns://server/name?type=A`.
 pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
     let url = url::parse(text)?;
     match url.scheme() {
@@ -443,6 +460,7 @@ pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
         "grpc" | "grpcs" => grpc::Spec::of_url(&url).map(|(spec, at)| (Spec::Grpc(spec), at)),
         "udp" => udp::Spec::of_url(&url).map(|(spec, at)| (Spec::Udp(spec), at)),
         "h2" | "h2c" => h2ping::Spec::of_url(&url).map(|(spec, at)| (Spec::H2ping(spec), at)),
+        "dns" => dns::Spec::of_url(&url).map(|(spec, at)| (Spec::Dns(spec), at)),
         scheme => Err(UrlError::Scheme(scheme.to_owned())),
     }
 }

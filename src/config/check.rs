@@ -31,7 +31,7 @@ const DEFAULT_FAILURES: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
-/// one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec` says how.
+/// one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns` and `exec` says how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(transform = by_one_protocol)]
@@ -53,6 +53,8 @@ pub struct Check {
     pub udp: Option<probe::udp::Spec>,
     /// Ask by an HTTP/2 ping. Default: none.
     pub h2ping: Option<probe::h2ping::Spec>,
+    /// Ask a DNS server a question. Default: none.
+    pub dns: Option<probe::dns::Spec>,
     /// Ask by running a program. Default: none.
     pub exec: Option<probe::exec::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
@@ -86,7 +88,8 @@ pub struct Check {
 }
 
 /// The keys that belong to one check alone.
-const OWN_KEYS: [&str; 9] = ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping", "exec"];
+const OWN_KEYS: [&str; 10] =
+    ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping", "dns", "exec"];
 
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
@@ -283,6 +286,7 @@ impl Written<'_> {
         specs.extend(check.grpc.clone().map(probe::Spec::Grpc));
         specs.extend(check.udp.clone().map(probe::Spec::Udp));
         specs.extend(check.h2ping.clone().map(probe::Spec::H2ping));
+        specs.extend(check.dns.clone().map(probe::Spec::Dns));
         specs.extend(check.exec.clone().map(probe::Spec::Exec));
         if specs.len() == 1 {
             return specs.pop();
@@ -290,8 +294,7 @@ impl Written<'_> {
         if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
-        let rule =
-            "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping` and `exec`";
+        let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns` and `exec`";
         let mut keys =
             probe::Protocol::probed().filter_map(|protocol| self.node.entry(protocol.as_str()));
         let problem = match (keys.next(), keys.next()) {

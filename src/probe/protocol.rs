@@ -17,6 +17,8 @@ closed_set! {
         Udp = "udp",
         /// An HTTP/2 ping, over TLS or not.
         H2ping = "h2ping",
+        /// A DNS question.
+        Dns = "dns",
         /// A program of this host.
         Exec = "exec",
         /// Not at all: the instance itself reports in time.
@@ -35,7 +37,13 @@ impl Protocol {
     /// Whether it asks, and does not wait for results to be pushed.
     pub const fn is_probed(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping | Self::Exec => true,
+            Self::Http
+            | Self::Tcp
+            | Self::Grpc
+            | Self::Udp
+            | Self::H2ping
+            | Self::Dns
+            | Self::Exec => true,
             Self::Ttl | Self::Alias => false,
         }
     }
@@ -69,6 +77,11 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "ping"),
             ],
+            Self::Dns => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Exchange, "exchange"),
+            ],
             // It resolves nothing: that phase is the wait for its turn.
             Self::Exec => &[(Phase::Resolve, "wait"), (Phase::Exchange, "run")],
             Self::Ttl | Self::Alias => &[],
@@ -82,6 +95,7 @@ impl Protocol {
             | Self::Tcp
             | Self::Udp
             | Self::H2ping
+            | Self::Dns
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,
@@ -92,7 +106,7 @@ impl Protocol {
     /// Whether something is sent to another program at an address.
     pub const fn uses_network(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping => true,
+            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::Dns | Self::H2ping => true,
             Self::Exec | Self::Ttl | Self::Alias => false,
         }
     }
@@ -106,6 +120,7 @@ impl Protocol {
             | Self::Grpc
             | Self::Udp
             | Self::H2ping
+            | Self::Dns
             | Self::Ttl
             | Self::Alias => false,
         }
@@ -118,6 +133,7 @@ impl Protocol {
             | Self::Tcp
             | Self::Udp
             | Self::H2ping
+            | Self::Dns
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,

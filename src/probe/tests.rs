@@ -70,6 +70,7 @@ fn every_field_of_every_check_is_documented() {
         schemars::schema_for!(grpc::Spec),
         schemars::schema_for!(udp::Spec),
         schemars::schema_for!(h2ping::Spec),
+        schemars::schema_for!(dns::Spec),
         schemars::schema_for!(exec::Spec),
         schemars::schema_for!(tls::Spec),
     ];

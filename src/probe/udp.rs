@@ -140,13 +140,13 @@ pub(super) async fn probe(
 }
 
 /// When silence is a success.
-fn silent_after(now: Instant, deadline: Instant) -> Instant {
+pub(super) fn silent_after(now: Instant, deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(now);
     deadline.checked_sub(MARGIN.min(left / 20)).unwrap_or(deadline)
 }
 
 /// A socket that takes datagrams from this address only, and is told of its refusals.
-async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -171,7 +171,11 @@ fn refusal(socket: &UdpSocket) -> io::Result<()> {
 }
 
 /// Receives one datagram, which may be empty. Room is made for it only once it is there.
-async fn receive(socket: &UdpSocket, room: usize, trace: &mut Trace) -> Result<(), Fault> {
+pub(super) async fn receive(
+    socket: &UdpSocket,
+    room: usize,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
     loop {
         // A refusal alone does not make a socket readable.
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await;
