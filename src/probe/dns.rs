@@ -306,12 +306,11 @@ pub(super) async fn probe(
         Transport::Tcp => by_tcp(&question, &bytes, endpoint, trace).await?,
         Transport::Udp => {
             let address = resolve::first(endpoint, trace).await?;
-            match by_udp(&question, &bytes, address, trace).await? {
-                Some(answer) => answer,
-                None => {
-                    let same = Endpoint::new(Host::Ip(address.ip()), address.port());
-                    by_tcp(&question, &bytes, &same, trace).await?
-                }
+            if let Some(answer) = by_udp(&question, &bytes, address, trace).await? {
+                answer
+            } else {
+                let same = Endpoint::new(Host::Ip(address.ip()), address.port());
+                by_tcp(&question, &bytes, &same, trace).await?
             }
         }
     };

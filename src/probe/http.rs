@@ -30,6 +30,7 @@ use ::url::Url;
 
 use self::{
     auth::Credentials,
+    exchange::Received,
     expected::ExpectedHeaders,
     request::{Headers, Request},
 };
@@ -267,19 +268,36 @@ pub(super) async fn probe(
     })
 }
 
+/// Asks an endpoint once, for a probe of several requests, and leaves the body of the answer in the
+/// trace's buffer, its first 64 KiB at most. An answer with another status than expected is a fault;
+/// redirects are not followed.
+pub(super) async fn fetch(
+    probe: &Probe,
+    endpoint: &Endpoint,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    trace.buffer.clear();
+    let answer = request(probe, endpoint, trace).await?;
+    verdict::judge(&probe.spec, &answer, &trace.buffer)
+}
+
 async fn ask(probe: &Probe, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
     let spec = &probe.spec;
-    let endpoint = spec.endpoint(instance);
-    probe.render(endpoint, &mut trace.buffer);
-    let route = exchange::Route {
-        endpoint,
-        scheme: probe.scheme,
-        origin: exchange::Origin::Own,
-        body: if spec.method.is_head() { head::Body::Forbidden } else { head::Body::Allowed },
-    };
-    let answer = exchange::ask(probe, route, trace).await?;
+    let answer = request(probe, spec.endpoint(instance), trace).await?;
     if spec.follow_redirects > 0 && answer.head.location.is_some() {
         return Box::pin(redirect::follow(probe, instance, answer, trace)).await;
     }
     verdict::judge(spec, &answer, &trace.buffer)
+}
+
+async fn request(probe: &Probe, endpoint: &Endpoint, trace: &mut Trace) -> Result<Received, Fault> {
+    probe.render(endpoint, &mut trace.buffer);
+    let is_head = probe.spec.method.is_head();
+    let route = exchange::Route {
+        endpoint,
+        scheme: probe.scheme,
+        origin: exchange::Origin::Own,
+        body: if is_head { head::Body::Forbidden } else { head::Body::Allowed },
+    };
+    exchange::ask(probe, route, trace).await
 }

@@ -19,6 +19,10 @@ closed_set! {
         H2ping = "h2ping",
         /// A DNS question.
         Dns = "dns",
+        /// All members of an etcd cluster.
+        Etcd = "etcd",
+        /// An ICMP echo request (ping).
+        Icmp = "icmp",
         /// A program of this host.
         Exec = "exec",
         /// Not at all: the instance itself reports in time.
@@ -43,6 +47,8 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Exec => true,
             Self::Ttl | Self::Alias => false,
         }
@@ -70,7 +76,7 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "check"),
             ],
-            Self::Udp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
+            Self::Udp | Self::Icmp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
             Self::H2ping => &[
                 (Phase::Resolve, "resolve"),
                 (Phase::Connect, "connect"),
@@ -82,6 +88,7 @@ impl Protocol {
                 (Phase::Connect, "connect"),
                 (Phase::Exchange, "exchange"),
             ],
+            Self::Etcd => &[(Phase::Exchange, "exchange")],
             // It resolves nothing: that phase is the wait for its turn.
             Self::Exec => &[(Phase::Resolve, "wait"), (Phase::Exchange, "run")],
             Self::Ttl | Self::Alias => &[],
@@ -96,6 +103,8 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,
@@ -106,7 +115,14 @@ impl Protocol {
     /// Whether something is sent to another program at an address.
     pub const fn uses_network(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::Dns | Self::H2ping => true,
+            Self::Http
+            | Self::Tcp
+            | Self::Grpc
+            | Self::Udp
+            | Self::H2ping
+            | Self::Dns
+            | Self::Etcd
+            | Self::Icmp => true,
             Self::Exec | Self::Ttl | Self::Alias => false,
         }
     }
@@ -121,6 +137,8 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Ttl
             | Self::Alias => false,
         }
@@ -134,6 +152,8 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,

@@ -71,6 +71,8 @@ fn every_field_of_every_check_is_documented() {
         schemars::schema_for!(udp::Spec),
         schemars::schema_for!(h2ping::Spec),
         schemars::schema_for!(dns::Spec),
+        schemars::schema_for!(etcd::Spec),
+        schemars::schema_for!(icmp::Spec),
         schemars::schema_for!(exec::Spec),
         schemars::schema_for!(tls::Spec),
     ];

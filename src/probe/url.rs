@@ -40,7 +40,7 @@ pub enum UrlError {
     #[error("not a URL: {0}; write for example http://10.0.0.1:8080/healthz")]
     Syntax(String),
     /// A scheme no probe has.
-    #[error("`{0}:` cannot be probed; use {known}", known = super::SCHEMES)]
+    #[error("`{0}:` cannot be probed; use {known}", known = super::short::SCHEMES)]
     Scheme(String),
     /// A scheme of another protocol.
     #[error("the URL must start with http:// or https://")]
@@ -202,6 +202,11 @@ mod tests {
         check("h2://web:443/", "web:443");
         check("h2c://[::1]:8080", "[::1]:8080");
         check("dns://[::1]/example.org", "[::1]:53/example.org.?type=A");
+        check("etcd://[::1]", "[::1]:2379");
+        check("etcds://db:2380/", "db:2380");
+        check("etcd://db/v3", "Path");
+        check("icmp://gw.example", "gw.example");
+        check("icmp://gw/x", "Path");
     }
 
     #[test]

@@ -180,7 +180,7 @@ services:
                |         ^^^^^^^^^ not a key here
                |
                = help: did you mean `interval`?
-               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns`, `etcd`, `icmp`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
 
             error: `sec` is not a unit of time; use ms, s, m, h or d
               --> rollcall.yaml:21:19
@@ -200,7 +200,7 @@ services:
             23 |         slo_objective: 100%
                |                        ^^^^ found the text `100%`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns` and `exec`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns`, `etcd`, `icmp` and `exec`
               --> rollcall.yaml:24:9
                |
             24 |       - {}
@@ -208,7 +208,7 @@ services:
                |
                = help: add for example `http: { path: / }` or `tcp: {}`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns` and `exec`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns`, `etcd`, `icmp` and `exec`
               --> rollcall.yaml:26:9
                |
             26 |         grpc: {}
@@ -863,7 +863,7 @@ services:
               |                  ^^^^ not a key here
               |
               = help: did you mean `http`?
-              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
+              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `dns`, `etcd`, `icmp`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `slo_objective`, `allow_fast_interval`
 
             error: 10 errors, 0 warnings
         "#]],

@@ -341,8 +341,8 @@ fn the_schema_describes_what_is_read() {
     let text = schema.to_string();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let names: Vec<_> = schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
-    expect!["Auth Basic Check CheckDefaults Checks Dns DnsQuery Duration Egress Exec Format Grpc H2ping HeaderExpectation Http Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls Udp"].assert_eq(&names.join(" "));
-    expect!["Auth Basic Check CheckDefaults Checks Dns DnsQuery Duration Egress Exec Format Grpc H2ping HeaderExpectation Http Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls Udp"].assert_eq(&names.join(" "));
+    expect!["Auth Basic Check CheckDefaults Checks Dns DnsQuery Duration Egress Etcd Exec Format Grpc H2ping HeaderExpectation Http Icmp Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls Udp"].assert_eq(&names.join(" "));
+    expect!["Auth Basic Check CheckDefaults Checks Dns DnsQuery Duration Egress Etcd Exec Format Grpc H2ping HeaderExpectation Http Icmp Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler Service Tcp Tls Udp"].assert_eq(&names.join(" "));
     let check = &schema["$defs"]["Check"];
     let probed = rollcall::probe::Protocol::probed().count();
     assert_eq!(check["oneOf"].as_array().map(Vec::len), Some(probed));
