@@ -12,20 +12,25 @@
 
 pub mod certificate;
 pub mod dial;
+pub mod dns;
 mod each;
 pub mod egress;
 mod endpoint;
+pub mod etcd;
 pub mod exec;
 mod fault;
 pub mod grpc;
 pub mod h2ping;
 mod hold;
 pub mod http;
+pub mod icmp;
 mod network;
+mod nonce;
 mod pattern;
 mod protocol;
 mod pushed;
 mod resolve;
+mod short;
 pub mod tcp;
 pub mod tls;
 mod trace;
@@ -48,12 +53,10 @@ pub use self::{
     protocol::Protocol,
     pushed::{Alias, Pushed},
     resolve::Close,
+    short::parse_url,
     url::{HttpUrl, UrlError},
 };
 use crate::model::{Answer, Observation};
-
-/// The schemes [`parse_url`] knows, for people.
-const SCHEMES: &str = "http, https, tcp, tls, certificate, grpc, grpcs, udp, h2 or h2c";
 
 /// Runs probes. The seam that tests replace.
 pub trait Prober: Clone + Send + Sync + 'static {
@@ -98,6 +101,12 @@ pub enum Spec {
     H2ping(h2ping::Spec),
     /// A TLS handshake for the certificate's sake.
     Certificate(certificate::Spec),
+    /// A DNS question.
+    Dns(dns::Spec),
+    /// All members of an etcd cluster.
+    Etcd(etcd::Spec),
+    /// An echo request.
+    Icmp(icmp::Spec),
     /// A program.
     Exec(exec::Spec),
     /// Nothing: the instance reports at least this often.
@@ -126,6 +135,9 @@ enum Kind {
     Udp(udp::Probe),
     H2ping(h2ping::Probe),
     Certificate(certificate::Probe),
+    Dns(dns::Probe),
+    Etcd(etcd::Probe),
+    Icmp(icmp::Probe),
     Exec(exec::Probe),
     Ttl(Duration),
     Alias(Alias),
@@ -205,6 +217,9 @@ impl Target {
                 self.endpoint.to_string()
             }
             Kind::Grpc(probe) => probe.spec().url(&self.endpoint),
+            Kind::Dns(probe) => probe.spec().url(&self.endpoint),
+            Kind::Etcd(_) => self.endpoint.to_string(),
+            Kind::Icmp(_) => self.endpoint.host.to_string(),
             Kind::Exec(probe) => probe.program(),
             Kind::Alias(alias) => alias.to_string(),
         }
@@ -220,6 +235,9 @@ impl Target {
             Kind::Udp(_) => format!("UDP connect {url}: Success"),
             Kind::H2ping(_) => "HTTP2 ping was successful".to_owned(),
             Kind::Certificate(_) => format!("certificate {url}: success"),
+            Kind::Dns(_) => format!("DNS query {url}: success"),
+            Kind::Etcd(_) => format!("etcd cluster {url}: all members are well"),
+            Kind::Icmp(_) => format!("ICMP ping {url}: success"),
             Kind::Exec(_) => format!("{url}: exit code 0"),
             Kind::Ttl(_) => String::new(),
             Kind::Alias(_) => "All checks passing.".to_owned(),
@@ -260,6 +278,9 @@ impl Target {
             Kind::Certificate(probe) => {
                 Box::pin(certificate::probe(probe, &self.endpoint, trace)).await
             }
+            Kind::Dns(probe) => Box::pin(dns::probe(probe, &self.endpoint, trace)).await,
+            Kind::Etcd(probe) => Box::pin(etcd::probe(probe, &self.endpoint, trace)).await,
+            Kind::Icmp(probe) => Box::pin(icmp::probe(probe, &self.endpoint, trace)).await,
             Kind::Exec(probe) => Box::pin(exec::probe(probe, &network.programs, trace)).await,
             Kind::Ttl(_) | Kind::Alias(_) => {
                 Err(Fault::ours("results of this check are pushed, not asked for"))
@@ -276,6 +297,9 @@ impl Target {
             | Kind::Udp(_)
             | Kind::H2ping(_)
             | Kind::Certificate(_)
+            | Kind::Etcd(_)
+            | Kind::Icmp(_)
+            | Kind::Dns(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => trace.expired(),
         }
@@ -291,6 +315,9 @@ impl Target {
             | Kind::Udp(_)
             | Kind::H2ping(_)
             | Kind::Certificate(_)
+            | Kind::Etcd(_)
+            | Kind::Icmp(_)
+            | Kind::Dns(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
         }
@@ -308,6 +335,9 @@ impl Target {
             Kind::Udp(_) => format!("UDP {url}: {}", fault.detail),
             Kind::H2ping(_) => format!("HTTP/2 ping {url}: {}", fault.detail),
             Kind::Certificate(_) => format!("certificate {url}: {}", fault.detail),
+            Kind::Dns(_) => format!("DNS {url}: {}", fault.detail),
+            Kind::Etcd(_) => format!("etcd {url}: {}", fault.detail),
+            Kind::Icmp(_) => format!("ICMP {url}: {}", fault.detail),
             Kind::Exec(probe) => return probe.detail(fault, trace),
             Kind::Ttl(_) => format!("TTL {url}: {}", fault.detail),
             Kind::Alias(_) => format!("alias of {url}: {}", fault.detail),
@@ -328,6 +358,9 @@ impl Spec {
             Self::Udp(_) => Protocol::Udp,
             Self::H2ping(_) => Protocol::H2ping,
             Self::Certificate(_) => Protocol::Certificate,
+            Self::Dns(_) => Protocol::Dns,
+            Self::Etcd(_) => Protocol::Etcd,
+            Self::Icmp(_) => Protocol::Icmp,
             Self::Exec(_) => Protocol::Exec,
             Self::Ttl(_) => Protocol::Ttl,
             Self::Alias(_) => Protocol::Alias,
@@ -351,9 +384,15 @@ impl Spec {
             Self::Http(spec) => spec.tls_mut(),
             Self::Tcp(spec) => spec.tls_mut(),
             Self::Grpc(spec) => spec.tls.as_mut(),
-            Self::Udp(_) | Self::Exec(_) | Self::Ttl(_) | Self::Alias(_) => None,
+            Self::Dns(_)
+            | Self::Icmp(_)
+            | Self::Udp(_)
+            | Self::Exec(_)
+            | Self::Ttl(_)
+            | Self::Alias(_) => None,
             Self::H2ping(spec) => spec.tls_mut(),
             Self::Certificate(spec) => Some(spec.tls_mut()),
+            Self::Etcd(spec) => spec.tls.as_mut(),
         }
     }
 }
@@ -368,6 +407,9 @@ impl Probe {
             Spec::Udp(spec) => Kind::Udp(udp::Probe::prepare(spec)?),
             Spec::H2ping(spec) => Kind::H2ping(h2ping::Probe::prepare(spec)?),
             Spec::Certificate(spec) => Kind::Certificate(certificate::Probe::prepare(spec)?),
+            Spec::Dns(spec) => Kind::Dns(dns::Probe::prepare(spec)?),
+            Spec::Etcd(spec) => Kind::Etcd(etcd::Probe::prepare(spec)?),
+            Spec::Icmp(spec) => Kind::Icmp(icmp::Probe::prepare(spec)?),
             Spec::Exec(spec) => Kind::Exec(exec::Probe::prepare(spec)?),
             Spec::Ttl(ttl) => Kind::Ttl(*ttl),
             Spec::Alias(alias) => Kind::Alias(alias.clone()),
@@ -406,6 +448,9 @@ impl Probe {
             | Kind::Udp(_)
             | Kind::H2ping(_)
             | Kind::Certificate(_)
+            | Kind::Etcd(_)
+            | Kind::Icmp(_)
+            | Kind::Dns(_)
             | Kind::Exec(_)
             | Kind::Ttl(_)
             | Kind::Alias(_) => None,
@@ -421,6 +466,9 @@ impl Probe {
             | Kind::Udp(_)
             | Kind::H2ping(_)
             | Kind::Certificate(_)
+            | Kind::Etcd(_)
+            | Kind::Icmp(_)
+            | Kind::Dns(_)
             | Kind::Exec(_) => None,
             Kind::Ttl(ttl) => Some(Pushed::Ttl(*ttl)),
             Kind::Alias(alias) => Some(Pushed::Alias(alias)),
@@ -436,6 +484,9 @@ impl Probe {
             Kind::Udp(probe) => Spec::Udp(probe.spec().clone()),
             Kind::H2ping(probe) => Spec::H2ping(probe.spec().clone()),
             Kind::Certificate(probe) => Spec::Certificate(probe.spec().clone()),
+            Kind::Dns(probe) => Spec::Dns(probe.spec().clone()),
+            Kind::Etcd(probe) => Spec::Etcd(probe.spec().clone()),
+            Kind::Icmp(probe) => Spec::Icmp(probe.spec().clone()),
             Kind::Exec(probe) => Spec::Exec(probe.spec().clone()),
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
@@ -457,27 +508,12 @@ impl Probe {
             Kind::Udp(_) => Protocol::Udp,
             Kind::H2ping(_) => Protocol::H2ping,
             Kind::Certificate(_) => Protocol::Certificate,
+            Kind::Dns(_) => Protocol::Dns,
+            Kind::Etcd(_) => Protocol::Etcd,
+            Kind::Icmp(_) => Protocol::Icmp,
             Kind::Exec(_) => Protocol::Exec,
             Kind::Ttl(_) => Protocol::Ttl,
             Kind::Alias(_) => Protocol::Alias,
         }
-    }
-}
-
-/// Reads a check in its short form: `http://host:port/path`, `https://…`, `tcp://host:port`,
-/// `tls://host:port`, `certificate://host:port`, `grpc://host:port/service`, `grpcs://…`, `udp://host:port`,
-/// `h2://host:port`, `h2c://host:port`.
-pub fn parse_url(text: &str) -> Result<(Spec, Endpoint), UrlError> {
-    let url = url::parse(text)?;
-    match url.scheme() {
-        "http" | "https" => http::Spec::of_url(&url).map(|(spec, at)| (Spec::Http(spec), at)),
-        "tcp" | "tls" => tcp::Spec::of_url(&url).map(|(spec, at)| (Spec::Tcp(spec), at)),
-        "certificate" => {
-            certificate::Spec::of_url(&url).map(|(spec, at)| (Spec::Certificate(spec), at))
-        }
-        "grpc" | "grpcs" => grpc::Spec::of_url(&url).map(|(spec, at)| (Spec::Grpc(spec), at)),
-        "udp" => udp::Spec::of_url(&url).map(|(spec, at)| (Spec::Udp(spec), at)),
-        "h2" | "h2c" => h2ping::Spec::of_url(&url).map(|(spec, at)| (Spec::H2ping(spec), at)),
-        scheme => Err(UrlError::Scheme(scheme.to_owned())),
     }
 }

@@ -35,7 +35,8 @@ const CONFIRM_WITHIN: (Duration, Duration) = (Duration::from_millis(10), Duratio
 const LONGEST_DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is asked of every instance, how, how often, and how many answers in a row decide. Exactly
-/// one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate` and `exec` says how.
+/// one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate`, `dns`, `etcd`, `icmp`
+/// and `exec` says how.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(transform = by_one_protocol)]
@@ -59,6 +60,12 @@ pub struct Check {
     pub h2ping: Option<probe::h2ping::Spec>,
     /// Ask for the certificate, and how long it lives. Default: none.
     pub certificate: Option<probe::certificate::Spec>,
+    /// Ask a DNS server a question. Default: none.
+    pub dns: Option<probe::dns::Spec>,
+    /// Ask all members of an etcd cluster. Default: none.
+    pub etcd: Option<probe::etcd::Spec>,
+    /// Ask by ICMP echo requests (ping). Default: none.
+    pub icmp: Option<probe::icmp::Spec>,
     /// Ask by running a program. Default: none.
     pub exec: Option<probe::exec::Spec>,
     /// From the start of one probe to the start of the next. Shorter finds failures earlier and
@@ -111,8 +118,21 @@ pub struct Check {
 }
 
 /// The keys that belong to one check alone.
-const OWN_KEYS: [&str; 10] =
-    ["id", "name", "notes", "http", "tcp", "grpc", "udp", "h2ping", "certificate", "exec"];
+const OWN_KEYS: [&str; 13] = [
+    "id",
+    "name",
+    "notes",
+    "http",
+    "tcp",
+    "grpc",
+    "udp",
+    "h2ping",
+    "certificate",
+    "dns",
+    "etcd",
+    "icmp",
+    "exec",
+];
 
 /// Says in the schema what the type does not: one protocol, and only one.
 fn by_one_protocol(schema: &mut Schema) {
@@ -316,6 +336,9 @@ impl Written<'_> {
         specs.extend(check.udp.clone().map(probe::Spec::Udp));
         specs.extend(check.h2ping.clone().map(probe::Spec::H2ping));
         specs.extend(check.certificate.clone().map(probe::Spec::Certificate));
+        specs.extend(check.dns.clone().map(probe::Spec::Dns));
+        specs.extend(check.etcd.clone().map(probe::Spec::Etcd));
+        specs.extend(check.icmp.clone().map(probe::Spec::Icmp));
         specs.extend(check.exec.clone().map(probe::Spec::Exec));
         if specs.len() == 1 {
             return specs.pop();
@@ -323,7 +346,8 @@ impl Written<'_> {
         if specs.is_empty() && fidelity != Fidelity::Whole {
             return None;
         }
-        let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate` and `exec`";
+        let rule = "a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, \
+                    `certificate`, `dns`, `etcd`, `icmp` and `exec`";
         let mut keys =
             probe::Protocol::probed().filter_map(|protocol| self.node.entry(protocol.as_str()));
         let problem = match (keys.next(), keys.next()) {

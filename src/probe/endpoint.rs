@@ -12,7 +12,7 @@ use std::{
 pub struct Endpoint {
     /// The host.
     pub host: Host,
-    /// The port, 1 to 65535.
+    /// The port, 1 to 65535; 0 in a URL of a protocol that has none.
     pub port: u16,
 }
 

@@ -10,11 +10,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-};
-
 use ::url::Url;
 use futures_util::FutureExt;
 use tokio::{
@@ -27,6 +22,7 @@ use super::{
     PrepareError,
     endpoint::Endpoint,
     fault::Fault,
+    nonce::nonce,
     resolve::{self, Acknowledge, Close},
     tls,
     trace::Trace,
@@ -148,8 +144,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     trace.enter(Phase::Exchange);
-    // No secret, but not to be known beforehand; each of these states differs from the last.
-    let opaque = RandomState::new().build_hasher().finish().to_be_bytes();
+    let opaque = nonce().to_be_bytes();
     exchange(&mut stream, opaque, trace).await?;
     let goodbye = async {
         stream.write_all(&frame(GOAWAY, 0, &[0; 8])).await?;

@@ -42,6 +42,7 @@ use tracing::debug;
 use self::{
     auth::Credentials,
     body::After,
+    exchange::Received,
     expected::ExpectedHeaders,
     request::{Headers, Place, Request},
     session::Outgoing,
@@ -323,6 +324,19 @@ pub(super) async fn probe(
     })
 }
 
+/// Asks an endpoint once, for a probe of several requests, and leaves the body of the answer in the
+/// trace's buffer, its first 64 KiB at most. An answer with another status than expected is a fault;
+/// redirects are not followed.
+pub(super) async fn fetch(
+    probe: &Probe,
+    endpoint: &Endpoint,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    trace.buffer.clear();
+    let answer = request(probe, endpoint, None, trace).await?;
+    verdict::judge(&probe.spec, &answer, trace)
+}
+
 async fn ask(
     probe: &Probe,
     instance: &Endpoint,
@@ -330,31 +344,39 @@ async fn ask(
     trace: &mut Trace,
 ) -> Result<(), Fault> {
     let spec = &probe.spec;
-    let endpoint = spec.endpoint(instance);
     if let Some(ids) = spec.traceparent.begin() {
         debug!(trace_id = ids.trace(), url = spec.url(instance), "Probe");
         trace.ids = Some(Box::new(ids));
     }
+    let answer = request(probe, spec.endpoint(instance), kept, trace).await?;
+    if spec.follow_redirects > 0 && answer.head.location.is_some() {
+        return Box::pin(redirect::follow(probe, instance, answer, trace)).await;
+    }
+    verdict::judge(spec, &answer, trace)
+}
+
+async fn request(
+    probe: &Probe,
+    endpoint: &Endpoint,
+    kept: Option<(&Kept, &Places)>,
+    trace: &mut Trace,
+) -> Result<Received, Fault> {
+    let spec = &probe.spec;
     let route = exchange::Route {
         endpoint,
         scheme: probe.scheme,
         origin: exchange::Origin::Own,
         body: if spec.method.is_head() { head::Body::Forbidden } else { head::Body::Allowed },
     };
-    let answer = if probe.is_plain() {
+    if probe.is_plain() {
         let place = Place { scheme: probe.scheme, endpoint, ids: trace.ids.as_deref() };
         probe.render(place, &mut trace.buffer);
-        exchange::ask(probe, route, trace).await?
-    } else {
-        let outgoing = Outgoing { request: spec.request(probe.credentials.as_ref()), route };
-        // Boxed, as are redirects, so that plain probes do not carry their state.
-        match kept {
-            Some(kept) => Box::pin(session::ask_kept(probe, outgoing, kept, trace)).await?,
-            None => Box::pin(session::ask(probe, outgoing, trace)).await?,
-        }
-    };
-    if spec.follow_redirects > 0 && answer.head.location.is_some() {
-        return Box::pin(redirect::follow(probe, instance, answer, trace)).await;
+        return exchange::ask(probe, route, trace).await;
     }
-    verdict::judge(spec, &answer, trace)
+    let outgoing = Outgoing { request: spec.request(probe.credentials.as_ref()), route };
+    // Boxed, as are redirects, so that plain probes do not carry their state.
+    match kept {
+        Some(kept) => Box::pin(session::ask_kept(probe, outgoing, kept, trace)).await,
+        None => Box::pin(session::ask(probe, outgoing, trace)).await,
+    }
 }

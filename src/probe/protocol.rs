@@ -19,6 +19,12 @@ closed_set! {
         H2ping = "h2ping",
         /// A TLS handshake for the certificate's sake.
         Certificate = "certificate",
+        /// A DNS question.
+        Dns = "dns",
+        /// All members of an etcd cluster.
+        Etcd = "etcd",
+        /// An ICMP echo request (ping).
+        Icmp = "icmp",
         /// A program of this host.
         Exec = "exec",
         /// Not at all: the instance itself reports in time.
@@ -48,6 +54,9 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Certificate
+            | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Exec => true,
             Self::Ttl | Self::Alias => false,
         }
@@ -75,7 +84,7 @@ impl Protocol {
                 (Phase::Tls, "tls"),
                 (Phase::Exchange, "check"),
             ],
-            Self::Udp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
+            Self::Udp | Self::Icmp => &[(Phase::Resolve, "resolve"), (Phase::Exchange, "exchange")],
             Self::H2ping => &[
                 (Phase::Resolve, "resolve"),
                 (Phase::Connect, "connect"),
@@ -89,6 +98,12 @@ impl Protocol {
                 (Phase::Exchange, "starttls"),
                 (Phase::Tls, "tls"),
             ],
+            Self::Dns => &[
+                (Phase::Resolve, "resolve"),
+                (Phase::Connect, "connect"),
+                (Phase::Exchange, "exchange"),
+            ],
+            Self::Etcd => &[(Phase::Exchange, "exchange")],
             // It resolves nothing: that phase is the wait for its turn.
             Self::Exec => &[(Phase::Resolve, "wait"), (Phase::Exchange, "run")],
             Self::Ttl | Self::Alias => &[],
@@ -103,6 +118,9 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Certificate
+            | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,
@@ -113,19 +131,22 @@ impl Protocol {
     /// Whether something is sent to another program at an address.
     pub const fn uses_network(self) -> bool {
         match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::Udp | Self::H2ping | Self::Certificate => {
-                true
-            }
+            Self::Http
+            | Self::Tcp
+            | Self::Grpc
+            | Self::Udp
+            | Self::H2ping
+            | Self::Certificate
+            | Self::Dns
+            | Self::Etcd
+            | Self::Icmp => true,
             Self::Exec | Self::Ttl | Self::Alias => false,
         }
     }
 
     /// Whether the target listens for TCP connections, and it matters that it does at any time.
     pub const fn waits_for_tcp(self) -> bool {
-        match self {
-            Self::Http | Self::Tcp | Self::Grpc | Self::H2ping => true,
-            Self::Certificate | Self::Udp | Self::Exec | Self::Ttl | Self::Alias => false,
-        }
+        matches!(self, Self::Http | Self::Tcp | Self::Grpc | Self::H2ping)
     }
 
     /// Whether a program is run here, with the rights of the daemon.
@@ -138,6 +159,9 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Certificate
+            | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Ttl
             | Self::Alias => false,
         }
@@ -151,6 +175,9 @@ impl Protocol {
             | Self::Udp
             | Self::H2ping
             | Self::Certificate
+            | Self::Dns
+            | Self::Etcd
+            | Self::Icmp
             | Self::Exec
             | Self::Ttl
             | Self::Alias => false,

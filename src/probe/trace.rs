@@ -130,6 +130,16 @@ impl Trace {
         self.phase_started = now;
     }
 
+    /// A trace of its own for a part of the probe, which may go where the whole may.
+    pub(super) fn apart(&self, timeout: Duration) -> Self {
+        Self { dial: self.dial.clone(), ..Self::new(timeout, Arc::clone(&self.gate)) }
+    }
+
+    /// The address of ours to use, if the check names one.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.dial.as_ref().and_then(|dial| dial.source_address)
+    }
+
     /// Where the next handshake is to put the certificate it is shown.
     pub(super) fn expect_certificate(&mut self) -> Arc<OnceLock<Arc<Certificate>>> {
         self.certificate = self.certificate();

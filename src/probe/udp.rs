@@ -125,8 +125,7 @@ pub(super) async fn probe(
     let address = resolve::first(endpoint, trace).await?;
     trace.peer = Some(address);
     trace.enter(Phase::Exchange);
-    let source = trace.dial.as_ref().and_then(|dial| dial.source_address);
-    let socket = open(address, source)?;
+    let socket = open(address, trace.source())?;
     let datagram = spec.send.as_ref().map_or(&[][..], Bytes::as_slice);
     socket.send(datagram).await.map_err(|error| Fault::exchange(&error))?;
     if spec.looks_at_answer() {
@@ -142,13 +141,13 @@ pub(super) async fn probe(
 }
 
 /// When silence is a success.
-fn silent_after(now: Instant, deadline: Instant) -> Instant {
+pub(super) fn silent_after(now: Instant, deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(now);
     deadline.checked_sub(MARGIN.min(left / 20)).unwrap_or(deadline)
 }
 
 /// A socket that takes datagrams from this address only, and is told of its refusals.
-fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, Fault> {
+pub(super) fn open(address: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, Fault> {
     let socket = resolve::socket(address, Type::DGRAM).map_err(|error| Fault::local(&error))?;
     if let Some(source) = source {
         resolve::bind(&socket, source, address)?;
@@ -173,7 +172,11 @@ fn refusal(socket: &UdpSocket) -> io::Result<()> {
 }
 
 /// Receives one datagram, which may be empty. Room is made for it only once it is there.
-async fn receive(socket: &UdpSocket, room: usize, trace: &mut Trace) -> Result<(), Fault> {
+pub(super) async fn receive(
+    socket: &UdpSocket,
+    room: usize,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
     loop {
         // A refusal alone does not make a socket readable.
         let ready = socket.ready(Interest::READABLE | Interest::ERROR).await;

@@ -40,7 +40,7 @@ pub enum UrlError {
     #[error("not a URL: {0}; write for example http://10.0.0.1:8080/healthz")]
     Syntax(String),
     /// A scheme no probe has.
-    #[error("`{0}:` cannot be probed; use {known}", known = super::SCHEMES)]
+    #[error("`{0}:` cannot be probed; use {known}", known = super::short::SCHEMES)]
     Scheme(String),
     /// A scheme of another protocol.
     #[error("the URL must start with http:// or https://")]
@@ -63,6 +63,9 @@ pub enum UrlError {
     /// A path where there is none to ask for.
     #[error("a URL of this scheme ends after its port")]
     Path,
+    /// A part that a URL of this scheme lacks or cannot have.
+    #[error("{0}")]
+    Part(String),
     /// A path with a character that cannot be sent.
     #[error("the URL's path cannot be sent")]
     BadPath(#[from] http::FieldError),
@@ -145,16 +148,28 @@ impl TryFrom<String> for HttpUrl {
 
 /// The endpoint a URL names, if it names nothing it should not.
 pub(super) fn endpoint(url: &Url) -> Result<Endpoint, UrlError> {
+    let port = url.port_or_known_default().filter(|port| *port > 0);
+    Ok(Endpoint { host: host(url)?, port: port.ok_or(UrlError::Port)? })
+}
+
+/// As [`endpoint`], with the port that a URL of this scheme has where it names none.
+pub(super) fn endpoint_or(url: &Url, default: u16) -> Result<Endpoint, UrlError> {
+    if url.port() == Some(0) {
+        return Err(UrlError::Port);
+    }
+    Ok(Endpoint { host: host(url)?, port: url.port().unwrap_or(default) })
+}
+
+/// The host a URL names, if it names nothing it should not.
+pub(super) fn host(url: &Url) -> Result<Host, UrlError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(UrlError::Userinfo);
     }
     if url.fragment().is_some() {
         return Err(UrlError::Fragment);
     }
-    let host: Host =
-        url.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::NoHost)?.parse()?;
-    let port = url.port_or_known_default().filter(|port| *port > 0).ok_or(UrlError::Port)?;
-    Ok(Endpoint { host, port })
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::NoHost)?;
+    Ok(host.parse()?)
 }
 
 #[cfg(test)]
@@ -186,6 +201,12 @@ mod tests {
         check("udp://10.0.0.1:53", "10.0.0.1:53");
         check("h2://web:443/", "web:443");
         check("h2c://[::1]:8080", "[::1]:8080");
+        check("dns://[::1]/example.org", "[::1]:53/example.org.?type=A");
+        check("etcd://[::1]", "[::1]:2379");
+        check("etcds://db:2380/", "db:2380");
+        check("etcd://db/v3", "Path");
+        check("icmp://gw.example", "gw.example");
+        check("icmp://gw/x", "Path");
     }
 
     #[test]

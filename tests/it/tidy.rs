@@ -166,7 +166,7 @@ fn probe_types_are_known_in_two_places() {
             continue;
         }
         let text = fs::read_to_string(path).unwrap();
-        for name in ["Grpc", "Tcp", "Udp", "H2ping", "Certificate", "Exec"] {
+        for name in ["Grpc", "Tcp", "Udp", "H2ping", "Certificate", "Dns", "Etcd", "Icmp", "Exec"] {
             for name in [format!("Spec::{name}"), format!("Protocol::{name}")] {
                 assert!(!without_tests(&text).contains(&name), "{below} names {name}");
             }

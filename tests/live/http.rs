@@ -50,6 +50,13 @@ pub(crate) fn put_json(port: u16, path: &str, body: &Value) -> Answer {
     answer
 }
 
+/// Sends JSON to a server that must answer, whatever it says.
+#[track_caller]
+pub(crate) fn post_json(port: u16, path: &str, body: &Value) -> Answer {
+    let answer = ask(port, "POST", path, &body.to_string());
+    answer.unwrap_or_else(|error| panic!("POST :{port}{path}: {error}"))
+}
+
 /// Whether a server says that all is well.
 pub(crate) fn answers_ok(port: u16, path: &str) -> bool {
     try_get(port, path).is_ok_and(|answer| answer.status == 200)

@@ -1,7 +1,8 @@
 //! The live stage: the real daemon probes real servers, a real Prometheus scrapes it with the
 //! shipped rules, and a real Alertmanager sends on with the shipped routing.
 //!
-//! A second stage, [`clients`], has Consul clients that others wrote talk to the daemon.
+//! A second stage, [`clients`], has Consul clients that others wrote talk to the daemon; a third,
+//! [`cluster`], probes an etcd cluster whose members fail.
 //!
 //! Everything is started once and the statements are proved in order, each with a line of output.
 //! One that fails does not keep the next from being tried. Nothing listens but on loopback, on
@@ -18,6 +19,7 @@
 
 mod alerting;
 mod clients;
+mod cluster;
 mod daemon;
 mod dashboards;
 mod http;

@@ -548,7 +548,7 @@ fn equal_checks_are_equal_when_prepared() {
 }
 
 /// Runs the exchange on bytes that came over no network.
-fn exchange_of(bytes: Vec<u8>) -> Result<exchange::Received, Fault> {
+fn exchange_of(bytes: Vec<u8>) -> Result<Received, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let mut stream = tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink());
