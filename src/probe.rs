@@ -27,6 +27,7 @@ pub mod icmp;
 mod network;
 mod nonce;
 mod pattern;
+mod prepare;
 mod protocol;
 mod pushed;
 mod resolve;
@@ -50,6 +51,7 @@ pub use self::{
     hold::Held,
     network::Network,
     pattern::{Pattern, PatternError},
+    prepare::PrepareError,
     protocol::Protocol,
     pushed::{Alias, Pushed},
     resolve::Close,
@@ -141,33 +143,6 @@ enum Kind {
     Exec(exec::Probe),
     Ttl(Duration),
     Alias(Alias),
-}
-
-/// A check that cannot be made ready.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// Fields that cannot be so, alone or together.
-    #[error("{0}")]
-    Conflict(&'static str),
-    /// A piece of metadata cannot be sent.
-    #[error("the metadata `{0}` cannot be sent")]
-    Metadata(String),
-    /// Credentials cannot be used.
-    #[error(transparent)]
-    Auth(#[from] http::AuthError),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] tls::PrepareError),
-}
-
-impl PrepareError {
-    /// What is wrong with its causes, in one line.
-    pub fn with_causes(&self) -> String {
-        std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ")
-    }
 }
 
 impl Target {

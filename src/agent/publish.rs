@@ -97,7 +97,9 @@ impl Agent {
             if written.as_ref().is_ok_and(|changed| *changed > 0) {
                 self.registry.touch();
                 let now = clock::now();
-                dead.into_iter().for_each(|last| self.metrics.told(now.since(last)));
+                for last in dead {
+                    self.metrics.told(now.since(last));
+                }
             }
             if let Err(error) = written {
                 left.extend(rest);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{File, Node, Problem, Reader, Setting};
+use super::{File, Node, Problem, Reader, vet::Setting};
 
 /// The longest that anything may be held: who holds longer wants to be asked every day.
 const LONGEST: Duration = Duration::from_secs(86_400);

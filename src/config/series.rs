@@ -1,6 +1,6 @@
 //! Series that alerts need and that are not shown.
 
-use super::{Node, Problem, Reader, Setting};
+use super::{Node, Problem, Reader, vet::Setting};
 use crate::metrics::{self, PerTarget};
 
 /// Warns of series that the alerts in `alerts/` need and that are not shown.

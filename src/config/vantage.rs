@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Setting, destination, diagnostic::Problem, read::Reader, tree::Node};
+use super::{destination, diagnostic::Problem, read::Reader, tree::Node, vet::Setting};
 use crate::{doubt::MAX_SCORE, duration::Period, vantage::Config};
 
 /// How often anchors may be asked.

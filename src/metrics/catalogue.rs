@@ -130,7 +130,7 @@ families! {
     SCHEDULER_SKIPPED = "rollcall_scheduler_skipped_runs_total" Counter Process ["reason"]
         "Runs that did not start: the one before was still under way (overrun), too many were under way in all (saturated) or to the host (destination), their time had passed (late), or the daemon was stopping (shutdown).";
     EXTRA_PROBES = "rollcall_scheduler_extra_probes_total" Counter Process ["reason"]
-        "Probes beyond the schedule: to confirm a failure (confirm), because the target asked for it (asked), because an idle connection to it was closed (tripwire), or because an operator did (operator).";
+        "Probes beyond the schedule: to confirm a failure (confirm), because the target asked for it (asked), because an idle connection to it was closed or it told of a change by itself (tripwire), or because an operator did (operator).";
     TRIPWIRES = "rollcall_tripwires" Gauge Process []
         "Idle connections held to targets, to hear at once when a process dies.";
     TRIPWIRE_CUTS = "rollcall_tripwire_cuts_total" Counter Process ["result"]

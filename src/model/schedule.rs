@@ -74,7 +74,7 @@ closed_set! {
         Confirm = "confirm",
         /// The target wanted to be asked again so soon.
         Asked = "asked",
-        /// An idle connection to the target was closed.
+        /// An idle connection to the target was closed, or it told of a change by itself.
         Tripwire = "tripwire",
         /// An operator wanted to know.
         Operator = "operator",

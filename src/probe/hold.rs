@@ -2,7 +2,8 @@
 //!
 //! A bare TCP connection: no TLS, no request, no keep-alive packets, so the line carries nothing
 //! between its opening and its end, and a target pays one socket for it. What a target says of its
-//! own accord (a banner) is read and dropped.
+//! own accord (a banner) is read and dropped. A target whose probes keep a stream open over which it
+//! tells of changes needs no other connection: there it is the stream that is listened to.
 
 use std::{io, time::Duration};
 
@@ -24,6 +25,8 @@ const MAX_SAID: usize = 16 * 1024;
 pub enum Held {
     /// The target closed or reset it after so long, or did not let it be made.
     Cut(Duration),
+    /// The target has told by itself that it has changed (`watch` of gRPC checks).
+    Told,
     /// It lived as long as it was to.
     Expired,
     /// It was of no use: nothing is to be learnt from holding another.
@@ -35,6 +38,11 @@ impl Target {
     pub fn can_be_held(&self) -> bool {
         self.probe.protocol().waits_for_tcp() && self.destination().is_some()
     }
+
+    /// Whether it tells by itself when it changes, over a stream that its probes keep open.
+    pub fn is_listened_to(&self) -> bool {
+        self.kept.is_watching()
+    }
 }
 
 impl Network {
@@ -45,6 +53,12 @@ impl Network {
         within: Duration,
         life: Duration,
     ) -> Held {
+        if target.is_listened_to() {
+            return tokio::select! {
+                () = target.woken() => Held::Told,
+                () = sleep(life) => Held::Expired,
+            };
+        }
         let Some(destination) = target.destination() else { return Held::Useless };
         let mut trace = self.trace(target, within);
         let deadline = trace.deadline();

@@ -123,6 +123,9 @@ pub(super) struct Wires {
 
 /// Whether a connection is to be held for a check at all.
 pub(super) fn is_wanted(check: &Check) -> bool {
+    if check.target.is_listened_to() {
+        return true;
+    }
     let wanted = match check.definition.schedule.pace.tripwire {
         Tripwire::On => true,
         Tripwire::Auto => check.definition.thresholds.failures_before_critical() > 1,
@@ -159,6 +162,7 @@ impl Wires {
                 wire.state = State::Tripped(lived);
                 Some(Then::Ask(end.row))
             }
+            Held::Told => Some(Then::Ask(end.row)),
             Held::Expired => {
                 wire.record.outlived();
                 Some(Then::Renew(end.row))
@@ -178,13 +182,16 @@ impl Wires {
         (outcome, status): (Outcome, Status),
         now: Micros,
     ) -> bool {
-        let is_well = outcome == Outcome::Success && status == Status::Passing;
+        // Who tells of changes tells of the better, too.
+        let is_well = outcome == Outcome::Success && status == Status::Passing
+            || check.target.is_listened_to();
         let Some(wire) = self.rows.get_mut(&row) else {
             return is_well && is_wanted(check);
         };
         let state = std::mem::replace(&mut wire.state, State::Loose);
         match (state, outcome) {
             (state, Outcome::Inconclusive(_)) => wire.state = state,
+            (state @ State::Armed(_), _) if check.target.is_listened_to() => wire.state = state,
             (State::Tripped(lived), Outcome::Success | Outcome::Warning(_)) => {
                 wire.record.cut(lived, now, check.definition.schedule.interval);
                 self.metrics.tripwire_cut("well");

@@ -129,12 +129,15 @@ async fn heartbeats_that_all_stop_are_held_and_what_clients_say_is_not() {
     }
     wait(11.0).await;
     rig.publish().await;
-    assert_eq!((rig.dead(), rig.out().split(' ').count()), (4, 1), "{}", rig.out());
+    let first = rig.out();
+    assert_eq!((rig.dead(), first.split(' ').count()), (4, 1), "{first}");
     for n in 0..4 {
         rig.hear(&format!("service:web-{n}"), "critical", "stopping").await;
     }
     assert_eq!(rig.out(), "web-0 web-1 web-2 web-3");
-    assert_eq!(rig.said("service:web-3"), "critical stopping");
+    // Of one that is out already the new output follows later.
+    let other = if first == "web-3" { "service:web-2" } else { "service:web-3" };
+    assert_eq!(rig.said(other), "critical stopping");
     rig.end().await;
 }
 

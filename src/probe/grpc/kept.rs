@@ -60,6 +60,11 @@ impl Kept {
         self.watch.as_ref()
     }
 
+    /// Whether the target is listened to.
+    pub(in crate::probe) fn is_watching(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Waits until the target tells of a change by itself; for ever if it is not listened to.
     pub(in crate::probe) async fn woken(&self) {
         match &self.watch {

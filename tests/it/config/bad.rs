@@ -21,7 +21,7 @@ fn an_unknown_key_is_named_with_the_key_meant() {
               | ^^^^^^^^ not a key here
               |
               = help: did you mean `data_dir`?
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `guard`, `damping`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: 1 error, 0 warnings
         "#]],
@@ -180,7 +180,7 @@ services:
                |         ^^^^^^^^^ not a key here
                |
                = help: did you mean `interval`?
-               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `confirm_probes`, `confirm_within`, `max_backoff`, `tripwire`, `slo_objective`, `allow_fast_interval`
+               = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate`, `dns`, `etcd`, `icmp`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `confirm_probes`, `confirm_within`, `max_backoff`, `tripwire`, `slo_objective`, `allow_fast_interval`, `dial`
 
             error: `sec` is not a unit of time; use ms, s, m, h or d
               --> rollcall.yaml:21:19
@@ -200,7 +200,7 @@ services:
             23 |         slo_objective: 100%
                |                        ^^^^ found the text `100%`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate` and `exec`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate`, `dns`, `etcd`, `icmp` and `exec`
               --> rollcall.yaml:24:9
                |
             24 |       - {}
@@ -208,7 +208,7 @@ services:
                |
                = help: add for example `http: { path: / }` or `tcp: {}`
 
-            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate` and `exec`
+            error: a check asks by exactly one of `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate`, `dns`, `etcd`, `icmp` and `exec`
               --> rollcall.yaml:26:9
                |
             26 |         grpc: {}
@@ -261,7 +261,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
             1 | meta: { Größe: ☃ }
               | ^^^^ not a key here
               |
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `guard`, `damping`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: unknown key `über`
              --> rollcall.yaml:3:1
@@ -269,7 +269,7 @@ fn a_place_is_right_after_letters_of_many_bytes() {
             3 | über: 1
               | ^^^^ not a key here
               |
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `guard`, `damping`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: 2 errors, 0 warnings
         "#]],
@@ -363,7 +363,7 @@ fn the_traps_of_yaml_are_named() {
             1 | base: &b { x: 1 }
               | ^^^^ not a key here
               |
-              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+              = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `guard`, `damping`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: merge keys are not part of YAML 1.2
              --> rollcall.yaml:2:11
@@ -879,7 +879,7 @@ services:
               |                  ^^^^ not a key here
               |
               = help: did you mean `http`?
-              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `confirm_probes`, `confirm_within`, `max_backoff`, `tripwire`, `slo_objective`, `allow_fast_interval`
+              = help: the keys here are `id`, `name`, `notes`, `http`, `tcp`, `grpc`, `udp`, `h2ping`, `certificate`, `dns`, `etcd`, `icmp`, `exec`, `interval`, `timeout`, `jitter`, `initial_delay`, `success_before_passing`, `failures_before_warning`, `failures_before_critical`, `confirm_probes`, `confirm_within`, `max_backoff`, `tripwire`, `slo_objective`, `allow_fast_interval`, `dial`
 
             error: 10 errors, 0 warnings
         "#]],
@@ -923,7 +923,7 @@ fn a_long_line_is_not_quoted() {
             error: unknown key `zzz`
             --> rollcall.yaml:1:17
              = note: not a key here
-             = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `metrics`, `grace_period`, `event_history`, `service_files`, `check_defaults`, `services`, `alertmanagers`
+             = help: the keys here are `node_name`, `data_dir`, `listen`, `insecure`, `limits`, `dns`, `log`, `scheduler`, `self_health`, `egress`, `checks`, `guard`, `damping`, `metrics`, `grace_period`, `event_history`, `explain_attempts`, `service_files`, `check_defaults`, `services`, `alertmanagers`
 
             error: 1 error, 0 warnings
         "#]],

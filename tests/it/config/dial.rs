@@ -1,5 +1,7 @@
 //! What is said of how a check finds its target.
 
+use std::sync::Arc;
+
 use expect_test::{Expect, expect};
 
 use super::{load, report};
@@ -86,7 +88,7 @@ fn what_is_said_for_all_is_used_by_those_that_can() {
     let probes = |text: &str| {
         let registrations = load(text).unwrap().config.registrations;
         let checks = registrations.into_iter().flat_map(|registration| registration.checks);
-        checks.map(|check| check.definition.probe.clone()).collect::<Vec<_>>()
+        checks.map(|check| Arc::clone(&check.definition.probe)).collect::<Vec<_>>()
     };
     let (with, without) = (probes(&text), probes(&text.replace("prefer_ipv4", "any")));
     assert_ne!(with[0], without[0]);
