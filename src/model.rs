@@ -143,7 +143,7 @@ macro_rules! closed_set {
 mod schedule;
 
 pub(crate) use closed_set;
-pub use schedule::{Extra, Pace, Schedule, TimeError, Tripwire};
+pub use schedule::{Extra, Pace, Schedule, TimeError, Tripwire, Turn};
 
 closed_set! {
     /// Why a probe did not succeed. The set is closed: it is a metric label.

@@ -406,18 +406,6 @@ impl Registry {
         checks.iter().find(|check| check.key == *key).cloned()
     }
 
-    /// The checks that are meant by an id: that of a check as the Consul API shows it,
-    /// `instance:check`, or that of an instance, which means all its checks.
-    pub fn find(&self, id: &str) -> Vec<Arc<Check>> {
-        let state = self.read();
-        let named = id.parse().ok().and_then(|id: InstanceId| state.instances.get(&id));
-        if let Some(listed) = named {
-            return listed.checks.clone();
-        }
-        let mut checks = state.instances.values().flat_map(|listed| &listed.checks);
-        checks.find(|check| *check.public_id() == *id).cloned().into_iter().collect()
-    }
-
     /// A number that grows with every change of the set of checks or of a status; to wait on.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()

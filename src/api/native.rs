@@ -11,7 +11,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing,
 };
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -152,10 +151,7 @@ async fn recheck(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<Vec<String>>, Refusal> {
-    let found = app.view.registry.find(&id);
-    if found.is_empty() {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("unknown check {id:?}")));
-    }
+    let found = explain::find::checks(&app.view.registry, &id)?;
     let mut asked = Vec::new();
     for check in found {
         if app.view.registry.recheck(&check.key).await {

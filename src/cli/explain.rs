@@ -230,7 +230,17 @@ fn next(explained: &Explanation) -> String {
         format!("{} after {row}", ahead.status)
     });
     let ahead = ahead.collect::<Vec<_>>().join(", ");
-    let when = explained.next_probe_seconds.map(|seconds| format!("next probe in {seconds:.1}s"));
+    let why = match explained.next_probe_reason.as_deref() {
+        None | Some("schedule") => "",
+        Some("confirm") => " to confirm the failure",
+        Some("back_off") => ", less often than its interval",
+        Some("asked") => ", as the target asks",
+        Some("tripwire") => ", for the target has told of a change",
+        Some("operator") => ", as an operator asks",
+        Some(_) => ", beyond its schedule",
+    };
+    let when =
+        explained.next_probe_seconds.map(|seconds| format!("next probe in {seconds:.1}s{why}"));
     [Some(ahead).filter(|text| !text.is_empty()), when]
         .into_iter()
         .flatten()

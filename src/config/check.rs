@@ -94,6 +94,7 @@ pub struct Check {
     /// Most probes that confirm the first failure of a check that was well, at a short spacing
     /// instead of at the next interval; they count like any other. Over time they are no more than
     /// one for each interval. 0 to 10; 0 waits for the next interval. Default: 3.
+    #[schemars(range(max = 10))]
     pub confirm_probes: Option<u8>,
     /// The time over which those are spread; 10ms to 1m. Default: 1s.
     pub confirm_within: Option<Period>,
@@ -101,6 +102,7 @@ pub struct Check {
     /// ten more failures than it takes it is asked every second time, after ten more every fourth, up
     /// to this. The first success, a maintenance and `rollcall recheck` end that. 1 to 16; 1 never
     /// asks less often. Default: 4.
+    #[schemars(range(min = 1, max = 16))]
     pub max_backoff: Option<u8>,
     /// Whether an idle connection to the target is held, so that a process that dies is noticed at
     /// once: when the connection closes, the target is asked. For `http`, `tcp`, `grpc` and

@@ -84,9 +84,13 @@ fn names(root: &Value) -> BTreeMap<String, String> {
     names
 }
 
+/// A key's words, each with a capital letter, as one.
 fn capitalised(key: &str) -> String {
-    let mut letters = key.chars();
-    letters.next().map_or_else(String::new, |c| c.to_uppercase().chain(letters).collect())
+    let word = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    key.split('_').map(word).collect()
 }
 
 fn rename(value: &mut Value, names: &BTreeMap<String, String>) {

@@ -20,7 +20,7 @@ use std::{
 use crate::{
     clock::Timestamp,
     judge::{Machine, Streak, Verdict},
-    model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status},
+    model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status, Turn},
 };
 
 mod attempts;
@@ -83,6 +83,7 @@ pub struct Slot {
     outcome: AtomicU8,
     stale: AtomicBool,
     next_run: AtomicI64,
+    next_turn: AtomicU8,
     /// Whether there is a detail.
     remarked: AtomicBool,
     told: Mutex<Told>,
@@ -134,6 +135,8 @@ pub struct Facts {
     pub stale: bool,
     /// When the next probe is to start, if one is planned.
     pub next_run: Option<Timestamp>,
+    /// Why then.
+    pub next_turn: Turn,
 }
 
 impl Default for Facts {
@@ -178,7 +181,7 @@ impl Slot {
         self.status.store(facts.status as u8, Relaxed);
         self.verdict.store(facts.verdict as u8, Relaxed);
         self.stale.store(facts.stale, Relaxed);
-        self.plan(facts.next_run);
+        self.plan(facts.next_run, facts.next_turn);
         self.set_streak(facts.streak);
     }
 
@@ -267,8 +270,9 @@ impl Slot {
         !self.stale.swap(true, Relaxed)
     }
 
-    /// Puts down when the next probe is to start.
-    pub fn plan(&self, next: Option<Timestamp>) {
+    /// Puts down when the next probe is to start, and why then.
+    pub fn plan(&self, next: Option<Timestamp>, turn: Turn) {
+        self.next_turn.store(turn as u8, Relaxed);
         self.next_run.store(millis(next), Relaxed);
     }
 
@@ -316,6 +320,8 @@ impl Slot {
             chain_expiry: moment(self.chain_expiry.load(Relaxed)),
             stale: self.stale.load(Relaxed),
             next_run: moment(self.next_run.load(Relaxed)),
+            next_turn: Turn::from_index(usize::from(self.next_turn.load(Relaxed)))
+                .unwrap_or_default(),
         }
     }
 

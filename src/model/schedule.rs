@@ -114,3 +114,35 @@ pub enum TimeError {
     #[error("must be at most {}", Period::from(Schedule::LONGEST))]
     Long,
 }
+
+closed_set! {
+    /// Why the next probe is to start when it is.
+    #[derive(Default)]
+    Turn {
+        /// The schedule says so.
+        #[default]
+        Schedule = "schedule",
+        /// So does the schedule, of which runs are left out because the target has been critical
+        /// for long, or wants to be left alone.
+        BackOff = "back_off",
+        /// A failure is to be confirmed.
+        Confirm = "confirm",
+        /// The target wants to be asked again then.
+        Asked = "asked",
+        /// An idle connection to the target was closed, or it told of a change by itself.
+        Tripwire = "tripwire",
+        /// An operator wants to know.
+        Operator = "operator",
+    }
+}
+
+impl From<Extra> for Turn {
+    fn from(extra: Extra) -> Self {
+        match extra {
+            Extra::Confirm => Self::Confirm,
+            Extra::Asked => Self::Asked,
+            Extra::Tripwire => Self::Tripwire,
+            Extra::Operator => Self::Operator,
+        }
+    }
+}

@@ -6,7 +6,11 @@ use super::{
     plan::{Grid, Micros},
     rhythm::Rhythm,
 };
-use crate::{judge::Machine, model::Extra, registry::Check};
+use crate::{
+    judge::Machine,
+    model::{Extra, Turn},
+    registry::Check,
+};
 
 /// One check on the schedule. While its row is not free it waits in the wheel, exactly once.
 #[derive(Debug)]
@@ -37,12 +41,18 @@ impl Row {
         }
     }
 
-    /// When it is asked next: beyond the grid, or by the first run that is not left out.
-    pub(super) fn next(&self, check: &Check) -> Micros {
+    /// When it is asked next, and why: beyond the grid, or by the first run that is not left out.
+    pub(super) fn next(&self, check: &Check) -> (Micros, Turn) {
         let rules = (&check.definition.schedule, &check.definition.thresholds);
         let left_out = self.rhythm.left_out(self.number + self.grid.lot(), &self.machine, rules);
-        let run = if left_out == 0 { self.due } else { self.grid.due(self.number + left_out) };
-        self.extra.map_or(run, |(due, _)| due.min(run))
+        let run = match left_out {
+            0 => (self.due, Turn::Schedule),
+            _ => (self.grid.due(self.number + left_out), Turn::BackOff),
+        };
+        match self.extra {
+            Some((due, why)) if due <= run.0 => (due, why.into()),
+            Some(_) | None => run,
+        }
     }
 }
 

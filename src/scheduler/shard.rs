@@ -283,7 +283,8 @@ impl<P: Prober> Shard<P> {
         let row = &self.rows[index as usize];
         let due = row.due;
         if let Some(check) = &row.check {
-            check.slot.plan(Some(self.wall(row.next(check))));
+            let (next, turn) = row.next(check);
+            check.slot.plan(Some(self.wall(next)), turn);
         }
         let tick = due.div_euclid(self.tick) + i64::from(due.rem_euclid(self.tick) != 0);
         let relative = u32::try_from((tick - self.base).max(0)).unwrap_or(u32::MAX - 1);

@@ -51,6 +51,13 @@ fn when_all_targets_die_consumers_find_what_the_guard_leaves_them_until_it_is_co
         rows.as_array().unwrap().iter().filter(|row| row["Status"] == "passing").collect();
     assert!(held.iter().all(|row| row["Output"].as_str().unwrap().contains("\n(held: ")), "{rows}");
 
+    let held_id = held[0]["CheckID"].as_str().unwrap();
+    let explained = daemon.json(&format!("/v1/rollcall/explain/{held_id}"));
+    let who = &explained[0]["holding"][0];
+    assert_eq!(who["source"], "guard", "{explained}");
+    let said = "too many of its service are out at once: consumers are told passing since ";
+    assert!(who["text"].as_str().unwrap().starts_with(said), "{who}");
+
     // They answer that they are not well: that is no fault of ours.
     write_config(folder.path(), &targets, &guard("1s"));
     daemon.signal("HUP");

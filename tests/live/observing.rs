@@ -21,10 +21,14 @@ pub(crate) fn the_exposition_is_clean(stage: &mut Stage) {
         let scraped = stage.monitoring.scraped();
         let well = |target: &Value| target["health"] == "up" && target["lastError"] == "";
         let ill = scraped.iter().find(|target| !well(target));
-        ill.map_or(Ok(()), |target| Err(format!("{target}")))
+        if let Some(target) = ill {
+            return Err(format!("{target}"));
+        }
+        // What is scraped can be queried a moment later.
+        let up = stage.monitoring.query("up{job=\"rollcall\"}");
+        let is_up = up.len() == 1 && up[0].values == [1.0];
+        if is_up { Ok(()) } else { Err(format!("{up:?}")) }
     });
-    let up = stage.monitoring.query("up{job=\"rollcall\"}");
-    assert!(up.len() == 1 && up[0].values == [1.0], "{up:?}");
 
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

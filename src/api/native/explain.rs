@@ -74,6 +74,9 @@ pub struct Explanation {
     /// The same from now on; zero if it is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe_seconds: Option<f64>,
+    /// Why then: `schedule`, `back_off`, `confirm`, `asked`, `tripwire` or `operator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_probe_reason: Option<String>,
     /// Who or what keeps the published status from following the probes, or makes it doubtful.
     pub holding: Vec<Holding>,
     /// The last probes, oldest first.
@@ -198,6 +201,7 @@ impl Explanation {
             ahead: ahead(&case),
             next_probe: next.map(|at| at.to_string()),
             next_probe_seconds: next.map(|at| at.since(now).as_secs_f64()),
+            next_probe_reason: next.map(|_| facts.next_turn.to_string()),
             holding: holding::all(&case),
             attempts: check.slot.attempts().iter().map(Attempt::of).collect(),
             transitions: transitions(&case),

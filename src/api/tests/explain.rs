@@ -19,7 +19,9 @@ async fn sources(rig: &Rig, id: &str) -> Vec<String> {
 async fn everything_that_bears_on_a_check_is_in_one_answer() {
     let rig = Rig::new(&["web web-1 http http://10.0.0.1/healthz"]).await;
     rig.pass("web-1");
-    rig.check("web-1").slot.plan(Some(Timestamp::from_seconds(1_000_000_000)));
+    rig.check("web-1")
+        .slot
+        .plan(Some(Timestamp::from_seconds(1_000_000_000)), crate::model::Turn::Confirm);
     rig.fail("web-1");
     let mut answer = rig.get("/v1/rollcall/explain/web-1:http").await.json();
     let explained = &mut answer[0];
@@ -41,6 +43,7 @@ async fn everything_that_bears_on_a_check_is_in_one_answer() {
         instance: "web-1"
         interval_seconds: 90.0
         next_probe: "2001-09-09T01:46:40.000Z"
+        next_probe_reason: "confirm"
         next_probe_seconds: 0.0
         observed: {"changes":2,"consecutive_failures":1,"consecutive_successes":0,"detail":"GET it: connection_refused","failures":1,"inconclusive":0,"probes":2,"reason":"connection_refused","since":"…","stale":false,"status":"critical","verdict":"critical"}
         protocol: "http"
@@ -135,4 +138,17 @@ async fn a_verdict_that_is_not_published_yet_is_told() {
         sources(&rig, "web-1:http").await,
         ["publishing: the verdict of the probes, critical, has not been published yet"]
     );
+}
+
+#[tokio::test]
+async fn what_makes_the_daemon_hold_back_is_said() {
+    let rig = Rig::new(&["web web-1 http http://10.0.0.1/healthz"]).await;
+    rig.fail("web-1");
+    rig.view.doubt.set(crate::doubt::Confidence::Doubtful);
+    let next = Some(Timestamp::from_seconds(1_000_000_000));
+    rig.check("web-1").slot.plan(next, crate::model::Turn::BackOff);
+    expect![[r"
+        doubt: the daemon doubts itself (score 0 of 8); silence of targets is not published
+        back_off: it is asked less often, for it has been critical for long or asks for it; `rollcall recheck` asks at once"]]
+    .assert_eq(&sources(&rig, "web-1:http").await.join("\n"));
 }

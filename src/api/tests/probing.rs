@@ -76,3 +76,19 @@ async fn a_fifth_probe_at_once_is_refused_and_told_when_to_come_again() {
     drop(waiting);
     assert!(poll!(Box::pin(asking.ask(&check.target, Duration::from_secs(1)))).is_pending());
 }
+
+#[tokio::test]
+async fn who_wants_to_know_now_has_a_check_or_an_instance_asked() {
+    let rig = Rig::new(&["web web-1 http http://10.0.0.1/healthz"]).await;
+    let body = r#"{"ID": "beat", "Name": "beat", "ServiceID": "web-1", "TTL": "10s"}"#;
+    assert_eq!(rig.put("/v1/agent/check/register", body).await.status, 200);
+    for id in ["web-1", "web-1:http"] {
+        let answer = rig.put(&format!("/v1/rollcall/recheck/{id}"), "").await;
+        assert_eq!(answer.json(), serde_json::json!(["web-1:http"]));
+    }
+    let told = rig.put("/v1/rollcall/recheck/beat", "").await;
+    assert_eq!(told.status, 400, "{}", told.body);
+    let unknown = rig.put("/v1/rollcall/recheck/web-2", "").await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.body.contains("did you mean web-1"), "{}", unknown.body);
+}

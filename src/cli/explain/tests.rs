@@ -40,6 +40,7 @@ fn critical() -> Explanation {
         },
         "ahead": [{"status": "passing", "result": "success", "more": 2}],
         "next_probe": "2026-11-20T14:00:01.200Z", "next_probe_seconds": 1.2,
+        "next_probe_reason": "confirm",
         "holding": [],
         "attempts": [
             attempt("2026-11-20T13:59:38.000Z", "success", None),
@@ -62,12 +63,12 @@ fn critical() -> Explanation {
 
 #[test]
 fn the_verdict_comes_first_and_the_evidence_last() {
-    expect![[r"
+    expect![[r#"
         web-1:http is CRITICAL since 13:56:40Z (3m19s): 5 failures in a row (threshold 3), last: Connection refused (10.0.0.1:8080)
 
           asked        http http://10.0.0.1:8080/healthz, every 10s, timeout 2s; service web
           published    critical since 13:56:41Z (3m19s)
-          next         passing after 2 more successes in a row; next probe in 1.2s
+          next         passing after 2 more successes in a row; next probe in 1.2s to confirm the failure
           certificate  expires 2026-12-10T14:00:00.000Z, in 20 days
           counted      120 probes, 5 failed, 1 inconclusive; 2 changes of status
 
@@ -80,7 +81,7 @@ fn the_verdict_comes_first_and_the_evidence_last() {
           last change of status
           AT                    AGO  FROM     TO        REASON              DETAIL
           2026-11-19 13:56:40Z  1d   passing  critical  connection_refused  Connection refused
-    "]].assert_eq(&show(&critical(), now(), false));
+    "#]].assert_eq(&show(&critical(), now(), false));
 }
 
 #[test]

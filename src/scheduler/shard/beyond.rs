@@ -26,7 +26,7 @@ impl<P: Prober> Shard<P> {
         self.extras.push(Reverse((extra.0, index)));
         let check = row.check.clone();
         if let Some(check) = check {
-            check.slot.plan(Some(self.wall(extra.0)));
+            check.slot.plan(Some(self.wall(extra.0)), extra.1.into());
         }
     }
 
@@ -66,8 +66,8 @@ impl<P: Prober> Shard<P> {
         if let Some(extra) = extra {
             self.add(index, extra);
         } else {
-            let next = row.next(&check);
-            check.slot.plan(Some(self.wall(next)));
+            let (next, turn) = row.next(&check);
+            check.slot.plan(Some(self.wall(next)), turn);
         }
     }
 
