@@ -55,7 +55,8 @@ fn when_all_targets_die_consumers_find_what_the_guard_leaves_them_until_it_is_co
     let explained = daemon.json(&format!("/v1/rollcall/explain/{held_id}"));
     let who = &explained[0]["holding"][0];
     assert_eq!(who["source"], "guard", "{explained}");
-    let said = "too many of its service are out at once: consumers are told passing since ";
+    let said =
+        "too many of all instances are out at once; consumers are still told passing: held since ";
     assert!(who["text"].as_str().unwrap().starts_with(said), "{who}");
 
     // They answer that they are not well: that is no fault of ours.

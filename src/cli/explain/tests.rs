@@ -63,7 +63,7 @@ fn critical() -> Explanation {
 
 #[test]
 fn the_verdict_comes_first_and_the_evidence_last() {
-    expect![[r#"
+    expect![[r"
         web-1:http is CRITICAL since 13:56:40Z (3m19s): 5 failures in a row (threshold 3), last: Connection refused (10.0.0.1:8080)
 
           asked        http http://10.0.0.1:8080/healthz, every 10s, timeout 2s; service web
@@ -81,7 +81,7 @@ fn the_verdict_comes_first_and_the_evidence_last() {
           last change of status
           AT                    AGO  FROM     TO        REASON              DETAIL
           2026-11-19 13:56:40Z  1d   passing  critical  connection_refused  Connection refused
-    "#]].assert_eq(&show(&critical(), now(), false));
+    "]].assert_eq(&show(&critical(), now(), false));
 }
 
 #[test]

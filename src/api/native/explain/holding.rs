@@ -80,7 +80,7 @@ fn brake(case: &Case<'_>) -> Option<Holding> {
         (Brake::Damping, _) => "it comes and goes",
     };
     let text = format!(
-        "{why}: consumers are told {} since {}, until {} at the latest if it stays as it is",
+        "{why}; consumers are still told {}: held since {}, until {} at the latest if it stays as it is",
         standing.published, held.since, held.until
     );
     Some(Holding::new(held.by.as_str(), text))
