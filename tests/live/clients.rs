@@ -98,13 +98,23 @@ impl Clients {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/clients").join(name)
     }
 
+    /// Runs a program whose words are kept.
+    fn try_run(&self, name: &str, command: &mut Command) -> (Output, String) {
+        let output: Output = run(command);
+        let said = words(&output);
+        fs::write(self.log(name), &said).unwrap();
+        (output, said)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
+    }
+
     /// Runs a program whose words are kept, and which must end well.
     #[track_caller]
     fn run(&self, name: &str, command: &mut Command) -> String {
-        let output: Output = run(command);
-        let said = words(&output);
-        let log = self.folder.join(format!("{name}.log"));
-        fs::write(&log, &said).unwrap();
+        let (output, said) = self.try_run(name, command);
+        let log = self.log(name);
         let told: Vec<&str> = said.lines().filter(|line| tells_of_failure(line)).collect();
         assert!(
             output.status.success(),
