@@ -174,6 +174,12 @@ impl Agent {
         self.brakes.lock().board.configure(guard, damping);
     }
 
+    /// The checks that are held, or flap, and how they stand with consumers.
+    pub fn standings(&self) -> HashMap<CheckKey, Standing> {
+        let keys = self.brakes.pending();
+        keys.into_iter().filter_map(|key| Some((key.clone(), self.standing(&key)?))).collect()
+    }
+
     /// How a check stands with consumers; nothing if there is no such check.
     pub fn standing(&self, of: &CheckKey) -> Option<Standing> {
         let check = self.registry.check(of)?;

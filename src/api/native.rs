@@ -3,7 +3,10 @@
 //! The types are the wire's, read back by our own command line; the domain's types are not
 //! serialisable on purpose. Fields may be added; none is renamed or dropped without a new path.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
@@ -19,8 +22,9 @@ use super::{
     router::{App, Refusal, get, only, put},
 };
 use crate::{
+    agent::Standing,
     judge,
-    model::{Outcome, Status},
+    model::{CheckKey, Outcome, Status},
     registry::{self, Listed},
 };
 
@@ -33,6 +37,9 @@ pub use events::{Event, Missed};
 pub use explain::{Ahead, Explanation, Holding, Observed, Published, Thresholds};
 use probe::code;
 pub use probe::{Attempt, Certificate, Probe, Report};
+
+/// How checks stand with consumers that are held, or flap.
+type Standings = HashMap<CheckKey, Standing>;
 
 /// The path of all services.
 pub const SERVICES: &str = "/v1/rollcall/services";
@@ -123,6 +130,12 @@ pub struct Check {
     /// Whether the last result is too old to be relied on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// What consumers are told, if that is held against what is observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
+    /// Whether it comes and goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flapping: bool,
     /// When the certificate presented expires (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_expiry: Option<String>,
@@ -172,18 +185,18 @@ async fn services(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Res
         Some(name) => app.view.registry.service(name),
         None => app.view.registry.list(),
     };
-    Json(group(&listed)).into_response()
+    Json(group(&listed, &app.view.agent.standings())).into_response()
 }
 
 /// Brings instances, which are in the order of services, under their services.
-fn group(listed: &[Listed]) -> Vec<Service> {
+fn group(listed: &[Listed], standings: &Standings) -> Vec<Service> {
     let same = |a: &Listed, b: &Listed| a.instance.service == b.instance.service;
     listed
         .chunk_by(same)
         .map(|group| Service {
             name: group[0].instance.service.to_string(),
             status: best(group).to_string(),
-            instances: group.iter().map(Instance::of).collect(),
+            instances: group.iter().map(|listed| Instance::of(listed, standings)).collect(),
         })
         .collect()
 }
@@ -199,7 +212,7 @@ fn best(group: &[Listed]) -> Status {
 }
 
 impl Instance {
-    fn of(listed: &Listed) -> Self {
+    fn of(listed: &Listed, standings: &Standings) -> Self {
         let instance = &listed.instance;
         Self {
             id: instance.id.to_string(),
@@ -208,14 +221,15 @@ impl Instance {
             maintenance: listed.maintenance.as_ref().map(ToString::to_string),
             tags: instance.tags.iter().map(ToString::to_string).collect(),
             meta: instance.meta.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-            checks: listed.checks.iter().map(|check| Check::of(check)).collect(),
+            checks: listed.checks.iter().map(|check| Check::of(check, standings)).collect(),
         }
     }
 }
 
 impl Check {
-    fn of(check: &registry::Check) -> Self {
+    fn of(check: &registry::Check, standings: &Standings) -> Self {
         let facts = check.slot.read();
+        let standing = standings.get(&check.key);
         Self {
             id: check.key.check.to_string(),
             protocol: check.definition.probe.protocol().to_string(),
@@ -229,6 +243,10 @@ impl Check {
             code: code(facts.answer),
             consecutive_failures: facts.streak.failures(),
             stale: facts.stale,
+            published: standing
+                .filter(|standing| standing.held.is_some())
+                .map(|standing| standing.published.to_string()),
+            flapping: standing.is_some_and(|standing| standing.is_flapping),
             certificate_expiry: facts.certificate_expiry.map(|at| at.to_string()),
             interval_seconds: check.definition.schedule.interval.as_secs_f64(),
         }

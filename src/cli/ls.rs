@@ -159,8 +159,19 @@ fn rows(service: &Service, instance: &Instance, now: clock::Timestamp) -> Vec<[S
 
 /// The status, with what is to be known of it behind.
 fn marked(check: &Check) -> String {
-    let mark = if check.stale { " (stale)" } else { "" };
-    format!("{}{mark}", check.status)
+    let told = check.published.as_ref().map(|status| format!("published {status}"));
+    let marks: Vec<String> = [
+        check.stale.then(|| "stale".to_owned()),
+        check.flapping.then(|| "flapping".to_owned()),
+        told,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if marks.is_empty() {
+        return check.status.clone();
+    }
+    format!("{} ({})", check.status, marks.join(", "))
 }
 
 fn reason(check: &Check, instance: &Instance) -> String {
@@ -245,6 +256,8 @@ mod tests {
             code: Some("200".into()),
             consecutive_failures: 0,
             stale: false,
+            published: None,
+            flapping: false,
             certificate_expiry: None,
             interval_seconds: 10.0,
         }
@@ -267,6 +280,11 @@ mod tests {
             ..check("http", "critical")
         };
         let old = Check { stale: true, ..check("old", "passing") };
+        let told = Check {
+            published: Some("passing".to_owned()),
+            flapping: true,
+            ..check("told", "critical")
+        };
         let fresh = Check { since: None, latency_seconds: None, ..check("a-long-name", "unknown") };
         let mut out = instance("web-2", "maintenance", vec![check("http", "maintenance")]);
         out.maintenance = Some("moving house".into());
@@ -276,7 +294,7 @@ mod tests {
             instances,
         };
         vec![
-            service("redis", vec![instance("redis-1", "critical", vec![refused])]),
+            service("redis", vec![instance("redis-1", "critical", vec![refused, told])]),
             service(
                 "web",
                 vec![
@@ -294,17 +312,18 @@ mod tests {
 
     #[test]
     fn every_check_is_a_line() {
-        expect![[r"
-            STATUS           SERVICE  INSTANCE  CHECK        SINCE  LATENCY  REASON
-            critical         redis    redis-1   http         3m11s   1500ms  connection_refused: GET http://10.0.0.1/: refused refused refused refused refused refused refused re...
-            unknown          web      web-1     a-long-name  -            -
-            passing          web      web-1     http         3m11s   1.23ms
-            passing (stale)  web      web-1     old          3m11s   1.23ms
-            maintenance      web      web-2     http         3m11s   1.23ms  moving house
-            passing          web      web-3     -            -            -
+        expect![[r#"
+            STATUS                                  SERVICE  INSTANCE  CHECK        SINCE  LATENCY  REASON
+            critical                                redis    redis-1   http         3m11s   1500ms  connection_refused: GET http://10.0.0.1/: refused refused refused refused refused refused refused re...
+            critical (flapping, published passing)  redis    redis-1   told         3m11s   1.23ms
+            unknown                                 web      web-1     a-long-name  -            -
+            passing                                 web      web-1     http         3m11s   1.23ms
+            passing (stale)                         web      web-1     old          3m11s   1.23ms
+            maintenance                             web      web-2     http         3m11s   1.23ms  moving house
+            passing                                 web      web-3     -            -            -
 
-            2 services, 4 instances, 5 checks: 1 critical, 1 maintenance, 2 passing, 1 unknown
-        "]].assert_eq(&table(&services(), now(), false));
+            2 services, 4 instances, 6 checks: 2 critical, 1 maintenance, 2 passing, 1 unknown
+        "#]].assert_eq(&table(&services(), now(), false));
     }
 
     #[test]

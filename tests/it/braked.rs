@@ -51,6 +51,10 @@ fn when_all_targets_die_consumers_find_what_the_guard_leaves_them_until_it_is_co
         rows.as_array().unwrap().iter().filter(|row| row["Status"] == "passing").collect();
     assert!(held.iter().all(|row| row["Output"].as_str().unwrap().contains("\n(held: ")), "{rows}");
 
+    let listed = daemon.json("/v1/rollcall/services?service=web");
+    let instances = listed[0]["instances"].as_array().unwrap();
+    let told = instances.iter().map(|instance| &instance["checks"][0]["published"]);
+    assert_eq!(told.filter(|told| *told == "passing").count(), 3, "{listed}");
     let held_id = held[0]["CheckID"].as_str().unwrap();
     let explained = daemon.json(&format!("/v1/rollcall/explain/{held_id}"));
     let who = &explained[0]["holding"][0];
