@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_check_is_a_line() {
-        expect![[r#"
+        expect![[r"
             STATUS                                  SERVICE  INSTANCE  CHECK        SINCE  LATENCY  REASON
             critical                                redis    redis-1   http         3m11s   1500ms  connection_refused: GET http://10.0.0.1/: refused refused refused refused refused refused refused re...
             critical (flapping, published passing)  redis    redis-1   told         3m11s   1.23ms
@@ -323,7 +323,7 @@ mod tests {
             passing                                 web      web-3     -            -            -
 
             2 services, 4 instances, 6 checks: 2 critical, 1 maintenance, 2 passing, 1 unknown
-        "#]].assert_eq(&table(&services(), now(), false));
+        "]].assert_eq(&table(&services(), now(), false));
     }
 
     #[test]
