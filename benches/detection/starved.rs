@@ -41,13 +41,17 @@ struct Measured {
 
 /// What a trial brought about.
 struct Counted {
+    probes: f64,
     criticals: f64,
     void: f64,
 }
 
 pub(crate) async fn measure(plan: Plan, report: &mut Report) -> Result<(), Failure> {
     let (three, one) = try_join!(Box::pin(trial(plan, 68, 3)), Box::pin(trial(plan, 69, 1)))?;
-    report.title("False criticals of 500 targets asked every second", &["criticals", "void"]);
+    report.title(
+        "False criticals of 500 targets asked every second",
+        &["probes", "criticals", "void"],
+    );
     for measured in [three, one] {
         let threshold = format!("{} in a row decide", measured.threshold);
         match &measured.starved {
@@ -70,8 +74,16 @@ pub(crate) async fn measure(plan: Plan, report: &mut Report) -> Result<(), Failu
 }
 
 impl Counted {
-    fn cells(&self) -> [String; 2] {
-        [self.criticals.to_string(), self.void.to_string()]
+    fn cells(&self) -> [String; 3] {
+        [self.probes.to_string(), self.criticals.to_string(), self.void.to_string()]
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            probes: self.probes - before.probes,
+            criticals: self.criticals - before.criticals,
+            void: self.void - before.void,
+        }
     }
 }
 
@@ -121,15 +133,10 @@ async fn scrape_all_along(daemon: &Daemon) {
 async fn count(daemon: &Daemon) -> Result<Counted, Failure> {
     let metrics = daemon.metrics().await?;
     Ok(Counted {
+        probes: metrics.sum("rollcall_probe_duration_seconds_count", ""),
         criticals: metrics.sum("rollcall_transitions_total", "to=\"critical\""),
         void: metrics.sum("rollcall_probe_failures_void_total", ""),
     })
-}
-
-impl Counted {
-    fn since(&self, before: &Self) -> Self {
-        Self { criticals: self.criticals - before.criticals, void: self.void - before.void }
-    }
 }
 
 /// How long it takes until all that were killed, and no others, are known to be critical.
