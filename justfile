@@ -33,6 +33,7 @@ deny:
 bench:
     cargo bench --profile fast --bench probes
     cargo bench --profile fast --bench registry
+    cargo bench --profile fast --bench detection
 
 # A thousand kills and a hundred power cuts; see docs/performance.md.
 crash:
