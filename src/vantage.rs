@@ -13,6 +13,7 @@ mod anchor;
 mod tests;
 
 use std::{
+    convert::Infallible,
     io,
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
@@ -112,8 +113,7 @@ impl<P: Prober> Vantage<P> {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.ask(&targets, &config, &round) => {}
-            () = canary.answer() => {}
-            () = self.look(&canary, &round) => {}
+            () = self.look(canary, &round) => {}
         }
     }
 
@@ -134,13 +134,20 @@ impl<P: Prober> Vantage<P> {
     }
 
     /// Asks the canary and thinks again, every second.
-    async fn look(&self, canary: &Canary, round: &Mutex<Round>) {
+    async fn look(&self, mut canary: Canary, round: &Mutex<Round>) {
         let mut ticks = interval(REVIEW);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = ticks.tick().await;
             self.doubt.woke(due.elapsed());
-            let canary = canary.see(&self.own).await;
+            if let Canary::Shut(_) = canary {
+                // Descriptors may have run out only for a while.
+                canary = Canary::open().await;
+            }
+            let canary = tokio::select! {
+                seen = canary.see(&self.own) => seen,
+                never = canary.answer() => match never {},
+            };
             self.metrics.doubt.canary(canary.sight, canary.took);
             let anchors = {
                 let mut round = lock(round);
@@ -217,12 +224,12 @@ impl Canary {
     }
 
     fn shut(error: &(dyn std::error::Error + 'static)) -> Self {
-        warn!(error, "The daemon cannot listen for itself; it stays in doubt");
+        warn!(error, "The daemon cannot listen for itself; it is in doubt until it can");
         Self::Shut(format!("cannot be opened: {error}").into())
     }
 
-    /// Takes every connection and closes it.
-    async fn answer(&self) {
+    /// Takes every connection and closes it. Those that come while nobody does are few, and wait.
+    async fn answer(&self) -> Infallible {
         let Self::Open { listener, .. } = self else { return std::future::pending().await };
         loop {
             match listener.accept().await {

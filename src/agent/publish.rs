@@ -49,8 +49,9 @@ impl Agent {
                 biased;
                 () = stop.cancelled() => (news.take_said(), true),
                 _ = say.tick() => (news.take_said(), false),
-                () = news.wait() => (Vec::new(), false),
+                // Before what is new, which may come without pause: no hold may outlast its bound.
                 _ = reconsider.tick(), if !self.brakes.is_idle() => (self.pending(), false),
+                () = news.wait() => (Vec::new(), false),
             };
             keys.append(&mut news.take_changed());
             if let Err((error, left)) = self.tell(keys).await {

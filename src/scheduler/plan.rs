@@ -84,9 +84,10 @@ impl Grid {
     }
 }
 
-/// A duration in microseconds, as long as can be told.
+/// A duration in microseconds, so many at most that two of them can be added.
 pub(super) fn micros(duration: std::time::Duration) -> Micros {
-    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX / 4)
+    const MOST: Micros = Micros::MAX / 4;
+    Micros::try_from(duration.as_micros()).map_or(MOST, |micros| micros.min(MOST))
 }
 
 /// The hash that phases and shards follow from. It must be the same in every version and on every

@@ -11,7 +11,7 @@
 //!   waited out, twice as long each time.
 //! - Servers that serve one connection at a time, and hang on ours. When a probe gets no answer
 //!   while a connection is held, it is let go before anything is confirmed; if the target then
-//!   answers, twice, it is left alone for good.
+//!   answers, twice, and never did beside a connection of ours in between, it is left alone for good.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -40,7 +40,7 @@ struct Record {
     lived: Duration,
     /// How long a connection may live, if the target's patience is known.
     patience: Option<Duration>,
-    /// Times that the target answered only once its connection was let go.
+    /// Times in a row that the target answered only once its connection was let go.
     blamed: u8,
     /// No other connection is made before.
     not_before: Micros,
@@ -143,7 +143,10 @@ impl Wires {
     /// The next connection that ends; nothing if none is held.
     pub(super) async fn next_end(&mut self) -> Option<End> {
         loop {
-            if let Ok(end) = self.tasks.join_next().await? {
+            let joined = self.tasks.join_next().await?;
+            // One that was let go is not held any more, either.
+            self.count();
+            if let Ok(end) = joined {
                 return Some(end);
             }
         }
@@ -151,7 +154,6 @@ impl Wires {
 
     /// Takes in an end. Says what is to be done, if it is still of interest.
     pub(super) fn ended(&mut self, end: &End) -> Option<Then> {
-        self.count();
         let wire = self.rows.get_mut(&end.row)?;
         if wire.number != end.number || !matches!(wire.state, State::Armed(_)) {
             return None;
@@ -213,6 +215,8 @@ impl Wires {
                 }
             }
             (State::Armed(task), Outcome::Success | Outcome::Warning(_)) => {
+                // Who answers beside it does not hang on it: what was lost, was lost on the way.
+                wire.record.blamed = 0;
                 wire.state = State::Armed(task);
             }
             (State::Suspected | State::Loose, _) => {}

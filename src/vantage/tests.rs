@@ -60,7 +60,7 @@ async fn the_canary_is_reached_as_a_target_is() {
     let canary = Canary::open().await;
     let network = Network::new(Policy::unrestricted());
     tokio::select! {
-        () = canary.answer() => {}
+        never = canary.answer() => match never {},
         seen = canary.see(&network) => {
             assert_eq!(seen.sight, Sight::Answers, "{seen:?}");
             assert!(seen.what.starts_with("127.0.0.1:"), "{seen:?}");
@@ -74,6 +74,21 @@ async fn a_canary_that_cannot_be_opened_fails() {
     let seen = canary.see(&Network::new(Policy::unrestricted())).await;
     assert_eq!(seen.sight, Sight::Fails);
     assert!(seen.detail.unwrap().contains("Too many open files"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_could_not_be_opened_is_opened_when_it_can_be() {
+    let (doubt, metrics) = (Doubt::default(), metrics::Daemon::new());
+    let (own, prober) = (Played::default(), Played::default());
+    let vantage = Vantage { own, prober, doubt: doubt.clone(), metrics };
+    let shut = Canary::shut(&io::Error::from_raw_os_error(24));
+    let round = Mutex::default();
+    tokio::select! {
+        () = vantage.look(shut, &round) => {}
+        () = sleep(REVIEW * 10) => {}
+    }
+    let report = doubt.report(Instant::now());
+    assert_eq!((report.canary.sight, report.score), (Sight::Answers, 0), "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]

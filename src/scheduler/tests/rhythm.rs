@@ -235,3 +235,14 @@ proptest! {
 }
 
 const FAILED: Outcome = Outcome::Failure(Reason::Status);
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_of_any_length_is_heard_within_bounds() {
+    // The largest that are told apart, and those next to the end of 64 bits of microseconds.
+    for seconds in [u64::MAX, i64::MAX.unsigned_abs(), 9_223_372_036_854] {
+        let rig = Rig::new(SETTINGS, move |_, _| Act::Wishes(Duration::from_secs(seconds)));
+        rig.registry.replace(vec![registration(1, lively(TEN))]).await;
+        sleep(TEN * 10).await;
+        assert!((4..=6).contains(&rig.starts(1).len()), "{seconds}: {:?}", rig.starts(1));
+    }
+}

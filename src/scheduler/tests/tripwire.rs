@@ -107,4 +107,17 @@ async fn no_more_are_held_than_allowed_and_what_is_gone_makes_room() {
     rig.registry.replace(all(20..=21)).await;
     sleep(TEN * 3).await;
     assert_eq!(rig.prober.held.load(Relaxed), 2);
+    rig.registry.replace(Vec::new()).await;
+    sleep(TEN).await;
+    assert_eq!(rig.metrics.tripwires.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_lost_now_and_then_do_not_end_the_watch_over_a_target() {
+    let rig = Rig::new(SETTINGS, |_, n| if n % 20 == 0 { Act::Hangs } else { OK });
+    rig.registry.replace(vec![registration(1, watched(TEN))]).await;
+    sleep(MINUTE * 60).await;
+    let check = &rig.registry.instance("web-1").unwrap().checks[0];
+    assert!(check.slot.read().failures > 10);
+    assert_eq!(rig.prober.held.load(Relaxed), 1);
 }
