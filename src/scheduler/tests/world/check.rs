@@ -35,6 +35,7 @@ const PROMISES: &[(&str, Promise)] = &[
         judged::no_harm_while_blind,
     ),
     ("S5: who is dead is observed dead in time", judged::the_dead_are_found),
+    ("no probe takes longer than is left for it", rhythm::probes_have_an_end),
     ("S7: the load is bounded", rhythm::load_is_bounded),
     ("S7: runs are not left out but for those critical for long", rhythm::runs_take_place),
     ("S7: who is critical for long is asked less often", rhythm::the_dead_are_asked_less),

@@ -195,6 +195,9 @@ impl World {
             blind: Vec::new(),
             figures,
         };
+        if kind == Kind::Dead && dice.one_in(2) {
+            mass_death(&mut dice, &mut world);
+        }
         if matches!(kind, Kind::Healthy | Kind::Mixed) {
             world.stops = stops(&mut dice, length);
         }
@@ -329,6 +332,20 @@ fn phases(dice: &mut Dice, kind: Kind, length: Ms) -> Vec<(Ms, State)> {
         }
     }
     phases
+}
+
+/// A service dies at once, for good or until all of it is back at once.
+fn mass_death(dice: &mut Dice, world: &mut World) {
+    let service = world.subjects[0].service;
+    let state = dice.pick(&[State::Refuses, State::Errors, State::Hangs, State::Hangs]);
+    let from = dice.between(30_000, 90_000);
+    let mut phases = vec![(0, State::Well), (from, state)];
+    if dice.one_in(2) {
+        phases.push((from + dice.between(40, 300) * 1000, State::Well));
+    }
+    for subject in world.subjects.iter_mut().filter(|one| one.service == service) {
+        subject.phases.clone_from(&phases);
+    }
 }
 
 fn stops(dice: &mut Dice, length: Ms) -> Vec<(Ms, Ms)> {

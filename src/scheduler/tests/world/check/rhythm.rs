@@ -8,6 +8,18 @@ use crate::scheduler::tests::world::plan::State;
 /// What a start may be late by itself: ticks of 5 ms, and rounding.
 const TICKS: Ms = 20;
 
+/// Not even a daemon that is slow gives a probe more than its timeout, or three quarters of the
+/// interval.
+pub(super) fn probes_have_an_end(world: &World, history: &History) -> Finding {
+    for given in &history.given {
+        let subject = &world.subjects[usize::from(given.port) - 1];
+        if given.limit > subject.timeout.max(subject.interval * 3 / 4) {
+            return broken(subject, given.began, format!("{given:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// In any window of n intervals at most 2n + 1 probes, and those that confirm once.
 pub(super) fn load_is_bounded(world: &World, history: &History) -> Finding {
     for subject in &world.subjects {
