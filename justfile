@@ -39,3 +39,11 @@ bench:
 crash:
     CRASH_ROUNDS=1000 cargo test --profile fast --all-features --test crash -- --nocapture kill
     POWERCUT_PROFILE=fast tests/powercut.sh 120
+
+# Ten thousand worlds; see docs/testing.md.
+worlds seeds="10000":
+    WORLD_SEEDS={{seeds}} cargo test --profile fast --all-features --lib scheduler::tests::world
+
+# Whether the worlds find the bugs planted by tests/mutants; see docs/testing.md.
+mutants:
+    tests/mutants.sh

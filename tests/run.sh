@@ -125,6 +125,9 @@ RUSTDOCFLAGS='-D warnings' cargo doc "${features[@]}" --no-deps
 heading "unit and integration tests"
 cargo test "${features[@]}" --lib --bins --test it
 
+heading "planted bugs still apply"
+tests/mutants.sh --check
+
 heading "what survives: kills, power cuts, failing and full disks"
 RUST_BACKTRACE=0 cargo test "${features[@]}" --test crash -- --nocapture --test-threads 1
 tests/powercut.sh 15

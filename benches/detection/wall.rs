@@ -1,6 +1,6 @@
 //! What takes root: a firewall chain that swallows packets to targets, and a control group that
-//! holds a process to a share of a CPU. Both are taken away when dropped, and what a run that was
-//! killed has left is taken away by the next.
+//! holds a process to a share of a CPU. Both are taken away when dropped; a chain that a killed run
+//! has left is taken away by the next.
 
 use std::{fs, path::PathBuf, process::Command};
 

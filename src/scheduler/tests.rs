@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod stall;
+mod world;
 
 /// What the probe of a port does the n-th time.
 type Script = dyn Fn(u16, usize) -> Act + Send + Sync;
