@@ -366,7 +366,7 @@ fn release_text(release: Release) -> String {
         Release::Confirmed => "it goes on failing while what is well outside answers",
         Release::Answered => "it goes on answering that it is not well",
         Release::Bound => "it was held for as long as may be",
-        Release::Room => "the daemon trusts itself again",
+        Release::Room => "there is room for it, and the daemon trusts itself",
         Release::Free => "nothing is to be held any more",
     }
     .to_owned()

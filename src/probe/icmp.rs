@@ -271,7 +271,7 @@ impl Pinger {
             resolve::bind(&socket, source, address)?;
         }
         let socket =
-            connect(spec, socket, family, address).map_err(|error| Fault::exchange(&error))?;
+            connect(spec, socket, family, address).map_err(|error| Fault::at_once(&error))?;
         let token = nonce().to_be_bytes();
         let [.., high, low] = nonce().to_be_bytes();
         let filler = (0..=u8::MAX).cycle();

@@ -92,7 +92,7 @@ closed_set! {
         Answered = "answered",
         /// It was held for as long as may be.
         Bound = "bound",
-        /// The doubt has passed, and there is room for it.
+        /// The daemon has not doubted itself for a while, and there is room for it.
         Room = "room",
         /// Nothing is taken from consumers by it any more: its instance is out already, its client
         /// has spoken, or the guard was told to let it go.
@@ -223,9 +223,10 @@ impl Guard {
             return Ruling::Pass(Some(release));
         }
         let after = self.config.release_after.get();
-        if hold.limit != Limit::Doubt || !self.trust.clear_for(now, hold.since, after) {
+        if !self.trust.clear_for(now, hold.since, after) {
             return Ruling::Hold { limit: hold.limit, is_new: false };
         }
+        // Others that are back and no longer count may have left their places to it.
         self.admit(now, sight, crowd, None)
     }
 

@@ -283,11 +283,25 @@ fn while_something_is_held_time_alone_makes_no_room() {
     bench.wait(300);
     bench.fail(&["web-2"], Evidence::Silence);
     assert_eq!(bench.out(), "web-0");
-    // One that has come back makes room when the window has passed.
+    // One that has come back makes room when the window has passed, for what is held first.
     bench.pass(&["web-0"]);
     bench.wait(60);
     bench.fail(&["web-3"], Evidence::Silence);
-    assert_eq!(bench.out(), "web-3");
+    assert_eq!(bench.out(), "web-1");
+}
+
+#[test]
+fn what_is_back_leaves_its_place_to_what_is_held() {
+    let mut bench = guarded().with("web", 4);
+    bench.fail(&["web-0", "web-1", "web-2"], Evidence::Silence);
+    assert_eq!((bench.out().as_str(), bench.said().as_str()), ("web-0", "web-1 held, web-2 held"));
+    bench.pass(&["web-0"]);
+    bench.wait(59);
+    assert_eq!(bench.out(), "", "it counts as long as the window");
+    bench.wait(1);
+    assert_eq!((bench.out().as_str(), bench.said().as_str()), ("web-1", "web-1 released"));
+    bench.wait(500);
+    assert_eq!(bench.out(), "web-1", "there is one place only");
 }
 
 #[test]
