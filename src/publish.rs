@@ -66,10 +66,17 @@ closed_set! {
         Answer = "answer",
         /// Nothing came back: so it looks, too, if the fault is with us or the network.
         Silence = "silence",
+        /// Nothing any more: the last probe was a success, if there are too few of them yet.
+        Nothing = "nothing",
     }
 }
 
 impl Evidence {
+    /// What a verdict rests on whose last probe had this reason, or was a success.
+    pub fn of_last(reason: Option<Reason>) -> Self {
+        reason.map_or(Self::Nothing, Self::of)
+    }
+
     /// What a failed probe rests on.
     pub const fn of(reason: Reason) -> Self {
         match reason {

@@ -324,7 +324,7 @@ fn evidence(check: &registry::Check, facts: &Facts) -> Evidence {
     match check.definition.probe.pushed() {
         Some(Pushed::Ttl(_)) if reason == Some(Reason::TimeoutResponse) => Evidence::Silence,
         Some(Pushed::Ttl(_) | Pushed::Alias(_)) => Evidence::Word,
-        None => reason.map_or(Evidence::Answer, Evidence::of),
+        None => Evidence::of_last(reason),
     }
 }
 

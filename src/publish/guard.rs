@@ -223,7 +223,8 @@ impl Guard {
             return Ruling::Pass(Some(release));
         }
         let after = self.config.release_after.get();
-        if !self.trust.clear_for(now, hold.since, after) {
+        // Who begins to be well again is not taken out on the way there.
+        if sight.evidence == Evidence::Nothing || !self.trust.clear_for(now, hold.since, after) {
             return Ruling::Hold { limit: hold.limit, is_new: false };
         }
         // Others that are back and no longer count may have left their places to it.
@@ -372,7 +373,7 @@ fn weight(place: &Place, crowd: &Crowd) -> usize {
 impl Hold {
     fn note(&mut self, now: Duration, evidence: Evidence) {
         self.answers_since = match evidence {
-            Evidence::Silence => None,
+            Evidence::Silence | Evidence::Nothing => None,
             Evidence::Answer | Evidence::Word => self.answers_since.or(Some(now)),
         };
     }

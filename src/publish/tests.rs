@@ -291,6 +291,21 @@ fn while_something_is_held_time_alone_makes_no_room() {
 }
 
 #[test]
+fn who_begins_to_be_well_again_is_not_taken_out_on_the_way_there() {
+    let mut bench = guarded().with("web", 4);
+    bench.fail(&["web-0", "web-1"], Evidence::Silence);
+    bench.see("web-0", Verdict::Passing, Evidence::Answer);
+    // One success of the three that it takes, and no failure since.
+    for _ in 0..20 {
+        bench.wait(5);
+        bench.see("web-1", Verdict::Critical, Evidence::Nothing);
+        assert_eq!(bench.out(), "");
+    }
+    bench.see("web-1", Verdict::Passing, Evidence::Answer);
+    assert_eq!(bench.out(), "");
+}
+
+#[test]
 fn what_is_back_leaves_its_place_to_what_is_held() {
     let mut bench = guarded().with("web", 4);
     bench.fail(&["web-0", "web-1", "web-2"], Evidence::Silence);

@@ -99,10 +99,7 @@ impl Publisher {
                 observed: facts.verdict,
                 published: before,
                 flips: check.slot.take_flips(),
-                evidence: facts
-                    .last_outcome
-                    .and_then(Outcome::reason)
-                    .map_or(Evidence::Answer, Evidence::of),
+                evidence: Evidence::of_last(facts.last_outcome.and_then(Outcome::reason)),
                 is_out: self.is_out(subject),
             };
             let crowd = self.crowd(subject);
