@@ -31,7 +31,7 @@ deny:
 
 # The benchmarks; see docs/performance.md.
 bench:
-    cargo bench --profile fast --bench probes
+    cargo bench --profile fast --bench compare
     cargo bench --profile fast --bench registry
     cargo bench --profile fast --bench detection
 

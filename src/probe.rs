@@ -27,6 +27,7 @@ pub mod icmp;
 mod network;
 mod nonce;
 mod pattern;
+mod plain;
 mod prepare;
 mod protocol;
 mod pushed;
@@ -43,7 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use self::{egress::Origin, fault::Fault, trace::Trace};
 pub use self::{
@@ -51,6 +52,7 @@ pub use self::{
     hold::Held,
     network::Network,
     pattern::{Pattern, PatternError},
+    plain::{Plain, Ticket},
     prepare::PrepareError,
     protocol::Protocol,
     pushed::{Alias, Pushed},
@@ -75,6 +77,12 @@ pub trait Prober: Clone + Send + Sync + 'static {
         within: Duration,
         life: Duration,
     ) -> impl Future<Output = Held> + Send;
+
+    /// Where a thread has its plain probes made, which need no task each; nothing if all probes are
+    /// to be made by [`Prober::probe`]. To be called on that thread, within its runtime.
+    fn plain<T: Ticket>(&self) -> Option<io::Result<Plain<T>>> {
+        None
+    }
 }
 
 /// One probe type made ready to ask one endpoint.

@@ -23,7 +23,8 @@ use super::{
     text::Writer,
 };
 
-const LAG_BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+const LAG_BUCKETS: [f64; 11] =
+    [0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// The stages of a detection.
 const OBSERVED: &str = "observed";
 const PUBLISHED: &str = "published";

@@ -67,6 +67,9 @@ pub struct Policy {
     layer: Layer,
     /// What must let a probe go as well.
     further: Option<Box<Layer>>,
+    /// By the first octet of an IPv4 address: whether any list has anything to say of it. For most
+    /// there is nothing, and asking is part of every probe.
+    suspects: [bool; 256],
 }
 
 /// The lists of one section of the configuration.
@@ -167,7 +170,7 @@ impl Policy {
     pub fn new(config: &Config) -> Self {
         let Config { allow, deny, only, api: _ } = config.clone();
         let layer = Layer { section: "egress", allow, deny, only, standing: STANDING };
-        Self { layer, further: None }
+        Self::of(layer, None)
     }
 
     /// What it says of checks that were registered through the API: never more than of its own.
@@ -175,18 +178,31 @@ impl Policy {
         let ApiConfig { allow, deny, only } = config.api.clone();
         let allow = allow.unwrap_or_else(|| config.allow.clone());
         let layer = Layer { section: "egress.api", allow, deny, only, standing: STANDING };
-        Self { further: Some(Box::new(layer)), ..Self::new(config) }
+        Self::of(Self::new(config).layer, Some(Box::new(layer)))
+    }
+
+    fn of(layer: Layer, further: Option<Box<Layer>>) -> Self {
+        let mut suspects = [false; 256];
+        // No address in particular stands for another one.
+        suspects[0] = true;
+        for layer in iter::once(&layer).chain(further.as_deref()) {
+            layer.suspect(&mut suspects);
+        }
+        Self { layer, further, suspects }
     }
 
     /// Lets probes go anywhere.
     pub fn unrestricted() -> Self {
-        let mut policy = Self::default();
-        policy.layer.standing = &[];
-        policy
+        Self::of(Layer { standing: &[], ..Self::default().layer }, None)
     }
 
     /// Whether a probe may go to an address.
     pub fn vet(&self, address: IpAddr) -> Result<(), Denied> {
+        if let IpAddr::V4(ip) = address
+            && !self.suspects[usize::from(ip.octets()[0])]
+        {
+            return Ok(());
+        }
         for layer in iter::once(&self.layer).chain(self.further.as_deref()) {
             for judged in iter::once(address).chain(stands_for(address)) {
                 if let Some(rule) = layer.judge(judged) {
@@ -199,6 +215,19 @@ impl Policy {
 }
 
 impl Layer {
+    /// Marks the first octets of the IPv4 addresses that it may deny.
+    fn suspect(&self, suspects: &mut [bool; 256]) {
+        if self.only.is_some() {
+            *suspects = [true; 256];
+        }
+        for cidr in self.deny.iter().chain(self.standing.iter().map(|range| &range.cidr)) {
+            let IpAddr::V4(network) = cidr.network else { continue };
+            let first = usize::from(network.octets()[0]);
+            let width = 1 << 8_u8.saturating_sub(cidr.prefix);
+            suspects[first..first + width].fill(true);
+        }
+    }
+
     /// What denies an address taken as it is.
     fn judge(&self, ip: IpAddr) -> Option<Rule> {
         let excepted =
@@ -223,12 +252,16 @@ impl Default for Policy {
 impl Cidr {
     /// Whether an address, taken as it is, belongs to it.
     fn contains(&self, ip: IpAddr) -> bool {
-        let apart = match (self.network, ip) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(a.to_bits() ^ b.to_bits()),
-            (IpAddr::V6(a), IpAddr::V6(b)) => a.to_bits() ^ b.to_bits(),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
-        };
-        apart.checked_shr(u32::from(width(ip) - self.prefix)).unwrap_or(0) == 0
+        let beyond = || u32::from(width(ip) - self.prefix);
+        match (self.network, ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (a.to_bits() ^ b.to_bits()).checked_shr(beyond()).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                (a.to_bits() ^ b.to_bits()).checked_shr(beyond()).unwrap_or(0) == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
     }
 
     fn covers(&self, other: &Self) -> bool {

@@ -42,8 +42,8 @@ use tracing::debug;
 use self::{
     auth::Credentials,
     body::After,
-    exchange::Received,
     expected::ExpectedHeaders,
+    head::{Body, Terms},
     request::{Headers, Place, Request},
     session::Outgoing,
 };
@@ -56,7 +56,11 @@ pub use self::{
     traceparent::Traceparent,
     version::{Version, VersionError},
 };
-pub(super) use self::{kept::Kept, traceparent::Ids};
+pub(super) use self::{
+    exchange::{Reader, Received},
+    kept::Kept,
+    traceparent::Ids,
+};
 use super::{
     PrepareError,
     endpoint::{Endpoint, Host},
@@ -288,6 +292,37 @@ impl Probe {
         self.spec.version == Version::Http1 && !self.spec.keep_alive
     }
 
+    /// Whether it is one request, and that in plain text.
+    pub(super) fn is_lone(&self) -> bool {
+        self.is_plain() && self.scheme == Scheme::Http && self.spec.follow_redirects == 0
+    }
+
+    /// Takes in what has come of the answer to a plain request; the answer, once it is whole.
+    pub(super) fn take_in(
+        &self,
+        reader: &mut Reader,
+        trace: &mut Trace,
+    ) -> Result<Option<Received>, Fault> {
+        reader.advance(self.terms(), trace)
+    }
+
+    /// What is known of the answer to a plain request before it comes.
+    fn terms(&self) -> Terms<'_> {
+        Terms { body: self.body(), after: After::Close, expected: &self.spec.expected_headers }
+    }
+
+    fn body(&self) -> Body {
+        if self.spec.method.is_head() { Body::Forbidden } else { Body::Allowed }
+    }
+
+    /// The result without what may not be shown.
+    fn redacted(&self, result: Result<(), Fault>) -> Result<(), Fault> {
+        result.map_err(|fault| match &self.credentials {
+            Some(credentials) => credentials.redact(fault),
+            None => fault,
+        })
+    }
+
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -318,10 +353,33 @@ pub(super) async fn probe(
     trace: &mut Trace,
 ) -> Result<(), Fault> {
     let result = ask(probe, instance, kept, trace).await;
-    result.map_err(|fault| match &probe.credentials {
-        Some(credentials) => credentials.redact(fault),
-        None => fault,
-    })
+    probe.redacted(result)
+}
+
+/// Puts the request of a plain probe into the trace's buffer.
+pub(super) fn begin(probe: &Probe, instance: &Endpoint, trace: &mut Trace) {
+    announce(&probe.spec, instance, trace);
+    let endpoint = probe.spec.endpoint(instance);
+    let place = Place { scheme: probe.scheme, endpoint, ids: trace.ids.as_deref() };
+    probe.render(place, &mut trace.buffer);
+}
+
+/// What a plain probe has come to.
+pub(super) fn conclude(
+    probe: &Probe,
+    received: Result<Received, Fault>,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    let result = received.and_then(|answer| verdict::judge(&probe.spec, &answer, trace));
+    probe.redacted(result)
+}
+
+/// Gives the probe the ids of a trace of its own, if the target is to be told any.
+fn announce(spec: &Spec, instance: &Endpoint, trace: &mut Trace) {
+    if let Some(ids) = spec.traceparent.begin() {
+        debug!(trace_id = ids.trace(), url = spec.url(instance), "Probe");
+        trace.ids = Some(Box::new(ids));
+    }
 }
 
 /// Asks an endpoint once, for a probe of several requests, and leaves the body of the answer in the
@@ -344,10 +402,7 @@ async fn ask(
     trace: &mut Trace,
 ) -> Result<(), Fault> {
     let spec = &probe.spec;
-    if let Some(ids) = spec.traceparent.begin() {
-        debug!(trace_id = ids.trace(), url = spec.url(instance), "Probe");
-        trace.ids = Some(Box::new(ids));
-    }
+    announce(spec, instance, trace);
     let answer = request(probe, spec.endpoint(instance), kept, trace).await?;
     if spec.follow_redirects > 0 && answer.head.location.is_some() {
         return Box::pin(redirect::follow(probe, instance, answer, trace)).await;
@@ -366,7 +421,7 @@ async fn request(
         endpoint,
         scheme: probe.scheme,
         origin: exchange::Origin::Own,
-        body: if spec.method.is_head() { head::Body::Forbidden } else { head::Body::Allowed },
+        body: probe.body(),
     };
     if probe.is_plain() {
         let place = Place { scheme: probe.scheme, endpoint, ids: trace.ids.as_deref() };

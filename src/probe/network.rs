@@ -1,18 +1,20 @@
 //! The prober: bounds that all probes share, where they may go, and one probe from start to end.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
 use super::{
-    Held, Probe, Prober, Target,
+    Held, Plain, Probe, Prober, Target, Ticket,
     egress::{self, Origin},
-    exec, grpc,
+    exec,
+    fault::Fault,
+    grpc,
     resolve::Gate,
     trace::Trace,
 };
 use crate::{
-    clock,
+    clock::{self, Timestamp},
     model::{Observation, Outcome},
 };
 
@@ -82,6 +84,29 @@ impl Default for Network {
     }
 }
 
+/// What a probe has found that began then and has ended now.
+pub(super) fn observe(
+    target: &Target,
+    trace: &mut Trace,
+    started: Timestamp,
+    result: Result<(), Fault>,
+) -> Observation {
+    let (phases, duration) = trace.finish();
+    let (outcome, detail) = match result {
+        Ok(()) => (Outcome::Success, target.remark(trace)),
+        Err(fault) => (fault.outcome, Some(target.detail(&fault, trace))),
+    };
+    Observation {
+        phases,
+        answer: trace.answer,
+        peer: trace.peer,
+        certificate: trace.certificate(),
+        ask_again: trace.ask_again,
+        detail,
+        ..Observation::new(started, duration, outcome)
+    }
+}
+
 impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
@@ -90,20 +115,11 @@ impl Prober for Network {
             Ok(result) => result,
             Err(_elapsed) => Err(target.expired(&trace)),
         };
-        let (phases, duration) = trace.finish();
-        let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Success, target.remark(&trace)),
-            Err(fault) => (fault.outcome, Some(target.detail(&fault, &trace))),
-        };
-        Observation {
-            phases,
-            answer: trace.answer,
-            peer: trace.peer,
-            certificate: trace.certificate(),
-            ask_again: trace.ask_again,
-            detail,
-            ..Observation::new(started, duration, outcome)
-        }
+        observe(target, &mut trace, started, result)
+    }
+
+    fn plain<T: Ticket>(&self) -> Option<io::Result<Plain<T>>> {
+        Some(Plain::new(self.clone()))
     }
 
     async fn hold(&self, target: &Target, within: Duration, life: Duration) -> Held {

@@ -4,7 +4,7 @@
 //! addresses are tried in order, each with an equal share of the time left, so that a dead first
 //! address does not eat the probe; a family that this host has no route for is passed over at once.
 //!
-//! Every connection of every probe is made by `connect_address`, and every datagram goes to an
+//! Every connection of every probe is made by `send_for`, and every datagram goes to an
 //! address of `first`; both ask the egress policy, and the very address that was judged is used:
 //! there is no second look-up between. No proxy is ever used, whatever the environment says.
 //!
@@ -18,7 +18,8 @@ mod tests;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    ops::RangeInclusive,
+    sync::{Arc, OnceLock},
 };
 
 use rustix::io::Errno;
@@ -190,12 +191,23 @@ async fn connect_address(
     options: Options,
     trace: &mut Trace,
 ) -> Result<TcpStream, Fault> {
+    let socket = send_for(address, options, trace)?;
+    finish(socket, address).await.map_err(|error| Fault::connect(&error))
+}
+
+/// Begins to connect to an address if the policy lets it. The socket is writable once the connection
+/// is there, or has failed: [`settle`] tells.
+pub(super) fn send_for(
+    address: SocketAddr,
+    options: Options,
+    trace: &mut Trace,
+) -> Result<Socket, Fault> {
     vet(address.ip(), trace)?;
     trace.peer = Some(address);
     let source = trace.dial.as_ref().and_then(|dial| dial.source_address);
     let socket = open(address, source, options)?;
     begin(&socket, address)?;
-    finish(socket, address).await.map_err(|error| Fault::connect(&error))
+    Ok(socket)
 }
 
 /// A socket for a connection to `address`.
@@ -261,13 +273,32 @@ fn begin(socket: &Socket, address: SocketAddr) -> Result<(), Fault> {
 async fn finish(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(socket.into())?;
     stream.writable().await?;
-    if let Some(error) = stream.take_error()? {
+    settle(SockRef::from(&stream), address)?;
+    Ok(stream)
+}
+
+/// Says what became of a connection to `address`, now that its socket is writable.
+pub(super) fn settle(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()> {
+    if let Some(error) = socket.take_error()? {
         return Err(error);
     }
     // On this very host the kernel may choose the target's own port as the source port, and then
     // connects the socket to itself although nobody listens.
-    if stream.local_addr()? == address {
+    if is_ephemeral(address.port()) && socket.local_addr()?.as_socket() == Some(address) {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    Ok(stream)
+    Ok(())
+}
+
+/// Whether the kernel may choose this port for a socket of ours: any port if it does not say.
+fn is_ephemeral(port: u16) -> bool {
+    static RANGE: OnceLock<RangeInclusive<u16>> = OnceLock::new();
+    RANGE.get_or_init(|| ephemeral_ports().unwrap_or(0..=u16::MAX)).contains(&port)
+}
+
+/// The range as it is when it is first needed; nobody changes it under a running daemon.
+fn ephemeral_ports() -> Option<RangeInclusive<u16>> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = text.split_ascii_whitespace().map(str::parse);
+    Some(ends.next()?.ok()?..=ends.next()?.ok()?)
 }

@@ -108,6 +108,11 @@ impl Probe {
         &self.spec
     }
 
+    /// Whether a connection is all that is asked for.
+    pub(super) fn is_lone(&self) -> bool {
+        self.tls.is_none() && self.spec.send.is_none() && !self.spec.expects_answer()
+    }
+
     /// A fault with what was expected and what came.
     pub(super) fn describe(&self, mut fault: Fault, answer: &[u8]) -> Fault {
         if self.spec.expects_answer() && !answer.is_empty() {

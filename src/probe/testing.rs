@@ -12,11 +12,12 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::sleep_until,
 };
 
 pub(super) mod dns;
 
-use super::{Endpoint, Network, Probe, Prober, Spec, Target};
+use super::{Endpoint, Network, Plain, Probe, Prober, Spec, Target, Ticket};
 use crate::model::{Answer, Observation, Outcome};
 
 /// Long enough never to matter in a test that does not wait for it.
@@ -177,12 +178,46 @@ pub(super) fn target_dialing(asked: &Spec, endpoint: Endpoint, dial: serde_json:
 
 /// Probes once, with all the time it needs.
 pub(super) async fn ask(target: &Target) -> Observation {
-    Network::default().probe(target, PATIENCE).await
+    probe(target, PATIENCE).await
+}
+
+/// A target to be asked without a task.
+struct Asked<'a>(&'a Target);
+
+impl Ticket for Asked<'_> {
+    fn target(&self) -> &Target {
+        self.0
+    }
+}
+
+/// Probes as a prober thread does: without a task, if it is a plain probe.
+async fn probe(target: &Target, timeout: Duration) -> Observation {
+    let network = Network::default();
+    let mut plain = network.plain().unwrap().unwrap();
+    if plain.start(Asked(target), timeout).is_err() {
+        return network.probe(target, timeout).await;
+    }
+    landed(&mut plain).await.remove(0).1.unwrap()
+}
+
+/// Waits until plain probes have ended.
+pub(super) async fn landed<T: Ticket>(plain: &mut Plain<T>) -> Vec<(T, Option<Observation>)> {
+    loop {
+        let landed: Vec<_> = plain.turn().collect();
+        if !landed.is_empty() {
+            return landed;
+        }
+        let deadline = plain.next_deadline().unwrap();
+        tokio::select! {
+            () = plain.ready() => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
 }
 
 /// Probes once, and checks that the timeout was kept.
 pub(super) async fn ask_within(target: &Target, timeout: Duration) -> Observation {
-    let observation = Network::default().probe(target, timeout).await;
+    let observation = probe(target, timeout).await;
     assert!(observation.duration < timeout + SLACK, "{observation:?}");
     observation
 }

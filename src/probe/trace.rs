@@ -176,16 +176,21 @@ impl Trace {
         (self.phases, self.phase_started - self.started)
     }
 
-    /// Reads what there is of an answer to the end of the buffer; 0 is the end of the connection.
-    pub(super) async fn fill<S>(&mut self, stream: &mut S) -> Result<usize, Fault>
-    where
-        S: AsyncRead + Unpin,
-    {
+    /// Makes room for what is to be read next.
+    pub(super) fn make_room(&mut self) {
         /// Below this a system call is not worth its price.
         const LEAST: usize = 256;
         if self.buffer.capacity() - self.buffer.len() < LEAST {
             self.buffer.reserve(LEAST);
         }
+    }
+
+    /// Reads what there is of an answer to the end of the buffer; 0 is the end of the connection.
+    pub(super) async fn fill<S>(&mut self, stream: &mut S) -> Result<usize, Fault>
+    where
+        S: AsyncRead + Unpin,
+    {
+        self.make_room();
         let read = match stream.read_buf(&mut self.buffer).await {
             Ok(read) => read,
             // A TLS peer that closes without saying so; many do.

@@ -84,7 +84,7 @@ impl Scheme {
         }
     }
 
-    fn default_port(self) -> u16 {
+    pub(super) fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,

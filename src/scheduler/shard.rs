@@ -2,7 +2,8 @@
 //!
 //! One loop owns it all and waits for three things: orders, finished probes, and the next moment at
 //! which something is due: a tick of the wheel, or a probe beyond the grid (`rhythm`), which are
-//! few and have a queue of their own. Only probes under way are tasks. A run that cannot start when it is due
+//! few and have a queue of their own. Only probes under way are tasks, and of these only those that are not
+//! plain (`probe::Plain`). A run that cannot start when it is due
 //! is skipped and counted, never queued: a late probe lies about latency, and a queue of them
 //! would hit a recovering target all at once.
 
@@ -29,7 +30,7 @@ use crate::{
     metrics::{Daemon, Skip},
     model::{CheckKey, Extra, Observation},
     monitor::Monitor,
-    probe::{Endpoint, Host, Prober},
+    probe::{Endpoint, Host, Plain, Prober, Target, Ticket},
     registry::{Check, Order, Start},
 };
 
@@ -73,18 +74,25 @@ pub(super) struct Partners<P> {
     pub(super) beat: Beat,
 }
 
-/// A probe has ended.
+/// A probe under way.
 #[derive(Debug)]
-struct Landing {
+struct Flight {
     /// Where the check was when the probe started; it may have moved.
     row: u32,
     id: FlightId,
     check: Arc<Check>,
     started: Micros,
     departure: Departure,
-    /// Nothing if it panicked.
-    observation: Option<Observation>,
 }
+
+impl Ticket for Flight {
+    fn target(&self) -> &Target {
+        &self.check.target
+    }
+}
+
+/// A probe has ended; there is nothing that it observed if it panicked.
+type Landing = (Flight, Option<Observation>);
 
 #[derive(Debug)]
 pub(super) struct Shard<P> {
@@ -99,6 +107,9 @@ pub(super) struct Shard<P> {
     free: Vec<u32>,
     index: HashMap<CheckKey, u32, foldhash::fast::RandomState>,
     hosts: HashMap<Host, u32, foldhash::fast::RandomState>,
+    /// Probes under way that need no task each.
+    plain: Option<Plain<Flight>>,
+    /// All others under way.
     flights: JoinSet<Landing>,
     last_flight: FlightId,
     fired: Vec<u32>,
@@ -122,6 +133,7 @@ impl<P: Prober> Shard<P> {
             free: Vec::new(),
             index: HashMap::default(),
             hosts: HashMap::default(),
+            plain: None,
             flights: JoinSet::new(),
             last_flight: FlightId::MIN,
             fired: Vec::new(),
@@ -136,19 +148,24 @@ impl<P: Prober> Shard<P> {
         mut orders: mpsc::Receiver<Vec<Order>>,
         cut: CancellationToken,
     ) {
+        self.plain = self.partners.prober.plain().and_then(|plain| {
+            plain.inspect_err(|error| error!(%error, "No poller; each probe takes a task")).ok()
+        });
         let wake = sleep_until(Instant::now());
         tokio::pin!(wake);
         loop {
             self.partners.beat.at(self.now());
-            let (due, flying) = (self.next_wake(), !self.flights.is_empty());
+            let (due, flying) = (self.next_wake(), self.under_way() > 0);
             let next = self.stall.doze(due, flying, &self.partners.doubt);
             if wake.deadline() != next {
                 wake.as_mut().reset(next);
             }
+            let mut is_news = false;
             tokio::select! {
                 biased;
                 () = &mut wake => {}
-                Some(landed) = self.flights.join_next() => self.land(landed),
+                () = news(self.plain.as_ref()) => is_news = true,
+                Some(landed) = self.flights.join_next() => self.land_task(landed),
                 Some(end) = self.wires.next_end() => self.hear(&end),
                 batch = orders.recv() => match batch {
                     Some(batch) => batch.into_iter().for_each(|order| self.take(order)),
@@ -156,7 +173,10 @@ impl<P: Prober> Shard<P> {
                 },
             }
             while let Some(landed) = self.flights.try_join_next() {
-                self.land(landed);
+                self.land_task(landed);
+            }
+            if is_news || self.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                self.land_plain();
             }
             self.fire();
         }
@@ -164,14 +184,44 @@ impl<P: Prober> Shard<P> {
     }
 
     async fn drain(mut self, cut: CancellationToken) {
-        while !self.flights.is_empty() {
+        while self.under_way() > 0 {
+            let deadline = self.next_deadline();
             tokio::select! {
-                Some(landed) = self.flights.join_next() => self.land(landed),
+                Some(landed) = self.flights.join_next() => self.land_task(landed),
+                () = news(self.plain.as_ref()) => {}
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
                 () = cut.cancelled() => {
-                    self.partners.metrics.skip(Skip::Shutdown, self.flights.len() as u64);
+                    self.partners.metrics.skip(Skip::Shutdown, self.under_way() as u64);
                     return;
                 }
             }
+            self.land_plain();
+        }
+    }
+
+    /// How many probes are under way.
+    fn under_way(&self) -> usize {
+        self.flights.len() + self.plain.as_ref().map_or(0, Plain::len)
+    }
+
+    /// When plain probes must be looked after at the latest.
+    fn next_deadline(&self) -> Option<Instant> {
+        self.plain.as_ref().and_then(Plain::next_deadline)
+    }
+
+    /// Takes in the plain probes that have ended.
+    fn land_plain(&mut self) {
+        let Some(mut plain) = self.plain.take() else { return };
+        for landing in plain.turn() {
+            self.land(landing);
+        }
+        self.plain = Some(plain);
+    }
+
+    fn land_task(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
+        // Panics are caught within the task, and tasks are cut only with the whole shard.
+        if let Ok(landing) = landed {
+            self.land(landing);
         }
     }
 
@@ -190,7 +240,8 @@ impl<P: Prober> Shard<P> {
         };
         let extra = self.extras.peek().map_or(round, |Reverse((due, _))| *due);
         let next = due.min(round).min(extra).max(0);
-        self.anchor.instant() + Duration::from_micros(next.unsigned_abs())
+        let next = self.anchor.instant() + Duration::from_micros(next.unsigned_abs());
+        self.next_deadline().map_or(next, |deadline| deadline.min(next))
     }
 
     fn take(&mut self, order: Order) {
@@ -286,7 +337,8 @@ impl<P: Prober> Shard<P> {
             let (next, turn) = row.next(check);
             check.slot.plan(Some(self.wall(next)), turn);
         }
-        let tick = due.div_euclid(self.tick) + i64::from(due.rem_euclid(self.tick) != 0);
+        // The nearest tick: a run starts half a tick from its time at most, before or after.
+        let tick = (due + self.tick / 2).div_euclid(self.tick);
         let relative = u32::try_from((tick - self.base).max(0)).unwrap_or(u32::MAX - 1);
         self.wheel.insert(index, relative);
     }
@@ -314,10 +366,11 @@ impl<P: Prober> Shard<P> {
             return;
         };
         // An entry beyond the wheel's horizon fires early, to be inserted again.
-        if row.due <= now {
-            let lateness = now - row.due;
+        let soon = now + self.tick / 2;
+        if row.due <= soon {
+            let due = row.due;
             let mut passed = 0;
-            while row.due <= now {
+            while row.due <= soon {
                 row.number += 1;
                 row.due = row.grid.due(row.number);
                 passed += 1;
@@ -326,13 +379,16 @@ impl<P: Prober> Shard<P> {
             let rules = (&check.definition.schedule, &check.definition.thresholds);
             let number = row.number - 1 + row.grid.lot();
             if !row.rhythm.leaves_out(number, &row.machine, rules) {
-                self.start(index, check, lateness, None);
+                self.start(index, check, due, None);
             }
         }
         self.await_due(index);
     }
 
-    fn start(&mut self, index: u32, check: Arc<Check>, lateness: Micros, why: Option<Extra>) {
+    fn start(&mut self, index: u32, check: Arc<Check>, due: Micros, why: Option<Extra>) {
+        // Others of the same tick have started since it struck.
+        let started = self.now();
+        let lateness = (started - due).max(0);
         let lag = Duration::from_micros(lateness.unsigned_abs());
         self.partners.doubt.started(lag);
         if let Some(skip) = self.obstacle(index, &check, lateness) {
@@ -345,7 +401,6 @@ impl<P: Prober> Shard<P> {
         }
         self.last_flight = self.last_flight.saturating_add(1);
         let id = self.last_flight;
-        let started = self.now();
         let row = &mut self.rows[index as usize];
         row.flight = Some(id);
         let timeout = row.rhythm.timeout(why, &check.definition.schedule);
@@ -354,13 +409,24 @@ impl<P: Prober> Shard<P> {
         }
         self.partners.metrics.in_flight(check.target.protocol()).inc();
         self.partners.metrics.lag.observe(lag.as_secs_f64());
-        let prober = self.partners.prober.clone();
         let timeout = self.partners.doubt.stretch(timeout, check.definition.schedule.interval);
         let departure = self.stall.depart(timeout);
+        self.take_off(Flight { row: index, id, check, started, departure }, timeout);
+    }
+
+    fn take_off(&mut self, flight: Flight, timeout: Duration) {
+        let flight = match &mut self.plain {
+            Some(plain) => match plain.start(flight, timeout) {
+                Ok(()) => return,
+                Err(flight) => flight,
+            },
+            None => flight,
+        };
+        let prober = self.partners.prober.clone();
         self.flights.spawn(async move {
-            let probe = AssertUnwindSafe(prober.probe(&check.target, timeout)).catch_unwind();
+            let probe = AssertUnwindSafe(prober.probe(flight.target(), timeout)).catch_unwind();
             let observation = probe.await.ok();
-            Landing { row: index, id, check, started, departure, observation }
+            (flight, observation)
         });
     }
 
@@ -372,7 +438,7 @@ impl<P: Prober> Shard<P> {
             Some(Skip::Overrun)
         } else if lateness > self.lateness_bound(&row.grid) {
             Some(Skip::Late)
-        } else if self.flights.len() >= self.settings.max_in_flight {
+        } else if self.under_way() >= self.settings.max_in_flight {
             Some(Skip::Saturated)
         } else if to_host.is_some_and(|n| *n >= self.settings.max_per_host) {
             Some(Skip::Destination)
@@ -381,12 +447,9 @@ impl<P: Prober> Shard<P> {
         }
     }
 
-    fn land(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
+    fn land(&mut self, (flight, observation): Landing) {
         self.stall.wake(&self.partners.doubt);
-        // Panics are caught within the task, and tasks are cut only with the whole shard.
-        let Ok(Landing { row, id, check, started, departure, observation }) = landed else {
-            return;
-        };
+        let Flight { row, id, check, started, departure } = flight;
         self.partners.metrics.in_flight(check.target.protocol()).dec();
         if let Some(Endpoint { host, .. }) = check.target.destination()
             && let Some(count) = self.hosts.get_mut(host)
@@ -439,5 +502,13 @@ impl<P: Prober> Shard<P> {
                 self.await_due(index);
             }
         }
+    }
+}
+
+/// Waits until there may be news of plain probes; for ever if there are none.
+async fn news(plain: Option<&Plain<Flight>>) {
+    match plain {
+        Some(plain) => plain.ready().await,
+        None => std::future::pending().await,
     }
 }

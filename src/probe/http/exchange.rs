@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::{
     Probe,
     body::{After, Decoder, Progress},
-    head::{self, Body, Head, Terms},
+    head::{self, Body, Head, Scan, Terms},
 };
 use crate::{
     model::{Answer, Phase, Reason},
@@ -41,7 +41,7 @@ pub(super) enum Origin {
 
 /// An answer; its body is in the trace's buffer.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(in crate::probe) struct Received {
     pub(super) head: Head,
     /// Whether the body is longer than what was read.
     pub(super) cut: bool,
@@ -89,72 +89,110 @@ where
     stream.write_all(&trace.buffer).await.map_err(|error| Fault::exchange(&error))?;
     stream.flush().await.map_err(|error| Fault::exchange(&error))?;
     trace.buffer.clear();
-    let head = read_head(stream, terms, trace).await?;
-    trace.answer = Answer::Http(head.status);
-    let mut decoder = Decoder::new(head.framing, terms.after);
-    let cut = read_body(stream, &mut decoder, trace).await?;
-    let is_reusable = !(cut || head.closes || decoder.has_surplus());
-    Ok(Received { head, cut, is_reusable })
-}
-
-/// Reads past interim answers to the real one; leaves in the buffer what came after its head.
-async fn read_head<S>(stream: &mut S, terms: Terms<'_>, trace: &mut Trace) -> Result<Head, Fault>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut interim = 0;
-    let mut scan = head::Scan::default();
+    let mut reader = Reader::default();
     loop {
-        if let Some(end) = scan.find_end(&trace.buffer)? {
-            let head = head::parse(&trace.buffer[..end], terms)?;
-            trace.buffer.drain(..end);
-            match head.status {
-                101 => return Err(protocol("101 Switching Protocols was not asked for")),
-                0..200 if interim == MAX_INTERIM => {
-                    return Err(protocol(format!("more than {MAX_INTERIM} interim answers")));
-                }
-                0..200 => interim += 1,
-                200.. => return Ok(head),
-            }
-            scan = head::Scan::default();
-            continue;
-        }
         if trace.fill(stream).await? == 0 {
-            let detail = match trace.buffer.len() {
-                0 => "the target closed the connection without an answer".to_owned(),
-                read => format!("the target closed the connection {read} bytes into the head"),
-            };
-            return Err(Fault::new(Reason::ConnectionReset, detail));
+            return reader.end(trace);
         }
-        if trace.phase() == Phase::Exchange {
-            trace.enter(Phase::Transfer);
+        if let Some(received) = reader.advance(terms, trace)? {
+            return Ok(received);
         }
     }
 }
 
-/// Reads the body into the buffer, as far as it is of interest; says whether there is more.
-async fn read_body<S>(
-    stream: &mut S,
-    decoder: &mut Decoder,
-    trace: &mut Trace,
-) -> Result<bool, Fault>
-where
-    S: AsyncRead + Unpin,
-{
-    loop {
-        match decoder.advance(&mut trace.buffer).map_err(protocol)? {
-            Progress::Whole => return Ok(false),
-            Progress::Cut => return Ok(true),
-            Progress::More => {}
+/// Makes an answer of what is read, piece by piece as it comes in. Does no I/O itself.
+#[derive(Debug, Default)]
+pub(in crate::probe) struct Reader {
+    part: Part,
+    interim: u8,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Looking for the end of a head, an interim one or the real one.
+    Head(Scan),
+    /// After the real head.
+    Body(Head, Decoder),
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::Head(Scan::default())
+    }
+}
+
+impl Reader {
+    /// Takes in what has come into the trace's buffer. The answer, once it is whole or as much of it
+    /// as is of interest; its body is in the buffer then.
+    pub(super) fn advance(
+        &mut self,
+        terms: Terms<'_>,
+        trace: &mut Trace,
+    ) -> Result<Option<Received>, Fault> {
+        if trace.phase() == Phase::Exchange {
+            trace.enter(Phase::Transfer);
         }
-        if trace.fill(stream).await? == 0 {
-            if decoder.ends_with_connection() {
-                return Ok(false);
+        loop {
+            match &mut self.part {
+                Part::Head(scan) => {
+                    let Some(end) = scan.find_end(&trace.buffer)? else { return Ok(None) };
+                    let head = head::parse(&trace.buffer[..end], terms)?;
+                    trace.buffer.drain(..end);
+                    self.take(head, terms, trace)?;
+                }
+                Part::Body(_, decoder) => {
+                    return match decoder.advance(&mut trace.buffer).map_err(protocol)? {
+                        Progress::Whole => Ok(self.finish(false)),
+                        Progress::Cut => Ok(self.finish(true)),
+                        Progress::More => Ok(None),
+                    };
+                }
             }
-            let read = decoder.decoded();
-            let detail = format!("the target closed the connection {read} bytes into the body");
-            return Err(Fault::new(Reason::ConnectionReset, detail));
         }
+    }
+
+    /// Goes past an interim head, or on from the real one.
+    fn take(&mut self, head: Head, terms: Terms<'_>, trace: &mut Trace) -> Result<(), Fault> {
+        self.part = match head.status {
+            101 => return Err(protocol("101 Switching Protocols was not asked for")),
+            0..200 if self.interim == MAX_INTERIM => {
+                return Err(protocol(format!("more than {MAX_INTERIM} interim answers")));
+            }
+            0..200 => {
+                self.interim += 1;
+                Part::default()
+            }
+            200.. => {
+                trace.answer = Answer::Http(head.status);
+                let decoder = Decoder::new(head.framing, terms.after);
+                Part::Body(head, decoder)
+            }
+        };
+        Ok(())
+    }
+
+    /// What it means that the connection has ended.
+    pub(in crate::probe) fn end(&mut self, trace: &Trace) -> Result<Received, Fault> {
+        let read = match &self.part {
+            Part::Body(_, decoder) if decoder.ends_with_connection() => None,
+            Part::Body(_, decoder) => Some(format!("{} bytes into the body", decoder.decoded())),
+            Part::Head(_) if trace.buffer.is_empty() => Some("without an answer".to_owned()),
+            Part::Head(_) => Some(format!("{} bytes into the head", trace.buffer.len())),
+        };
+        match (read, self.finish(false)) {
+            (None, Some(received)) => Ok(received),
+            (place, _) => {
+                let place = place.unwrap_or_default();
+                let detail = format!("the target closed the connection {place}");
+                Err(Fault::new(Reason::ConnectionReset, detail))
+            }
+        }
+    }
+
+    fn finish(&mut self, cut: bool) -> Option<Received> {
+        let Part::Body(head, decoder) = std::mem::take(&mut self.part) else { return None };
+        let is_reusable = !(cut || head.closes || decoder.has_surplus());
+        Some(Received { head, cut, is_reusable })
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::mem::MaybeUninit;
 
+use memchr::memchr;
+
 use super::{
     body::After,
     expected::{self, ExpectedHeaders},
@@ -79,12 +81,9 @@ impl Scan {
         if buffer[..known] != START[..known] {
             return Err(not_http(buffer));
         }
-        while self.seen < buffer.len() {
-            let at = self.seen;
-            self.seen += 1;
-            if buffer[at] != b'\n' {
-                continue;
-            }
+        while let Some(offset) = memchr(b'\n', &buffer[self.seen..]) {
+            let at = self.seen + offset;
+            self.seen = at + 1;
             if at == 0 || buffer[at - 1] != b'\r' {
                 return Err(malformed("a line of the head ends without a carriage return"));
             }
@@ -92,6 +91,7 @@ impl Scan {
                 return if self.seen > MAX_HEAD { Err(too_large()) } else { Ok(Some(self.seen)) };
             }
         }
+        self.seen = buffer.len();
         if buffer.len() > MAX_HEAD { Err(too_large()) } else { Ok(None) }
     }
 }

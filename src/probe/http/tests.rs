@@ -554,8 +554,7 @@ fn exchange_of(bytes: Vec<u8>) -> Result<Received, Fault> {
         let mut stream = tokio::io::join(std::io::Cursor::new(bytes), tokio::io::sink());
         let mut trace = Trace::new(testing::PATIENCE, Arc::default());
         let expected = ExpectedHeaders::default();
-        let terms =
-            head::Terms { body: head::Body::Allowed, after: After::Close, expected: &expected };
+        let terms = Terms { body: Body::Allowed, after: After::Close, expected: &expected };
         let received = exchange::exchange(&mut stream, terms, &mut trace).await;
         assert!(trace.buffer.len() <= 2 * body::MAX_BODY);
         received

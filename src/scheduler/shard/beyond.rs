@@ -41,7 +41,7 @@ impl<P: Prober> Shard<P> {
             let Some(check) = row.check.clone() else { continue };
             // A probe under way will tell what this one was to find out.
             if row.flight.is_none() {
-                self.start(index, check, now - due, Some(why));
+                self.start(index, check, due, Some(why));
             }
         }
     }

@@ -1,0 +1,205 @@
+//! Plain probes by the dozen. What a single one makes of an answer is tested where the protocols
+//! are: their tests ask by way of this, too.
+
+use std::{cell::Cell, collections::BTreeMap, time::Duration};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::{
+    model::Outcome,
+    probe::{
+        Endpoint, Prober as _, Spec,
+        testing::{
+            Deaf, PATIENCE, Server, closed_port, endpoint, landed, read_request, spec, target,
+            target_dialing, verdict,
+        },
+    },
+};
+
+/// A target with a name.
+struct Named(&'static str, Target);
+
+impl Ticket for Named {
+    fn target(&self) -> &Target {
+        &self.1
+    }
+}
+
+fn http(json: serde_json::Value, endpoint: Endpoint) -> Target {
+    target(&Spec::Http(spec(json)), endpoint)
+}
+
+fn tcp(endpoint: Endpoint) -> Target {
+    target(&Spec::Tcp(spec(json!({}))), endpoint)
+}
+
+fn plain<T: Ticket>() -> Plain<T> {
+    Network::default().plain().unwrap().unwrap()
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn each_of_many_has_its_own_result() {
+    let well = Server::answering(OK).await;
+    let sick = Server::answering("HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n").await;
+    let silent = Server::start(|mut stream| async move {
+        read_request(&mut stream).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let deaf = Deaf::new();
+    let mut plain = plain();
+    for (name, target) in [
+        ("well", http(json!({}), well.endpoint())),
+        ("sick", http(json!({}), sick.endpoint())),
+        ("silent", http(json!({}), silent.endpoint())),
+        ("deaf", tcp(endpoint(deaf.address))),
+        ("open", tcp(well.endpoint())),
+        ("closed", tcp(endpoint(closed_port()))),
+    ] {
+        let timeout =
+            if matches!(name, "silent" | "deaf") { Duration::from_millis(50) } else { PATIENCE };
+        assert!(plain.start(Named(name, target), timeout).is_ok(), "{name}");
+    }
+    assert_eq!(plain.len(), 6);
+    let mut found = BTreeMap::new();
+    while !plain.is_empty() {
+        for (Named(name, _), observation) in landed(&mut plain).await {
+            found.insert(name, verdict(&observation.unwrap()));
+        }
+    }
+    let found: Vec<_> = found.into_iter().map(|(name, found)| format!("{name}: {found}")).collect();
+    assert_eq!(
+        found,
+        [
+            "closed: failure connection_refused",
+            "deaf: failure timeout_connect",
+            "open: success",
+            "sick: failure status 503",
+            "silent: failure timeout_response",
+            "well: success 200",
+        ]
+    );
+    assert_eq!(plain.next_deadline(), None);
+}
+
+#[tokio::test]
+async fn a_long_request_is_sent_as_the_target_takes_it() {
+    const LENGTH: usize = 8 << 20;
+    let server = Server::start(|mut stream| async move {
+        let (mut read, mut piece) = (0, vec![0; 64 * 1024]);
+        while read < LENGTH {
+            read += stream.read(&mut piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(OK).await.unwrap();
+    })
+    .await;
+    let body = "x".repeat(LENGTH);
+    let target = http(json!({ "method": "POST", "body": body }), server.endpoint());
+    let mut plain = plain();
+    assert!(plain.start(Named("long", target), PATIENCE).is_ok());
+    let (_, found) = landed(&mut plain).await.remove(0);
+    assert_eq!(verdict(&found.unwrap()), "success 200");
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_the_buffer_is_read_to_its_end() {
+    let body = "y".repeat(49_999) + "z";
+    let server =
+        Server::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n{body}")).await;
+    let target = http(json!({ "body_contains": "yyyz" }), server.endpoint());
+    let mut plain = plain();
+    assert!(plain.start(Named("answer", target), PATIENCE).is_ok());
+    let (_, found) = landed(&mut plain).await.remove(0);
+    let found = found.unwrap();
+    assert_eq!(verdict(&found), "success 200");
+    assert!(found.phases.get(Phase::Connect) > Duration::ZERO);
+    assert!(found.phases.get(Phase::Exchange) > Duration::ZERO);
+    assert_eq!(found.peer, Some(server.address));
+    // Large buffers are not kept.
+    assert!(plain.pool.is_empty());
+}
+
+#[tokio::test]
+async fn rows_and_buffers_are_used_again() {
+    let server = Server::answering(OK).await;
+    let mut plain = plain();
+    for _ in 0..20 {
+        assert!(plain.start(Named("again", http(json!({}), server.endpoint())), PATIENCE).is_ok());
+        let (_, found) = landed(&mut plain).await.remove(0);
+        assert_eq!(found.unwrap().outcome, Outcome::Success);
+    }
+    assert_eq!((plain.flights.len(), plain.pool.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_plain_is_given_back() {
+    let mut plain = plain();
+    let named = || Endpoint::new("example.test".parse().unwrap(), 80);
+    let numbered = || endpoint(closed_port());
+    for target in [
+        http(json!({}), named()),
+        tcp(named()),
+        http(json!({ "https": true }), numbered()),
+        http(json!({ "keep_alive": true }), numbered()),
+        http(json!({ "version": "2" }), numbered()),
+        http(json!({ "follow_redirects": 1 }), numbered()),
+        target(&Spec::Tcp(spec(json!({ "tls": {} }))), numbered()),
+        target(&Spec::Tcp(spec(json!({ "send": "PING" }))), numbered()),
+        target(&Spec::Tcp(spec(json!({ "expect": "220" }))), numbered()),
+        target(&Spec::Grpc(spec(json!({}))), numbered()),
+    ] {
+        assert!(plain.start(Named("other", target), PATIENCE).is_err());
+    }
+    assert!(plain.is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_begin_has_ended_at_once() {
+    let mut plain = plain();
+    let metadata = Endpoint::new("169.254.169.254".parse().unwrap(), 80);
+    assert!(plain.start(Named("denied", http(json!({}), metadata)), PATIENCE).is_ok());
+    let asked = Spec::Tcp(spec(json!({})));
+    let dial = json!({ "source_address": "192.0.2.1" });
+    let bound = target_dialing(&asked, endpoint(closed_port()), dial);
+    assert!(plain.start(Named("bound", bound), PATIENCE).is_ok());
+    assert_eq!(plain.len(), 2);
+    let found: Vec<_> = plain
+        .turn()
+        .map(|(Named(name, _), found)| format!("{name}: {}", verdict(&found.unwrap())))
+        .collect();
+    assert_eq!(found, ["denied: failure denied", "bound: inconclusive internal"]);
+    assert!(plain.is_empty());
+}
+
+/// Panics when it is asked for its target once too often.
+struct Fragile(Cell<u8>, Target);
+
+impl Ticket for Fragile {
+    fn target(&self) -> &Target {
+        self.0.set(self.0.get() - 1);
+        assert_ne!(self.0.get(), 0, "once too often");
+        &self.1
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_probe_alone() {
+    let server = Server::answering(OK).await;
+    let mut plain = plain();
+    for lives in [5, u8::MAX] {
+        let ticket = Fragile(Cell::new(lives), http(json!({}), server.endpoint()));
+        assert!(plain.start(ticket, PATIENCE).is_ok());
+    }
+    let mut found = Vec::new();
+    while !plain.is_empty() {
+        let landed = landed(&mut plain).await;
+        found.extend(landed.into_iter().map(|(_, found)| found.map(|found| verdict(&found))));
+    }
+    found.sort();
+    assert_eq!(found, [None, Some("success 200".to_owned())]);
+}
