@@ -28,6 +28,9 @@ use super::{Failure, target};
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REQUEST_LINE: &[u8] = b"GET /health HTTP/1.1\r\n";
 
+/// As of a service: not one of those that the kernel chooses for clients.
+const PORT: u16 = 18_080;
+
 /// The longest request that is understood.
 const LONGEST: usize = 512;
 
@@ -63,7 +66,7 @@ impl Responder {
             None,
         )?;
         net::sockopt::set_socket_reuseaddr(&listener, true)?;
-        net::bind(&listener, &std::net::SocketAddr::from(([0, 0, 0, 0], 0)))?;
+        net::bind(&listener, &std::net::SocketAddr::from(([0, 0, 0, 0], PORT)))?;
         net::listen(&listener, 65_535)?;
         let port = std::net::SocketAddr::try_from(net::getsockname(&listener)?)?.port();
         let shared = Arc::new(Shared {

@@ -426,7 +426,7 @@ impl Written<'_> {
         holds.then_some(pace)
     }
 
-    /// Refuses an interval that the scheduler cannot keep: a run starts up to one tick late.
+    /// Refuses an interval that the scheduler cannot keep: a run starts half a tick from its time at most.
     fn can_be_kept(
         &self,
         reader: &mut Reader<'_>,

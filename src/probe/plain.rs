@@ -28,7 +28,11 @@ use socket2::SockRef;
 use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{
-    Close, Host, Kind, Network, Target, fault::Fault, http, network, resolve, trace::Trace,
+    Close, Host, Kind, Network, Target,
+    fault::Fault,
+    http, network,
+    resolve::{self, Acknowledge, Options},
+    trace::Trace,
 };
 use crate::{
     clock::{self, Timestamp},
@@ -84,20 +88,21 @@ enum Stage {
     Listening(http::Reader),
 }
 
-/// What has become of a probe that was looked after.
-enum Turn {
-    /// It waits for more.
-    Waits,
-    /// It has ended.
-    Ended(Result<(), Fault>),
+/// What the poller says of a socket. It says so once.
+#[derive(Debug, Clone, Copy)]
+struct News {
+    /// An error waits, or the socket can no longer be written to.
+    may_have_failed: bool,
+    /// There is something to read, be it the end.
+    has_input: bool,
 }
 
 impl Target {
-    /// The address to connect to, if a probe of this target is a plain one.
-    fn plain_address(&self) -> Option<SocketAddr> {
-        let is_plain = match &self.probe.0 {
-            Kind::Http(probe) => probe.is_lone(),
-            Kind::Tcp(probe) => probe.is_lone(),
+    /// Where to connect to, and how to end the connection, if a probe of this target is a plain one.
+    fn plain_way(&self) -> Option<(SocketAddr, Close)> {
+        let close = match &self.probe.0 {
+            Kind::Http(probe) => probe.is_lone().then(|| probe.spec().close),
+            Kind::Tcp(probe) => probe.is_lone().then(|| probe.spec().close),
             Kind::Grpc(_)
             | Kind::Udp(_)
             | Kind::H2ping(_)
@@ -107,23 +112,17 @@ impl Target {
             | Kind::Icmp(_)
             | Kind::Exec(_)
             | Kind::Ttl(_)
-            | Kind::Alias(_) => false,
+            | Kind::Alias(_) => None,
         };
-        let endpoint = self.destination().filter(|_| is_plain)?;
+        let (endpoint, close) = (self.destination()?, close?);
         match endpoint.host {
-            Host::Ip(ip) => Some(SocketAddr::new(ip, endpoint.port)),
+            Host::Ip(ip) => Some((SocketAddr::new(ip, endpoint.port), close)),
             Host::Name(_) => None,
         }
     }
 
-    /// How the connection of a plain probe is made and ended.
-    fn plain_options(&self) -> resolve::Options {
-        let close = match &self.probe.0 {
-            Kind::Http(probe) => probe.spec().close,
-            Kind::Tcp(probe) => probe.spec().close,
-            _ => Close::Reset,
-        };
-        resolve::Options { close, acknowledge: resolve::Acknowledge::Late }
+    fn http(&self) -> Option<&http::Probe> {
+        if let Kind::Http(probe) = &self.probe.0 { Some(probe) } else { None }
     }
 }
 
@@ -160,7 +159,7 @@ impl<T: Ticket> Plain<T> {
 
     /// Starts a probe of the ticket's target; gives the ticket back if that is no plain one.
     pub fn start(&mut self, ticket: T, timeout: Duration) -> Result<(), T> {
-        let Some(address) = ticket.target().plain_address() else { return Err(ticket) };
+        let Some(way) = ticket.target().plain_way() else { return Err(ticket) };
         let started = clock::now();
         let mut trace = self.network.trace(ticket.target(), timeout);
         if let Some(buffer) = self.pool.pop() {
@@ -170,11 +169,11 @@ impl<T: Ticket> Plain<T> {
             self.flights.push(None);
             self.flights.len() - 1
         });
-        match self.launch(index, ticket.target(), address, &mut trace) {
+        match self.launch(index, ticket.target(), way, &mut trace) {
             Ok(socket) => {
                 let deadline = trace.deadline();
                 self.earliest = Some(self.earliest.map_or(deadline, |then| then.min(deadline)));
-                let stage = Stage::Connecting;
+                let (address, stage) = (way.0, Stage::Connecting);
                 let flight = Flight { ticket, started, trace, address, socket, stage };
                 self.flights[index] = Some(flight);
             }
@@ -191,14 +190,15 @@ impl<T: Ticket> Plain<T> {
         &self,
         index: usize,
         target: &Target,
-        address: SocketAddr,
+        (address, close): (SocketAddr, Close),
         trace: &mut Trace,
     ) -> Result<TcpStream, Fault> {
-        if let Kind::Http(probe) = &target.probe.0 {
+        if let Some(probe) = target.http() {
             http::begin(probe, target.endpoint(), trace);
         }
         trace.enter(Phase::Connect);
-        let socket = resolve::send_for(address, target.plain_options(), trace)?;
+        let options = Options { close, acknowledge: Acknowledge::Late };
+        let socket = resolve::send_for(address, options, trace)?;
         let mut socket = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.get_ref().registry();
@@ -234,7 +234,11 @@ impl<T: Ticket> Plain<T> {
             }
             let mut taken = 0;
             for event in &events {
-                self.advance(event.token().0);
+                let news = News {
+                    may_have_failed: event.is_error() || event.is_write_closed(),
+                    has_input: event.is_readable() || event.is_read_closed(),
+                };
+                self.advance(event.token().0, news);
                 taken += 1;
             }
             if taken < BATCH {
@@ -248,12 +252,12 @@ impl<T: Ticket> Plain<T> {
         self.landed.drain(..)
     }
 
-    fn advance(&mut self, index: usize) {
+    fn advance(&mut self, index: usize, news: News) {
         let Some(flight) = self.flights.get_mut(index).and_then(Option::as_mut) else { return };
-        let turn = catch_unwind(AssertUnwindSafe(|| flight.advance()));
-        match turn {
-            Ok(Turn::Waits) => {}
-            Ok(Turn::Ended(result)) => self.land(index, Some(result)),
+        match catch_unwind(AssertUnwindSafe(|| flight.advance(news))) {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => self.land(index, Some(Ok(()))),
+            Ok(Err(fault)) => self.land(index, Some(Err(fault))),
             Err(_panic) => self.land(index, None),
         }
     }
@@ -292,24 +296,17 @@ impl<T: Ticket> Plain<T> {
 }
 
 impl<T: Ticket> Flight<T> {
-    /// Goes on as far as it can.
-    fn advance(&mut self) -> Turn {
-        match self.go_on() {
-            Ok(true) => Turn::Waits,
-            Ok(false) => Turn::Ended(Ok(())),
-            Err(fault) => Turn::Ended(Err(fault)),
-        }
-    }
-
-    /// Says whether it waits for more; otherwise it has succeeded.
-    fn go_on(&mut self) -> Result<bool, Fault> {
+    /// Goes on as far as it can. Says whether it waits for more; otherwise it has succeeded.
+    fn advance(&mut self, news: News) -> Result<bool, Fault> {
         let Self { ticket, trace, address, socket, stage, .. } = self;
-        let probe = match &ticket.target().probe.0 {
-            Kind::Http(probe) => Some(probe),
-            _ => None,
-        };
+        let probe = ticket.target().http();
         if let Stage::Connecting = stage {
-            let settled = resolve::settle(SockRef::from(&*socket), *address);
+            let socket = SockRef::from(&*socket);
+            let settled = if news.may_have_failed {
+                resolve::settle(socket, *address)
+            } else {
+                resolve::settle_made(socket, *address)
+            };
             settled.map_err(|error| Fault::connect(&error))?;
             if probe.is_none() {
                 return Ok(false);
@@ -325,6 +322,10 @@ impl<T: Ticket> Flight<T> {
             }
             trace.buffer.clear();
             *stage = Stage::Listening(http::Reader::default());
+            // An answer that is not there yet will be news.
+            if !news.has_input {
+                return Ok(true);
+            }
         }
         let Stage::Listening(reader) = stage else { return Ok(true) };
         let received = match hear(socket, reader, probe, trace) {

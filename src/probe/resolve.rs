@@ -282,6 +282,11 @@ pub(super) fn settle(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()>
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
+    settle_made(socket, address)
+}
+
+/// The same of a connection that is known not to have failed.
+pub(super) fn settle_made(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()> {
     // On this very host the kernel may choose the target's own port as the source port, and then
     // connects the socket to itself although nobody listens.
     if is_ephemeral(address.port()) && socket.local_addr()?.as_socket() == Some(address) {
