@@ -127,17 +127,12 @@ async fn an_answer_longer_than_the_buffer_is_read_to_its_end() {
 /// The connection and the answer may be one piece of news; there is no second.
 #[tokio::test]
 async fn an_answer_that_is_there_before_the_question_is_read() {
-    let server = Server::start(|mut stream| async move {
-        stream.write_all(OK).await.unwrap();
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint(listener.local_addr().unwrap());
     let mut plain = plain();
-    assert!(plain.start(Named("hasty", http(json!({}), server.endpoint())), PATIENCE).is_ok());
-    // The server runs on this thread, too: its answer is there when the poller is looked at first.
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    assert!(plain.start(Named("hasty", http(json!({}), address)), PATIENCE).is_ok());
+    let (mut stream, _) = listener.accept().unwrap();
+    std::io::Write::write_all(&mut stream, OK).unwrap();
     let (_, found) = landed(&mut plain).await.remove(0);
     assert_eq!(verdict(&found.unwrap()), "success 200");
 }
