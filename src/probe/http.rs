@@ -45,7 +45,7 @@ use self::{
     exchange::Received,
     expected::ExpectedHeaders,
     request::{Headers, Place, Request},
-    session::Outgoing,
+    session::{Outgoing, Rendering},
 };
 pub use self::{
     auth::{Auth, AuthError, Basic},
@@ -288,6 +288,11 @@ impl Probe {
         self.spec.version == Version::Http1 && !self.spec.keep_alive
     }
 
+    /// TLS to the configured origin, if that is reached so.
+    pub(super) fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref().filter(|_| self.scheme == Scheme::Https)
+    }
+
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -373,7 +378,8 @@ async fn request(
         probe.render(place, &mut trace.buffer);
         return exchange::ask(probe, route, trace).await;
     }
-    let outgoing = Outgoing { request: spec.request(probe.credentials.as_ref()), route };
+    let request = spec.request(probe.credentials.as_ref());
+    let outgoing = Outgoing { request, route, rendering: Rendering::Ready };
     // Boxed, as are redirects, so that plain probes do not carry their state.
     match kept {
         Some(kept) => Box::pin(session::ask_kept(probe, outgoing, kept, trace)).await,
