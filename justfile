@@ -32,6 +32,7 @@ deny:
 # The benchmarks; see docs/performance.md.
 bench:
     cargo bench --profile fast --bench compare
+    cargo bench --profile fast --bench protocols
     cargo bench --profile fast --bench registry
     cargo bench --profile fast --bench detection
 

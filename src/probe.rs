@@ -23,7 +23,9 @@ pub mod grpc;
 pub mod h2ping;
 mod hold;
 pub mod http;
+mod http2;
 pub mod icmp;
+mod memory;
 mod network;
 mod nonce;
 mod pattern;
@@ -46,7 +48,7 @@ mod tests;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use self::{egress::Origin, fault::Fault, trace::Trace};
+use self::{egress::Origin, fault::Fault, memory::Memory, trace::Trace};
 pub use self::{
     endpoint::{Endpoint, Host, HostError},
     hold::Held,
@@ -90,9 +92,8 @@ pub trait Prober: Clone + Send + Sync + 'static {
 pub struct Target {
     probe: Arc<Probe>,
     endpoint: Endpoint,
-    kept: grpc::Kept,
-    /// Boxed, since most HTTP checks keep nothing.
-    http: Option<Box<http::Kept>>,
+    /// Boxed, since most checks keep nothing.
+    memory: Option<Box<Memory>>,
 }
 
 /// What to ask, as the configuration says it.
@@ -156,18 +157,8 @@ enum Kind {
 impl Target {
     /// Says that `probe` is to ask `endpoint`.
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
-        let keeps_http = matches!(&probe.0, Kind::Http(probe) if probe.spec().keep_alive);
-        let http = keeps_http.then(Box::default);
-        let watches = matches!(&probe.0, Kind::Grpc(probe) if probe.spec().watch);
-        let kept = if watches { grpc::Kept::watching() } else { grpc::Kept::default() };
-        Self { probe, endpoint, kept, http }
-    }
-
-    /// Waits until the target says by itself that it has changed, or breaks a connection it should
-    /// hold: time to ask it. For ever if it is not listened to (`watch` of gRPC checks). What happens
-    /// while nobody waits is told to the next who does, once. May be dropped at any time.
-    pub async fn woken(&self) {
-        self.kept.woken().await;
+        let memory = Memory::of(&probe).map(Box::new);
+        Self { probe, endpoint, memory }
     }
 
     /// Who is asked.
@@ -231,20 +222,20 @@ impl Target {
         match each::name_of(self) {
             // Boxed: rare, and far larger than the rest.
             Some(name) => Box::pin(each::ask(self, name, network, trace)).await,
-            None => self.ask_one(&self.kept, network, trace).await,
+            None => self.ask_one(self.memory.as_deref(), network, trace).await,
         }
     }
 
     /// Asks one address; of a name, the first that takes the connection.
     async fn ask_one(
         &self,
-        kept: &grpc::Kept,
+        memory: Option<&Memory>,
         network: &Network,
         trace: &mut Trace,
     ) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => {
-                let kept = self.http.as_deref().map(|kept| (kept, &network.places));
+                let kept = memory.and_then(Memory::http).map(|kept| (kept, &network.places));
                 http::probe(probe, &self.endpoint, kept, trace).await
             }
             Kind::Tcp(probe) => {
@@ -253,7 +244,7 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                let kept = (kept, &network.places);
+                let kept = memory.and_then(Memory::grpc).map(|kept| (kept, &network.places));
                 Box::pin(grpc::probe(probe, &self.endpoint, kept, trace)).await
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,
@@ -474,12 +465,6 @@ impl Probe {
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
         }
-    }
-
-    /// Whether its connections are kept from one probe to the next.
-    pub fn keeps_connections(&self) -> bool {
-        matches!(&self.0, Kind::Http(probe) if probe.spec().keep_alive)
-            || self.protocol().keeps_connections()
     }
 
     /// How this probe asks.

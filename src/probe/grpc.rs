@@ -8,36 +8,46 @@
 //! | status `DEADLINE_EXCEEDED` | `timeout_response` |
 //! | any other status | `status` |
 //!
-//! The connection is kept between probes, as long as there is a place for it (`Places`). A kept
-//! connection that turns out to be broken says nothing about the target (it may have restarted), so
-//! the call is then made once more on a new one, within the same deadline. One with TLS is not kept
-//! for ever: the target's certificate is checked only when a connection is made.
+//! The connection is kept between probes, unless `keep_alive` is false, as long as there is a place for
+//! it (`Places`). A kept connection that turns out to be broken says nothing about the target (it may
+//! have restarted), so the call is then made once more on a new one, within the same deadline. One
+//! with TLS is not kept for ever: the target's certificate is checked only when a connection is made.
 //!
-//! A server may say how long its answer holds (`ttl_seconds` in the metadata of the answer), and it may
-//! be listened to between probes (`watch`).
+//! The call is written and read here (`request`, `answer`, `call`), on a connection that nothing drives
+//! between probes. A server may say how long its answer holds (`ttl_seconds` in the metadata of the
+//! answer), and it may be listened to between probes (`watch`): then a connection is needed that is
+//! driven all the time, and it is the library's (`channel`).
 
+mod answer;
+mod call;
 mod channel;
 mod kept;
+mod request;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use ::url::Url;
 use tonic::{Code, metadata};
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
-};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-use self::channel::Channel;
 pub(super) use self::kept::{Kept, Place, Places};
+use self::{
+    answer::{Reply, Said},
+    call::Connection,
+    channel::Channel,
+    kept::Held,
+    request::Request,
+};
 use super::{
     PrepareError,
     endpoint::Endpoint,
     fault::Fault,
     http::{Authority, HeaderValue},
+    resolve::Close,
     tls,
     trace::Trace,
     url::{self, UrlError},
@@ -45,7 +55,7 @@ use super::{
 use crate::model::{Answer, Outcome, Phase, Reason, Serving};
 
 /// A gRPC check (`grpc.health.v1`).
-#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Grpc")]
 pub struct Spec {
@@ -58,10 +68,27 @@ pub struct Spec {
     pub metadata: BTreeMap<MetadataName, HeaderValue>,
     /// The `:authority` of the call. Default: the host and port that are probed.
     pub authority: Option<Authority>,
+    /// Keep the connection from one probe to the next; one with TLS for an hour at most. Quicker and
+    /// kinder to the target, but such a check does not see that new connections fail. If the target
+    /// has closed the connection meanwhile, the call is made again on a new one. Default: true.
+    pub keep_alive: bool,
     /// Keep a `Watch` stream open on the connection that is kept between probes, and ask at once when
     /// the server tells of a change or the connection breaks. A server without `Watch` is asked at its
     /// intervals alone, and tried again after 10 minutes. Costs the server a stream. Default: false.
     pub watch: bool,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            service: String::new(),
+            tls: None,
+            metadata: BTreeMap::new(),
+            authority: None,
+            keep_alive: true,
+            watch: false,
+        }
+    }
 }
 
 /// The name of a piece of metadata: lower case, not binary.
@@ -90,6 +117,8 @@ pub enum MetadataNameError {
 pub(super) struct Probe {
     spec: Spec,
     tls: Option<tls::Client>,
+    request: Request,
+    /// For the library.
     metadata: metadata::MetadataMap,
 }
 
@@ -147,6 +176,10 @@ impl TryFrom<String> for MetadataName {
 
 impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
+        if spec.watch && !spec.keep_alive {
+            let rule = "`watch` needs the connection that `keep_alive: false` does not keep";
+            return Err(PrepareError::Conflict(rule));
+        }
         let tls =
             spec.tls.as_ref().map(|tls| tls::Client::prepare(tls, Some(b"h2"))).transpose()?;
         let mut metadata = metadata::MetadataMap::new();
@@ -156,7 +189,11 @@ impl Probe {
                 .map_err(|_| unusable())?;
             metadata.insert(key, value.as_str().parse().map_err(|_| unusable())?);
         }
-        Ok(Self { spec: spec.clone(), tls, metadata })
+        Ok(Self { spec: spec.clone(), tls, request: Request::new(spec), metadata })
+    }
+
+    pub(super) fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref()
     }
 
     pub(super) fn spec(&self) -> &Spec {
@@ -183,15 +220,69 @@ impl PartialEq for Probe {
     }
 }
 
+/// Calls on a connection of its own, or on the one that is kept, if it is to be.
+pub(super) async fn probe(
+    probe: &Probe,
+    endpoint: &Endpoint,
+    kept: Option<(&Kept, &Places)>,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    match kept {
+        // Boxed: rare, and far larger than the rest.
+        Some(kept) if kept.0.watch().is_some() => {
+            Box::pin(probe_watched(probe, endpoint, kept, trace)).await
+        }
+        Some(kept) => probe_kept(probe, endpoint, kept, trace).await,
+        None => {
+            let mut connection = Connection::open(probe, endpoint, Close::Reset, trace).await?;
+            judge(connection.call(probe, endpoint, trace).await?, trace)
+        }
+    }
+}
+
 /// Calls on the kept connection, else on a new one, and keeps it if it still works afterwards and
 /// one of `places` is free.
-pub(super) async fn probe(
+async fn probe_kept(
     probe: &Probe,
     endpoint: &Endpoint,
     (kept, places): (&Kept, &Places),
     trace: &mut Trace,
 ) -> Result<(), Fault> {
-    if let Some(mut held) = kept.take()
+    if let Some(Held::Connection(mut held)) = kept.take()
+        && held.0.is_fit(probe)
+    {
+        trace.certificate = held.0.certificate();
+        // The connection's own failure is not the target's.
+        if let Ok(reply) = held.0.call(probe, endpoint, trace).await {
+            if is_whole(&reply) && held.0.settle() {
+                kept.put(Held::Connection(held));
+            }
+            return judge(reply, trace);
+        }
+        trace.distrust();
+    }
+    let place = places.take();
+    // A kept connection is closed in order: the target's log should not blame us.
+    let close = if place.is_some() { Close::Fin } else { Close::Reset };
+    let mut connection = Connection::open(probe, endpoint, close, trace).await?;
+    let reply = connection.call(probe, endpoint, trace).await?;
+    if let Some(place) = place
+        && is_whole(&reply)
+        && connection.settle()
+    {
+        kept.put(Held::Connection(Box::new((connection, place))));
+    }
+    judge(reply, trace)
+}
+
+/// The same, on a connection on which the target is also listened to.
+async fn probe_watched(
+    probe: &Probe,
+    endpoint: &Endpoint,
+    (kept, places): (&Kept, &Places),
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    if let Some(Held::Channel(mut held)) = kept.take()
         && held.0.is_fit()
     {
         let channel = &mut held.0;
@@ -199,67 +290,52 @@ pub(super) async fn probe(
         trace.certificate = channel.certificate();
         trace.enter(Phase::Exchange);
         // The connection's own failure is not the target's.
-        if let Ok(answer) = channel.check(probe.request()).await {
-            keep(probe, kept, held, &answer);
-            return judge(answer, trace);
+        if let Ok(reply) = channel.check(probe.request()).await {
+            keep(probe, kept, held, &reply);
+            return judge(reply, trace);
         }
+        trace.distrust();
     }
     let mut channel = Channel::open(probe, endpoint, trace).await?;
     trace.enter(Phase::Exchange);
-    let answer = channel.check(probe.request()).await?;
+    let reply = channel.check(probe.request()).await?;
     if let Some(place) = places.take() {
-        keep(probe, kept, Box::new((channel, place)), &answer);
+        keep(probe, kept, Box::new((channel, place)), &reply);
     }
-    judge(answer, trace)
+    judge(reply, trace)
 }
 
-/// What a call was answered.
-type Reply = Result<tonic::Response<HealthCheckResponse>, tonic::Status>;
-
-/// Keeps a connection, and listens on it if that is wanted.
-fn keep(probe: &Probe, kept: &Kept, mut held: Box<(Channel, Place)>, answer: &Reply) {
+/// Keeps a connection, and listens on it.
+fn keep(probe: &Probe, kept: &Kept, mut held: Box<(Channel, Place)>, reply: &Reply) {
     if let Some(watch) = kept.watch() {
-        held.0.watch(watch, probe.request(), watch::seen(answer));
+        held.0.watch(watch, probe.request(), watch::seen(reply));
     }
-    kept.put(held);
+    kept.put(Held::Channel(held));
 }
 
-/// What is not called gRPC is none, whatever it looks like ("gRPC over HTTP2", Responses).
-fn is_grpc(metadata: &metadata::MetadataMap) -> Result<(), Fault> {
-    let content_type = metadata.get("content-type").map(metadata::MetadataValue::as_bytes);
-    if content_type.is_none_or(|content_type| content_type.starts_with(b"application/grpc")) {
-        return Ok(());
+/// Whether nothing more can come of the call.
+fn is_whole(reply: &Reply) -> bool {
+    match reply.said {
+        Said::Status(_) | Said::Refused(..) => true,
+        Said::Broken(_) => false,
     }
-    Err(Fault::new(Reason::Protocol, "the answer's content type is not application/grpc"))
-}
-
-/// How long a server says that its answer holds, in whole seconds: the metadata `ttl_seconds` or
-/// `ttl-seconds`. There is no standard; what is no such number is passed over.
-fn ttl(metadata: &metadata::MetadataMap) -> Option<Duration> {
-    let value = ["ttl_seconds", "ttl-seconds"].iter().find_map(|name| metadata.get(*name))?;
-    let seconds: u32 = value.to_str().ok()?.parse().ok()?;
-    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 /// What the server's answer means.
-fn judge(answer: Reply, trace: &mut Trace) -> Result<(), Fault> {
-    let (serving, outcome, seen) = match answer {
-        Ok(response) => {
-            trace.ask_again = ttl(response.metadata());
-            is_grpc(response.metadata())?;
-            serving(response.into_inner())
-        }
-        Err(status) => {
-            trace.ask_again = ttl(status.metadata());
-            let (serving, reason) = refusal(&status);
-            let code = format!("{:?}", status.code());
-            let text = if status.message().is_empty() {
-                format!("gRPC status {code}")
+fn judge(reply: Reply, trace: &mut Trace) -> Result<(), Fault> {
+    trace.ask_again = reply.ttl;
+    let (serving, outcome, seen) = match reply.said {
+        Said::Status(status) => serving(status),
+        Said::Refused(code, message) => {
+            let (serving, reason) = refusal(code);
+            let text = if message.is_empty() {
+                format!("gRPC status {code:?}")
             } else {
-                format!("gRPC status {code}: {}", status.message())
+                format!("gRPC status {code:?}: {message}")
             };
             (serving, Outcome::Failure(reason), text)
         }
+        Said::Broken(problem) => return Err(Fault::new(Reason::Protocol, problem)),
     };
     trace.answer = serving.map_or(Answer::None, Answer::Grpc);
     match outcome {
@@ -270,14 +346,14 @@ fn judge(answer: Reply, trace: &mut Trace) -> Result<(), Fault> {
     }
 }
 
-fn serving(response: HealthCheckResponse) -> (Option<Serving>, Outcome, String) {
-    let serving = match ServingStatus::try_from(response.status) {
+fn serving(status: i32) -> (Option<Serving>, Outcome, String) {
+    let serving = match ServingStatus::try_from(status) {
         Ok(ServingStatus::Serving) => Serving::Serving,
         Ok(ServingStatus::NotServing) => Serving::NotServing,
         Ok(ServingStatus::Unknown) => Serving::Unknown,
         Ok(ServingStatus::ServiceUnknown) => Serving::ServiceUnknown,
         Err(_) => {
-            let seen = format!("unknown serving status {}", response.status);
+            let seen = format!("unknown serving status {status}");
             return (None, Outcome::Failure(Reason::Protocol), seen);
         }
     };
@@ -291,17 +367,11 @@ fn serving(response: HealthCheckResponse) -> (Option<Serving>, Outcome, String) 
     (Some(serving), outcome, serving.to_string())
 }
 
-fn refusal(status: &tonic::Status) -> (Option<Serving>, Reason) {
-    match status.code() {
+fn refusal(code: Code) -> (Option<Serving>, Reason) {
+    match code {
         Code::NotFound => (Some(Serving::ServiceUnknown), Reason::NotServing),
         Code::Unimplemented => (Some(Serving::Unimplemented), Reason::Protocol),
         Code::DeadlineExceeded => (None, Reason::TimeoutResponse),
-        // What the client library says of a message that is too large.
-        Code::OutOfRange => (None, Reason::Protocol),
-        // What it says of a message that breaks the protocol.
-        Code::Internal | Code::Unknown if is_our_own_word(status.message()) => {
-            (None, Reason::Protocol)
-        }
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -311,15 +381,10 @@ fn refusal(status: &tonic::Status) -> (Option<Serving>, Reason) {
         | Code::ResourceExhausted
         | Code::FailedPrecondition
         | Code::Aborted
+        | Code::OutOfRange
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss
         | Code::Unauthenticated => (None, Reason::Status),
     }
-}
-
-fn is_our_own_word(message: &str) -> bool {
-    ["protocol error", "Unexpected EOF", "Missing response message", "failed to decode"]
-        .iter()
-        .any(|start| message.starts_with(start))
 }

@@ -12,16 +12,15 @@ mod tests;
 
 use ::url::Url;
 use futures_util::FutureExt;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     PrepareError,
     endpoint::Endpoint,
     fault::Fault,
+    http2::{
+        self, ACK, GOAWAY, HEAD_LEN, Head, Meaning, Opaque, PING, PREFACE, SETTINGS, protocol,
+    },
     nonce::nonce,
     resolve::{self, Acknowledge, Close},
     tls,
@@ -30,32 +29,10 @@ use super::{
 };
 use crate::model::{Phase, Reason};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Bytes of a frame before its payload.
-const HEAD_LEN: usize = 9;
-
-/// The longest payload a target may send to one whose SETTINGS do not allow more.
-const MAX_PAYLOAD: usize = 16_384;
-
 /// Most frames and bytes that are read for the sake of one answer. Servers send two to five frames
 /// of less than 100 bytes.
 const MAX_FRAMES: usize = 64;
 const MAX_BYTES: usize = 64 * 1024;
-
-/// Types of frames.
-const PRIORITY: u8 = 0x2;
-const SETTINGS: u8 = 0x4;
-const PING: u8 = 0x6;
-const GOAWAY: u8 = 0x7;
-const WINDOW_UPDATE: u8 = 0x8;
-const LAST_KNOWN: u8 = 0x9;
-
-/// The flag of an acknowledgement.
-const ACK: u8 = 0x1;
-
-/// What a PING carries, and its answer repeats.
-type Opaque = [u8; 8];
 
 /// An HTTP/2 check: the target must acknowledge a PING frame.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -106,6 +83,10 @@ impl Probe {
         Ok(Self { spec: spec.clone(), tls })
     }
 
+    pub(super) fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref()
+    }
+
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -126,17 +107,10 @@ pub(super) async fn probe(
         None => ping(stream, trace).await,
         Some(tls) => {
             let stream = tls.connect(&endpoint.host, stream, trace).await?;
-            agrees_on_h2(&stream)?;
+            tls::agrees_on_h2(&stream)?;
             ping(stream, trace).await
         }
     }
-}
-
-fn agrees_on_h2(stream: &TlsStream<TcpStream>) -> Result<(), Fault> {
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return Ok(());
-    }
-    Err(Fault::new(Reason::TlsOther, "the target's TLS does not offer HTTP/2 (ALPN h2)"))
 }
 
 async fn ping<S>(mut stream: S, trace: &mut Trace) -> Result<(), Fault>
@@ -171,15 +145,17 @@ where
         let end = payload_start + head.length;
         read_to(stream, start, end, trace).await?;
         let meaning = head.meaning(&trace.buffer[payload_start..end])?;
-        if number == 0 && meaning != Meaning::Settings {
+        if number == 0 && !matches!(meaning, Meaning::Settings(_)) {
             return Err(protocol("the target's first frame is not SETTINGS"));
         }
         match meaning {
-            Meaning::Nothing => {}
-            Meaning::Settings => say(stream, &frame(SETTINGS, ACK, &[])).await?,
+            Meaning::Nothing | Meaning::Credit(_) => {}
+            Meaning::Settings(_) => say(stream, &frame(SETTINGS, ACK, &[])).await?,
             Meaning::Ping(theirs) => say(stream, &frame(PING, ACK, &theirs)).await?,
             Meaning::Pong(answer) if answer == sent => return Ok(()),
             Meaning::Pong(_) => return Err(protocol("the target acknowledged another ping")),
+            Meaning::GoAway(goaway) => return Err(goaway.fault()),
+            Meaning::OfStream => return Err(head.misplaced()),
         }
         start = end;
     }
@@ -218,85 +194,9 @@ where
     Ok(())
 }
 
-fn protocol(detail: impl Into<String>) -> Fault {
-    Fault::new(Reason::Protocol, detail)
-}
-
 /// A frame on stream 0, with a payload of a few bytes.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).expect("only short frames are sent");
-    [&[0, 0, length, kind, flags, 0, 0, 0, 0], payload].concat()
-}
-
-/// The fixed part of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-/// What a frame says, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    Nothing,
-    /// The target's settings, which want an acknowledgement.
-    Settings,
-    /// A ping of the target's own, which wants one too.
-    Ping(Opaque),
-    /// The acknowledgement of a ping.
-    Pong(Opaque),
-}
-
-impl Head {
-    fn parse(bytes: [u8; HEAD_LEN]) -> Result<Self, Fault> {
-        if bytes.starts_with(b"HTTP/") {
-            return Err(protocol("the target speaks HTTP/1, not HTTP/2"));
-        }
-        let [high, middle, low, kind, flags, stream @ ..] = bytes;
-        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        if length > MAX_PAYLOAD {
-            return Err(protocol(format!(
-                "a frame of {length} bytes; at most {MAX_PAYLOAD} may be"
-            )));
-        }
-        // The first bit is reserved and means nothing.
-        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
-        Ok(Self { length, kind, flags, stream })
-    }
-
-    fn meaning(self, payload: &[u8]) -> Result<Meaning, Fault> {
-        let is_ack = self.flags & ACK != 0;
-        match (self.kind, self.stream) {
-            (SETTINGS, 0) if is_ack && payload.is_empty() => Ok(Meaning::Nothing),
-            (SETTINGS, 0) if !is_ack && payload.len().is_multiple_of(6) => Ok(Meaning::Settings),
-            (PING, 0) => {
-                let opaque =
-                    payload.try_into().map_err(|_| protocol("a PING that is not of 8 bytes"))?;
-                Ok(if is_ack { Meaning::Pong(opaque) } else { Meaning::Ping(opaque) })
-            }
-            (GOAWAY, 0) => Err(going_away(payload)),
-            (WINDOW_UPDATE, 0) if payload.len() == 4 => Ok(Meaning::Nothing),
-            // May name a stream that does not exist yet.
-            (PRIORITY, 1..) if payload.len() == 5 => Ok(Meaning::Nothing),
-            // Extensions: whoever does not know them passes them over.
-            (kind, _) if kind > LAST_KNOWN => Ok(Meaning::Nothing),
-            (kind, stream) => Err(protocol(format!(
-                "a frame that cannot be here: type {kind:#x}, stream {stream}, {} bytes",
-                payload.len()
-            ))),
-        }
-    }
-}
-
-/// A refusal with its reason: the last stream, an error code, and perhaps a text.
-fn going_away(payload: &[u8]) -> Fault {
-    let Some(([_, _, _, _, code @ ..], text)) = payload.split_first_chunk::<8>() else {
-        return protocol("a GOAWAY of less than 8 bytes");
-    };
-    let code = u32::from_be_bytes(*code);
-    let text = String::from_utf8_lossy(text);
-    let separator = if text.is_empty() { "" } else { ": " };
-    protocol(format!("the target sent GOAWAY with the error code {code}{separator}{text}"))
+    let mut frame = Vec::with_capacity(HEAD_LEN + payload.len());
+    http2::write(&mut frame, kind, flags, 0, payload);
+    frame
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Network, Target,
+    Network, Target, grpc,
     resolve::{self, Acknowledge, Close, Options},
 };
 
@@ -41,7 +41,7 @@ impl Target {
 
     /// Whether it tells by itself when it changes, over a stream that its probes keep open.
     pub fn is_listened_to(&self) -> bool {
-        self.kept.is_watching()
+        self.grpc().is_some_and(grpc::Kept::is_watching)
     }
 }
 

@@ -45,7 +45,7 @@ use self::{
     expected::ExpectedHeaders,
     head::{Body, Terms},
     request::{Headers, Place, Request},
-    session::Outgoing,
+    session::{Outgoing, Rendering},
 };
 pub use self::{
     auth::{Auth, AuthError, Basic},
@@ -323,6 +323,11 @@ impl Probe {
         })
     }
 
+    /// TLS to the configured origin, if that is reached so.
+    pub(super) fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref().filter(|_| self.scheme == Scheme::Https)
+    }
+
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -428,7 +433,8 @@ async fn request(
         probe.render(place, &mut trace.buffer);
         return exchange::ask(probe, route, trace).await;
     }
-    let outgoing = Outgoing { request: spec.request(probe.credentials.as_ref()), route };
+    let request = spec.request(probe.credentials.as_ref());
+    let outgoing = Outgoing { request, route, rendering: Rendering::Ready };
     // Boxed, as are redirects, so that plain probes do not carry their state.
     match kept {
         Some(kept) => Box::pin(session::ask_kept(probe, outgoing, kept, trace)).await,

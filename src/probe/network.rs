@@ -18,11 +18,17 @@ use crate::{
     model::{Observation, Outcome},
 };
 
+/// Most TLS sessions that are kept to be resumed. Each holds a ticket and the target's certificates, 2
+/// to 6 KiB; a target beyond that has a full handshake each time.
+const MAX_SESSIONS: usize = 20_000;
+
 /// The prober that uses the network, as far as its policy lets it, and runs programs. Clones share the
-/// bounds on kept connections and on programs.
+/// bounds on kept connections, on TLS sessions and on programs.
 #[derive(Debug, Clone)]
 pub struct Network {
     pub(super) places: grpc::Places,
+    /// For TLS sessions.
+    sessions: grpc::Places,
     pub(super) programs: exec::Places,
     /// For checks of the configuration, and for those registered through the API.
     gates: [Arc<Gate>; 2],
@@ -46,9 +52,16 @@ impl Network {
         let gate = Arc::new(Gate { egress, ..Gate::default() });
         Self {
             places: grpc::Places::new(max_kept),
+            sessions: grpc::Places::new(MAX_SESSIONS),
             programs: exec::Places::default(),
             gates: [Arc::clone(&gate), gate],
         }
+    }
+
+    /// A prober that keeps so many TLS sessions at most.
+    #[cfg(test)]
+    pub(super) fn keeping_sessions(max_sessions: usize, egress: egress::Policy) -> Self {
+        Self { sessions: grpc::Places::new(max_sessions), ..Self::new(egress) }
     }
 
     /// Holds checks that were registered through the API to another policy.
@@ -111,10 +124,15 @@ impl Prober for Network {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
         let started = clock::now();
         let mut trace = self.trace(target, timeout);
+        let session = target.memory.as_ref().and_then(|memory| memory.session());
+        trace.session = session.filter(|session| session.has_place(&self.sessions)).cloned();
         let result = match timeout_at(trace.deadline(), target.ask(self, &mut trace)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(target.expired(&trace)),
         };
+        if result.is_err() {
+            trace.distrust();
+        }
         observe(target, &mut trace, started, result)
     }
 

@@ -110,24 +110,6 @@ impl Protocol {
         }
     }
 
-    /// Whether connections are always kept from one probe to the next.
-    pub const fn keeps_connections(self) -> bool {
-        match self {
-            Self::Http
-            | Self::Tcp
-            | Self::Udp
-            | Self::H2ping
-            | Self::Certificate
-            | Self::Dns
-            | Self::Etcd
-            | Self::Icmp
-            | Self::Exec
-            | Self::Ttl
-            | Self::Alias => false,
-            Self::Grpc => true,
-        }
-    }
-
     /// Whether something is sent to another program at an address.
     pub const fn uses_network(self) -> bool {
         match self {

@@ -104,6 +104,10 @@ impl Probe {
         Ok(Self { spec: spec.clone(), tls })
     }
 
+    pub(super) fn tls(&self) -> Option<&tls::Client> {
+        self.tls.as_ref()
+    }
+
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
     }

@@ -21,7 +21,7 @@ async fn a_plain_probe_in_flight_is_small() {
     let network = Network::default();
     let size = size_of_val(&network.probe(&target, PATIENCE));
     assert!(size < 2048, "{size} bytes");
-    assert!(size_of::<Target>() <= 72, "{} bytes", size_of::<Target>());
+    assert!(size_of::<Target>() <= 48, "{} bytes", size_of::<Target>());
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! TLS for probes: which authorities are trusted, the handshake, and what its failures mean.
 //!
-//! Every probe makes a full handshake. Resuming a session would cost half as much, but it skips
-//! the certificate, and a probe that misses a bad certificate is not worth its price.
+//! A handshake resumes the session before where that hides little for a short time (`session`), for
+//! half the cost; it does not show the certificate. At least every hour, and after anything that went
+//! wrong, it is a full one. A check of the certificate itself never resumes.
 //!
 //! What the presented certificates say is recorded before they are judged, so it is known also when
 //! they are refused, when the handshake fails after them, and when it does not end in time: each
-//! handshake has a verifier of its own (`verify`), which writes it down.
+//! handshake has a verifier (`verify`) that writes it down.
 
 mod facts;
 mod identity;
+mod session;
 mod starttls;
 mod verify;
 
@@ -33,13 +35,14 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub(super) use self::session::Session;
 pub use self::starttls::Starttls;
 use self::{identity::Identity, verify::Verifier};
 use super::{endpoint::Host, fault::Fault, trace::Trace};
 use crate::model::{Phase, Reason};
 
 /// How the target's certificate is checked.
-#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Tls")]
 pub struct Spec {
@@ -61,6 +64,25 @@ pub struct Spec {
     pub key_file: Option<PathBuf>,
     /// The name asked for (SNI) and expected in the certificate. Default: the host that is probed.
     pub server_name: Option<Name>,
+    /// Resume the TLS session of the probe before, at half the cost: the target does not show its
+    /// certificate then. The handshake is a full one, with the certificate checked, at least every
+    /// hour, after any failure, for another address of the target, and when a certificate of the chain
+    /// expires within the hour; `false` makes every one full. A `certificate` check never resumes.
+    /// Default: true.
+    pub resume: bool,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            insecure_skip_verify: false,
+            cert_file: None,
+            key_file: None,
+            server_name: None,
+            resume: true,
+        }
+    }
 }
 
 /// A name or address that a certificate can be issued for.
@@ -163,6 +185,7 @@ pub(super) struct Client {
     /// What [`Spec::ca_file`] held, so that a changed file makes a different client.
     ca: Option<Vec<u8>>,
     identity: Option<Identity>,
+    resumes: bool,
 }
 
 impl fmt::Debug for Client {
@@ -212,7 +235,8 @@ impl Client {
             None => Arc::clone(&anonymous),
         };
         let server_name = spec.server_name.as_ref().map(|name| name.0.clone());
-        Ok(Self { config, anonymous, verifier, server_name, ca, identity })
+        let resumes = spec.resume;
+        Ok(Self { config, anonymous, verifier, server_name, ca, identity, resumes })
     }
 
     /// The same, but it offers these protocols to agree on (ALPN), the dearest first.
@@ -222,6 +246,11 @@ impl Client {
             Arc::make_mut(config).alpn_protocols = protocols.collect();
         }
         self
+    }
+
+    /// Whether sessions may be resumed.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// The handshake, with the configured server name, else with `host`, and with our certificate
@@ -236,7 +265,23 @@ impl Client {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        self.handshake(&self.config, name, stream, trace).await
+        let session = trace.session.clone().filter(|_| self.resumes);
+        let Some(session) = session else {
+            return self.handshake(&self.config, name, stream, trace).await;
+        };
+        trace.enter(Phase::Tls);
+        let presented = trace.expect_certificate();
+        let mut config = (*self.config).clone();
+        let verifier = session.begin(&self.verifier, trace.peer, Arc::clone(&presented));
+        config.dangerous().set_certificate_verifier(verifier);
+        config.resumption = Resumption::store(Arc::<Session>::clone(&session));
+        let stream = shake_hands(config, name, stream).await?;
+        let kind = stream.get_ref().1.handshake_kind();
+        let known = session.succeeded(kind, trace.peer, presented.get().cloned());
+        if let Some(certificate) = known {
+            presented.get_or_init(|| certificate);
+        }
+        Ok(stream)
     }
 
     /// The handshake with `host` as the server name, whatever is configured, and without our
@@ -250,6 +295,7 @@ impl Client {
         self.handshake(&self.anonymous, server_name(host)?, stream, trace).await
     }
 
+    /// A full handshake.
     async fn handshake(
         &self,
         config: &ClientConfig,
@@ -262,9 +308,17 @@ impl Client {
         let mut config = config.clone();
         let verifier = self.verifier.recording(trace.expect_certificate());
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
-        let connector = TlsConnector::from(Arc::new(config));
-        connector.connect(name, stream).await.map_err(|error| refused(&error))
+        shake_hands(config, name, stream).await
     }
+}
+
+async fn shake_hands(
+    config: ClientConfig,
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Fault> {
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.map_err(|error| refused(&error))
 }
 
 /// The fault a TLS error inside an I/O error stands for, if there is one: in TLS 1.3 a server may
@@ -274,6 +328,14 @@ pub(super) fn alert(error: &io::Error) -> Option<Fault> {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>())
         .map(|error| Fault::new(Reason::TlsOther, error.to_string()))
+}
+
+/// For those who speak HTTP/2 and nothing else.
+pub(super) fn agrees_on_h2(stream: &TlsStream<TcpStream>) -> Result<(), Fault> {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return Ok(());
+    }
+    Err(Fault::new(Reason::TlsOther, "the target's TLS does not offer HTTP/2 (ALPN h2)"))
 }
 
 fn refused(error: &io::Error) -> Fault {

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{dial, fault::Fault, http, resolve::Gate};
+use super::{dial, fault::Fault, http, resolve::Gate, tls};
 use crate::model::{Answer, Certificate, Phase, Phases, Reason};
 
 /// No probe may take longer; keeps a deadline within what a clock can represent. As long as the
@@ -41,6 +41,8 @@ pub(super) struct Trace {
     pub(super) certificate: Option<Arc<Certificate>>,
     /// Where a handshake puts the certificate as soon as it is presented.
     presented: Option<Arc<OnceLock<Arc<Certificate>>>>,
+    /// The TLS session of the target, if it may be resumed.
+    pub(super) session: Option<Arc<tls::Session>>,
     /// How long after this probe the target wants to be asked next.
     pub(super) ask_again: Option<Duration>,
     /// The ids of the trace that the target was told of.
@@ -68,6 +70,7 @@ impl Trace {
             peer: None,
             certificate: None,
             presented: None,
+            session: None,
             ask_again: None,
             ids: None,
             buffer: Vec::new(),
@@ -158,6 +161,13 @@ impl Trace {
     pub(super) fn set_certificate(&mut self, certificate: Option<Arc<Certificate>>) {
         self.presented = None;
         self.certificate = certificate;
+    }
+
+    /// Has the next TLS handshake be a full one: what was known of the target is in doubt.
+    pub(super) fn distrust(&self) {
+        if let Some(session) = &self.session {
+            session.distrust();
+        }
     }
 
     /// Says that some of the answer to the current request has come.

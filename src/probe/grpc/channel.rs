@@ -1,4 +1,5 @@
-//! One HTTP/2 connection to one target, made in phases that are measured like any other probe's.
+//! A connection on which a target is also listened to: the library's, driven all the time by tasks of
+//! its own, made in phases that are measured like any other probe's.
 
 use std::{
     net::SocketAddr,
@@ -16,10 +17,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{
+    Code,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
 use super::{
     Probe,
+    answer::{MAX_HEADERS, MAX_MESSAGE, Reply, Said},
+    call::MAX_TLS_AGE,
     watch::{Stream, Watch},
 };
 use crate::{
@@ -28,20 +35,10 @@ use crate::{
         endpoint::Endpoint,
         fault::{self, Fault},
         resolve::{self, Acknowledge, Close},
+        tls,
         trace::Trace,
     },
 };
-
-/// Most bytes of one message; a health answer has two.
-const MAX_MESSAGE: usize = 4096;
-
-/// Most bytes of one set of headers.
-const MAX_HEADERS: u32 = 16 * 1024;
-
-/// How long a connection with TLS may serve. Its certificate was checked when it was made; one that
-/// has expired, been revoked or been replaced since shows only in the next handshake. An hour is
-/// short beside the days of warning an expiry needs, and makes handshakes a negligible cost.
-const MAX_TLS_AGE: Duration = Duration::from_secs(3600);
 
 /// How long a connection may take to end in order. A target that reads lets it end at once; one
 /// that never does would hold our descriptor for ever.
@@ -142,10 +139,7 @@ impl Channel {
             None => handshake(stream, trace).await?,
             Some(tls) => {
                 let stream = tls.connect(&endpoint.host, stream, trace).await?;
-                if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                    let detail = "the target's TLS does not offer HTTP/2 (ALPN h2)";
-                    return Err(Fault::new(Reason::TlsOther, detail));
-                }
+                tls::agrees_on_h2(&stream)?;
                 handshake(stream, trace).await?
             }
         };
@@ -167,21 +161,21 @@ impl Channel {
         !self.sender.is_closed() && self.fit_until.is_none_or(|until| Instant::now() < until)
     }
 
-    /// Makes the call. The outer error is the connection's, the inner one the server's answer.
+    /// Makes the call. The error is the connection's, not the server's answer.
     pub(super) async fn check(
         &mut self,
         request: tonic::Request<HealthCheckRequest>,
-    ) -> Result<Result<tonic::Response<HealthCheckResponse>, tonic::Status>, Fault> {
+    ) -> Result<Reply, Fault> {
         if let Err(error) = self.sender.ready().await {
             return Err(self.broken(connection_fault(&error)).await);
         }
         match self.client().check(request).await {
-            Ok(response) => Ok(Ok(response)),
+            Ok(response) => Ok(answered(&response)),
             // A status that was received has no cause; one made up for a broken connection has.
             Err(status) if std::error::Error::source(&status).is_some() => {
                 Err(self.broken(connection_fault(&status)).await)
             }
-            Err(status) => Ok(Err(status)),
+            Err(status) => Ok(refused(&status)),
         }
     }
 
@@ -211,6 +205,53 @@ impl Channel {
         }
         fault
     }
+}
+
+/// How long a server says that its answer holds.
+fn ttl(metadata: &MetadataMap) -> Option<Duration> {
+    let value = ["ttl_seconds", "ttl-seconds"].iter().find_map(|name| metadata.get(*name))?;
+    let seconds: u32 = value.to_str().ok()?.parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
+fn answered(response: &tonic::Response<HealthCheckResponse>) -> Reply {
+    let content_type = response.metadata().get("content-type").map(MetadataValue::as_bytes);
+    let is_grpc = content_type.is_none_or(|kind| kind.starts_with(b"application/grpc"));
+    let said = if is_grpc {
+        Said::Status(response.get_ref().status)
+    } else {
+        Said::Broken("the answer's content type is not application/grpc".to_owned())
+    };
+    Reply { said, ttl: ttl(response.metadata()) }
+}
+
+fn refused(status: &tonic::Status) -> Reply {
+    let (code, message) = (status.code(), status.message().to_owned());
+    // What the library says of a message that is too large, or that breaks the protocol.
+    let is_its_own = match code {
+        Code::OutOfRange => true,
+        Code::Internal | Code::Unknown => {
+            ["protocol error", "Unexpected EOF", "Missing response message", "failed to decode"]
+                .iter()
+                .any(|start| message.starts_with(start))
+        }
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unimplemented
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    };
+    let said = if is_its_own { Said::Broken(message) } else { Said::Refused(code, message) };
+    Reply { said, ttl: ttl(status.metadata()) }
 }
 
 fn connection_fault(error: &(dyn std::error::Error + 'static)) -> Fault {

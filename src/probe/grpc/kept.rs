@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{channel::Channel, watch::Watch};
+use super::{call::Connection, channel::Channel, watch::Watch};
 
 /// How many connections may be kept at once; clones share the bound.
 #[derive(Debug, Clone)]
@@ -22,10 +22,18 @@ pub(in crate::probe) struct Places {
 #[derive(Debug)]
 pub(in crate::probe) struct Place(Arc<AtomicUsize>);
 
+/// A connection with its place.
+#[derive(Debug)]
+pub(super) enum Held {
+    Connection(Box<(Connection, Place)>),
+    /// Of a target that is listened to.
+    Channel(Box<(Channel, Place)>),
+}
+
 /// The kept connection of one target.
 #[derive(Debug, Default)]
 pub(in crate::probe) struct Kept {
-    channel: Mutex<Option<Box<(Channel, Place)>>>,
+    held: Mutex<Option<Held>>,
     /// What the target tells by itself, if it is to be listened to.
     watch: Option<Arc<Watch>>,
 }
@@ -73,11 +81,11 @@ impl Kept {
         }
     }
 
-    pub(super) fn take(&self) -> Option<Box<(Channel, Place)>> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(super) fn take(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    pub(super) fn put(&self, held: Box<(Channel, Place)>) {
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    pub(super) fn put(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 }

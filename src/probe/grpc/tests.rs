@@ -25,7 +25,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{
+    HealthCheckResponse,
+    health_server::{Health, HealthServer},
+};
 
 use super::*;
 use crate::{

@@ -29,7 +29,10 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
 };
 
-use super::channel::Client;
+use super::{
+    answer::{Reply, Said},
+    channel::Client,
+};
 
 /// From one opening of a stream to the next. Servers end streams in order after minutes, to spread
 /// their clients; one that ends them at once must not have us ask without pause.
@@ -126,16 +129,12 @@ impl Watch {
 }
 
 /// What a stream would say of a target that has answered a call so.
-pub(super) fn seen(
-    answer: &Result<tonic::Response<HealthCheckResponse>, tonic::Status>,
-) -> Option<i32> {
-    match answer {
-        Ok(response) => Some(response.get_ref().status),
+pub(super) fn seen(reply: &Reply) -> Option<i32> {
+    match reply.said {
+        Said::Status(status) => Some(status),
         // A call for a service that is not there is refused; a stream tells of it.
-        Err(status) if status.code() == Code::NotFound => {
-            Some(ServingStatus::ServiceUnknown.into())
-        }
-        Err(_) => None,
+        Said::Refused(Code::NotFound, _) => Some(ServingStatus::ServiceUnknown.into()),
+        Said::Refused(..) | Said::Broken(_) => None,
     }
 }
 

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
-use super::*;
+use super::{
+    super::http2::{MAX_PAYLOAD, PRIORITY, WINDOW_UPDATE},
+    *,
+};
 use crate::{
     model::Observation,
     probe::{

@@ -11,7 +11,7 @@ use super::{
     exchange::{Origin, Received, Route},
     head::Body,
     request::Request,
-    session::{self, Outgoing},
+    session::{self, Outgoing, Rendering},
     verdict,
 };
 use crate::probe::{
@@ -107,6 +107,7 @@ impl Walk<'_> {
                 origin: self.origin,
                 body: if self.method == "HEAD" { Body::Forbidden } else { Body::Allowed },
             },
+            rendering: Rendering::Made,
         }
     }
 }

@@ -45,6 +45,16 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 pub(super) struct Outgoing<'a> {
     pub(super) request: Request<'a>,
     pub(super) route: Route<'a>,
+    pub(super) rendering: Rendering,
+}
+
+/// Where the bytes of a request over HTTP/1.1 come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rendering {
+    /// They were made ready with the probe, but for the host.
+    Ready,
+    /// They are made now.
+    Made,
 }
 
 /// An open connection.
@@ -96,7 +106,7 @@ pub(super) async fn ask_kept(
             }
             Err(fault) if trace.has_answer_begun() => return Err(fault),
             // The connection's own failure is not the target's.
-            Err(_) => {}
+            Err(_) => trace.distrust(),
         }
     }
     let mut connection = Box::new(Connection::open(probe, outgoing, trace).await?);
@@ -140,7 +150,7 @@ impl Connection {
     async fn exchange(
         &mut self,
         probe: &Probe,
-        Outgoing { request, route }: Outgoing<'_>,
+        Outgoing { request, route, rendering }: Outgoing<'_>,
         trace: &mut Trace,
     ) -> Result<Received, Fault> {
         let expected = &probe.spec.expected_headers;
@@ -150,7 +160,10 @@ impl Connection {
         match &mut self.speech {
             Speech::Http1(stream) => {
                 trace.buffer.clear();
-                request.write(place, &mut trace.buffer);
+                match rendering {
+                    Rendering::Ready => probe.render(place, &mut trace.buffer),
+                    Rendering::Made => request.write(place, &mut trace.buffer),
+                }
                 exchange::exchange(stream, terms, trace).await
             }
             Speech::Http2(session) => {

@@ -1,6 +1,6 @@
 //! Checks a certificate, and writes down what it says before it judges it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
@@ -15,13 +15,16 @@ use rustls::{
 use super::facts;
 use crate::model::Certificate;
 
+/// Where what is presented in one handshake is put down.
+pub(super) type Presented = Arc<OnceLock<Arc<Certificate>>>;
+
 /// Checks certificates, or accepts any; the signature of the handshake is checked either way.
 #[derive(Debug, Clone)]
 pub(super) struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-    /// Where what is presented is put down, in the verifier of one handshake.
-    presented: Option<Arc<OnceLock<Arc<Certificate>>>>,
+    /// For the handshake under way.
+    presented: Arc<Mutex<Presented>>,
 }
 
 impl Verifier {
@@ -29,16 +32,21 @@ impl Verifier {
         inner: Arc<WebPkiServerVerifier>,
         provider: Arc<CryptoProvider>,
     ) -> Self {
-        Self { inner: Some(inner), provider, presented: None }
+        Self { inner: Some(inner), provider, presented: Arc::default() }
     }
 
     pub(super) fn accept_all(provider: Arc<CryptoProvider>) -> Self {
-        Self { inner: None, provider, presented: None }
+        Self { inner: None, provider, presented: Arc::default() }
     }
 
-    /// The same for one handshake, whose certificate it puts down there.
-    pub(super) fn recording(&self, presented: Arc<OnceLock<Arc<Certificate>>>) -> Self {
-        Self { presented: Some(presented), ..self.clone() }
+    /// The same for the handshakes of one target, of which the first is to be put down there.
+    pub(super) fn recording(&self, presented: Presented) -> Self {
+        Self { presented: Arc::new(Mutex::new(presented)), ..self.clone() }
+    }
+
+    /// Puts down the next handshake's certificate there.
+    pub(super) fn record(&self, presented: Presented) {
+        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = presented;
     }
 }
 
@@ -51,9 +59,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(presented) = &self.presented
-            && let Some(facts) = facts::of(end_entity, intermediates, server_name)
-        {
+        if let Some(facts) = facts::of(end_entity, intermediates, server_name) {
+            let presented = self.presented.lock().unwrap_or_else(PoisonError::into_inner);
             presented.get_or_init(|| Arc::new(facts));
         }
         match &self.inner {
