@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod attempts;
+mod glance;
 #[cfg(test)]
 mod tests;
 
