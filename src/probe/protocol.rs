@@ -110,6 +110,11 @@ impl Protocol {
         }
     }
 
+    /// Whether it asks without a connection.
+    pub const fn uses_datagrams(self) -> bool {
+        matches!(self, Self::Udp | Self::Dns | Self::Icmp)
+    }
+
     /// Whether connections are always kept from one probe to the next.
     pub const fn keeps_connections(self) -> bool {
         match self {

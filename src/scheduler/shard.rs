@@ -26,6 +26,7 @@ use tracing::{debug, error};
 use crate::{
     clock::{Anchor, Timestamp},
     doubt::Doubt,
+    judge::Machine,
     metrics::{Daemon, Skip},
     model::{CheckKey, Extra, Observation},
     monitor::Monitor,
@@ -372,13 +373,22 @@ impl<P: Prober> Shard<P> {
             Some(Skip::Overrun)
         } else if lateness > self.lateness_bound(&row.grid) {
             Some(Skip::Late)
-        } else if self.flights.len() >= self.settings.max_in_flight {
+        } else if self.flights.len() >= self.room_for(&row.machine) {
             Some(Skip::Saturated)
         } else if to_host.is_some_and(|n| *n >= self.settings.max_per_host) {
             Some(Skip::Destination)
         } else {
             None
         }
+    }
+
+    /// How many probes may be under way for one more of this check to start. Targets that hang hold
+    /// theirs for the whole timeout, and very many of them would leave no room for those that are
+    /// well: checks that fail already do without the last quarter.
+    fn room_for(&self, machine: &Machine) -> usize {
+        let most = self.settings.max_in_flight;
+        let reserve = if machine.streak().failures() > 0 { most / 4 } else { 0 };
+        most - reserve
     }
 
     fn land(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
