@@ -1,24 +1,25 @@
 //! `/metrics`: written piece by piece, straight from the slots.
 //!
 //! A scrape of 100,000 targets is a million lines. They are written family by family in chunks
-//! that the connection takes at its own pace, so memory is bounded by a chunk and the list of
-//! checks, and other work gets its turn between two chunks. Lines of a family stand together, in
+//! that the connection takes at its own pace, so memory is bounded by a chunk and a hundred
+//! bytes a target, and other work gets its turn between two chunks. Lines of a family stand together, in
 //! the order of service, instance and check. Removed targets are gone from the next scrape on.
 //!
 //! What a line costs is what a scrape costs: all of it up to the target's name is written out once
-//! for the targets of a class that follow each other, a family reads the one number it shows, and
-//! numbers are written without floats where they have none.
+//! for the targets of a class that follow each other, what is shown of targets is read once and
+//! lies close together (`target`), and numbers are written without floats where they have none.
 
 use std::sync::Arc;
 
 mod answer;
 mod class;
 mod registry;
+mod target;
 
-use self::class::Row;
+use self::{class::Row, target::Targets};
 use crate::{
     metrics::{
-        Config, Daemon, PerTarget, Slot,
+        Config, Daemon, Glance, PerTarget,
         catalogue::{self, Family},
         text::{Value, Writer, push_label, push_label_of},
     },
@@ -37,7 +38,7 @@ const MAX_LABEL_VALUE: usize = 256;
 /// One family, or what ends the answer.
 enum Section {
     /// One sample at most for each target.
-    Target(&'static Family, fn(&Slot) -> Option<Value>),
+    Target(&'static Family, fn(&Glance) -> Option<Value>),
     /// One sample for each target, with labels of its own.
     Info(&'static Family),
     /// The same samples for each class of checks.
@@ -48,29 +49,25 @@ enum Section {
 
 /// The whole answer, in order.
 const SECTIONS: &[Section] = &[
-    Section::Target(&catalogue::PROBES, |slot| Some(Value::Count(slot.conclusive()))),
-    Section::Target(&catalogue::PROBE_FAILURES, |slot| Some(Value::Count(slot.failures()))),
-    Section::Target(&catalogue::TARGET_HEALTHY, |slot| match slot.status() {
+    Section::Target(&catalogue::PROBES, |seen| Some(Value::Count(seen.conclusive))),
+    Section::Target(&catalogue::PROBE_FAILURES, |seen| Some(Value::Count(seen.failures))),
+    Section::Target(&catalogue::TARGET_HEALTHY, |seen| match seen.status {
         Status::Passing | Status::Warning => Some(Value::Count(1)),
         Status::Critical => Some(Value::Count(0)),
         Status::Unknown | Status::Maintenance => None,
     }),
-    Section::Target(&catalogue::TARGET_LAST_DURATION, |slot| {
-        slot.last_started().map(|_| Value::Took(slot.last_duration()))
+    Section::Target(&catalogue::TARGET_LAST_DURATION, |seen| seen.last_duration().map(Value::Took)),
+    Section::Target(&catalogue::TARGET_LAST_PROBE, |seen| seen.last_started().map(Value::At)),
+    Section::Target(&catalogue::TARGET_LAST_CHANGE, |seen| seen.last_change().map(Value::At)),
+    Section::Target(&catalogue::TARGET_CHANGES, |seen| Some(Value::Count(u64::from(seen.changes)))),
+    Section::Target(&catalogue::TARGET_CONSECUTIVE_FAILURES, |seen| {
+        Some(Value::Count(u64::from(seen.consecutive_failures)))
     }),
-    Section::Target(&catalogue::TARGET_LAST_PROBE, |slot| slot.last_started().map(Value::At)),
-    Section::Target(&catalogue::TARGET_LAST_CHANGE, |slot| slot.last_change().map(Value::At)),
-    Section::Target(&catalogue::TARGET_CHANGES, |slot| {
-        Some(Value::Count(u64::from(slot.changes())))
+    Section::Target(&catalogue::TARGET_CERT_EXPIRY, |seen| {
+        seen.certificate_expiry().map(Value::At)
     }),
-    Section::Target(&catalogue::TARGET_CONSECUTIVE_FAILURES, |slot| {
-        Some(Value::Count(u64::from(slot.consecutive_failures())))
-    }),
-    Section::Target(&catalogue::TARGET_CERT_EXPIRY, |slot| {
-        slot.certificate_expiry().map(Value::At)
-    }),
-    Section::Target(&catalogue::TARGET_CERT_CHAIN_EXPIRY, |slot| {
-        slot.chain_expiry().map(Value::At)
+    Section::Target(&catalogue::TARGET_CERT_CHAIN_EXPIRY, |seen| {
+        seen.chain_expiry().map(Value::At)
     }),
     Section::Info(&catalogue::TARGET_INFO),
     Section::Class(&catalogue::PROBE_FAILURES_BY_REASON, class::by_reason),
@@ -89,7 +86,7 @@ const SECTIONS: &[Section] = &[
 /// A scrape under way.
 #[derive(Debug)]
 pub struct Scrape {
-    checks: Vec<Arc<Check>>,
+    targets: Targets,
     rows: Vec<Row>,
     info_labels: Vec<(String, String)>,
     per_target: PerTarget,
@@ -126,7 +123,7 @@ impl Scrape {
         let (rows, checks) = class::arrange(registry.checks());
         Self {
             rows,
-            checks,
+            targets: Targets::new(checks, config.per_target),
             info_labels: info_labels(&config.metadata_labels),
             per_target: config.per_target,
             store,
@@ -174,8 +171,10 @@ impl Scrape {
             [catalogue::TARGET_HEALTHY.name, catalogue::TARGET_CHANGES.name].contains(&family.name)
         };
         match (section, self.per_target) {
-            (Section::Target(..) | Section::Info(_), PerTarget::Full) => self.checks.len(),
-            (Section::Target(family, _), PerTarget::State) if is_state(family) => self.checks.len(),
+            (Section::Target(..) | Section::Info(_), PerTarget::Full) => self.targets.len(),
+            (Section::Target(family, _), PerTarget::State) if is_state(family) => {
+                self.targets.len()
+            }
             (Section::Target(..) | Section::Info(_), PerTarget::State | PerTarget::Off) => 0,
             (Section::Class(..), _) => self.rows.len(),
             (Section::Tail, _) => 1,
@@ -186,20 +185,20 @@ impl Scrape {
     fn write(&mut self, section: &Section) {
         match section {
             Section::Target(_, value) => return self.write_targets(*value),
-            Section::Info(_) => self.out.info(&self.checks[self.item], &self.info_labels),
+            Section::Info(_) => self.out.info(self.targets.check(self.item), &self.info_labels),
             Section::Class(_, write) => write(&mut self.out, &self.rows[self.item]),
             Section::Tail => self.tail(),
         }
         self.item += 1;
     }
 
-    fn write_targets(&mut self, value: fn(&Slot) -> Option<Value>) {
-        for check in &self.checks[self.item..] {
+    fn write_targets(&mut self, value: fn(&Glance) -> Option<Value>) {
+        for (seen, class, name) in self.targets.starting_at(self.item) {
             if self.out.writer.len() >= CHUNK {
                 return;
             }
-            if let Some(value) = value(&check.slot) {
-                self.out.target(check, value);
+            if let Some(value) = value(seen) {
+                self.out.target(class, name, value);
             }
             self.item += 1;
         }
@@ -268,10 +267,10 @@ impl Out {
         true
     }
 
-    fn target(&mut self, check: &Check, value: Value) {
+    fn target(&mut self, class: &Arc<Class>, name: &str, value: Value) {
         if self.admit(1) {
-            let opened = self.opened.of(self.family, &check.class);
-            self.writer.close(opened, check.key.instance.as_str(), value);
+            let opened = self.opened.of(self.family, class);
+            self.writer.close(opened, name, value);
         }
     }
 
