@@ -35,6 +35,9 @@ bench:
     cargo bench --profile fast --bench protocols
     cargo bench --profile fast --bench registry
     cargo bench --profile fast --bench detection
+    cargo bench --profile fast --bench exposition
+    cargo bench --profile fast --bench load
+    cargo bench --profile fast --bench wheel
 
 # A thousand kills and a hundred power cuts; see docs/performance.md.
 crash:

@@ -20,7 +20,7 @@ use crate::{
 
 mod asking;
 mod consul;
-mod exposition;
+pub mod exposition;
 mod grpc;
 mod guard;
 mod idempotency;

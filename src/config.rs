@@ -12,10 +12,12 @@ pub mod schema;
 pub mod tree;
 
 mod brakes;
+pub mod budget;
 pub mod check;
 mod consul;
 mod crowd;
 mod destination;
+pub mod noticed;
 mod program;
 mod read;
 mod series;
@@ -324,6 +326,7 @@ fn assemble(
         vet::file(&mut reader, &root, file, overrides);
         consul::read_all(&mut reader, &mut roll, &Globs { folder, patterns: patterns.as_ref() });
         crowd::warn(&mut reader, &roll, &file.scheduler);
+        budget::judge(&mut reader, &root, &roll, (&file.scheduler, &budget::Means::read()));
         // What could not be read is not missing.
         if reader.problems.iter().all(|problem| problem.severity == Severity::Warning) {
             crowd::warn_unasked(&mut reader, &roll);

@@ -19,7 +19,7 @@ pub mod text;
 
 pub use daemon::{Daemon, Skip};
 pub use doubt::{Doubts, Void};
-pub use slot::{ClassSlot, ClassTotals, DURATION_BUCKETS, Facts, Kept, Slot};
+pub use slot::{ClassSlot, ClassTotals, DURATION_BUCKETS, Facts, Glance, Kept, Slot};
 
 /// What `/metrics` shows.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]

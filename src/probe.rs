@@ -4,8 +4,7 @@
 //! timeout, in bounded memory. A probe type is one file below this one with a `Spec` (what the
 //! configuration says), a `Probe` (the same, made ready once and shared by all instances) and a
 //! `probe` function. To add a type: write the file, then add its variants to [`Protocol`], [`Spec`]
-//! and `Kind`, and its key to a check's in `config`; the compiler lists the rest, and nothing else
-//! knows the types by name.
+//! and `Kind`, and its key to a check's in `config`; the compiler lists the rest.
 //!
 //! One deadline covers a whole probe, from before the name is resolved. What a probe has found out
 //! is kept in a `trace::Trace` outside the future that the deadline may cut off.
@@ -465,6 +464,13 @@ impl Probe {
             Kind::Ttl(ttl) => Spec::Ttl(*ttl),
             Kind::Alias(alias) => Spec::Alias(alias.clone()),
         }
+    }
+
+    /// Whether each probe may leave a port of ours in `TIME_WAIT`.
+    pub fn leaves_ports(&self) -> bool {
+        matches!(&self.0, Kind::H2ping(_) | Kind::Certificate(_))
+            || matches!(&self.0, Kind::Http(probe) if probe.spec().close == Close::Fin)
+            || matches!(&self.0, Kind::Tcp(probe) if probe.close() == Close::Fin)
     }
 
     /// How this probe asks.

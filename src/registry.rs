@@ -392,6 +392,15 @@ impl Registry {
         self.read().listed(&id.parse().ok()?)
     }
 
+    /// Every check, in the order of instances and, of each, of checks.
+    pub fn checks(&self) -> Vec<Arc<Check>> {
+        let state = self.read();
+        let count = state.instances.values().map(|listed| listed.checks.len()).sum();
+        let mut checks = Vec::with_capacity(count);
+        checks.extend(state.instances.values().flat_map(|listed| &listed.checks).map(Arc::clone));
+        checks
+    }
+
     /// Looks at every check, quickly: nobody can be registered meanwhile.
     pub fn each_check(&self, mut look: impl FnMut(&Check)) {
         let state = self.read();

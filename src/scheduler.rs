@@ -10,10 +10,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::{
-    clock::Anchor, doubt::Doubt, duration::Period, metrics::Daemon, model::CheckKey,
-    monitor::Monitor, probe::Prober, registry::Order, tasks::Tasks,
+    clock::Anchor,
+    doubt::Doubt,
+    duration::Period,
+    metrics::Daemon,
+    model::CheckKey,
+    monitor::Monitor,
+    probe::Prober,
+    registry::Order,
+    tasks::{self, Tasks},
 };
 
 mod plan;
@@ -46,7 +54,8 @@ pub struct Config {
     /// Checks due within one tick start together. A longer tick costs less CPU, a shorter one
     /// starts probes closer to their time; 1ms to 100ms.
     pub tick: Period,
-    /// Most probes under way at once over all targets. Default: half of the open-files limit.
+    /// Most probes under way at once over all targets; a quarter of it is kept for checks that do
+    /// not fail. Default: half of the open-files limit.
     pub max_in_flight: Option<NonZeroU32>,
     /// Most probes under way at once to one host, so that a host that has gone dark, or holds very
     /// many instances, is not flooded.
@@ -74,8 +83,13 @@ impl Config {
     /// Most probes under way at once: as configured, else half of the open-files limit, because
     /// each takes a file descriptor and the API needs some too.
     pub fn in_flight_limit(&self) -> usize {
+        self.in_flight_limit_of(open_files())
+    }
+
+    /// The same where so many files may be open.
+    pub fn in_flight_limit_of(&self, files: u64) -> usize {
         let configured = self.max_in_flight.map(|n| u64::from(n.get()));
-        let limit = configured.unwrap_or_else(|| (open_files() / 2).clamp(16, MOST_FILES));
+        let limit = configured.unwrap_or_else(|| (files / 2).clamp(16, MOST_FILES));
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
@@ -145,6 +159,8 @@ impl<P: Prober> Scheduler<P> {
             };
             let cut = cut.clone();
             tasks.spawn_thread("prober", move || {
+                let ahead = tasks::step_ahead();
+                debug!(ahead, "Prober thread started");
                 Shard::new(settings, partners, anchor).run(receiver, cut)
             })?;
             shards.push(sender);

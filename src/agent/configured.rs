@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use tracing::error;
 
 use super::{
@@ -25,6 +26,9 @@ use crate::{
 
 /// Instances whose rows are written in one go.
 const CHUNK: usize = 500;
+
+/// How many of these may wait for the disk together: one sync does for all of them.
+const AT_ONCE: usize = 16;
 
 impl Agent {
     /// Takes over the instances of the configuration: exactly these, beside those registered
@@ -57,7 +61,8 @@ impl Agent {
     /// that have lost a check to another.
     async fn keep(&self, registrations: &[Registration]) -> Result<BTreeSet<Arc<str>>, Unwritten> {
         let mut gone = self.configured();
-        for Registration { instance, checks } in registrations {
+        let held: &[Registration] = if gone.is_empty() { &[] } else { registrations };
+        for Registration { instance, checks } in held {
             gone.remove(&Key::Service(Arc::clone(&self.node), instance.id.as_str().into()));
             for check in checks {
                 let id = rows::public_id(instance, check);
@@ -76,17 +81,30 @@ impl Agent {
                 .await?;
         }
         let mut losers = BTreeSet::new();
+        let mut writing = FuturesOrdered::new();
         for some in registrations.chunks(CHUNK) {
-            self.store
-                .write(|tx| {
-                    for one in some {
-                        self.keep_one(tx, one, &mut losers);
-                    }
-                    Ok::<_, Unwritten>(())
-                })
-                .await?;
+            if writing.len() >= AT_ONCE {
+                losers.extend(writing.next().await.transpose()?.into_iter().flatten());
+            }
+            writing.push_back(self.keep_some(some));
+        }
+        while let Some(more) = writing.next().await.transpose()? {
+            losers.extend(more);
         }
         Ok(losers)
+    }
+
+    /// Writes the rows of some instances in one go.
+    async fn keep_some(&self, some: &[Registration]) -> Result<BTreeSet<Arc<str>>, Unwritten> {
+        self.store
+            .write(|tx| {
+                let mut losers = BTreeSet::new();
+                for one in some {
+                    self.keep_one(tx, one, &mut losers);
+                }
+                Ok(losers)
+            })
+            .await
     }
 
     fn drop_configured(&self, tx: &mut Tx<'_>, key: &Key) {

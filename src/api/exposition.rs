@@ -1,29 +1,33 @@
 //! `/metrics`: written piece by piece, straight from the slots.
 //!
 //! A scrape of 100,000 targets is a million lines. They are written family by family in chunks
-//! that the connection takes at its own pace, so memory is bounded by a chunk and the list of
-//! checks, and other work gets its turn between two chunks. Lines of a family stand together, in
+//! that the connection takes at its own pace, so memory is bounded by a chunk and a hundred
+//! bytes a target, and other work gets its turn between two chunks. Lines of a family stand together, in
 //! the order of service, instance and check. Removed targets are gone from the next scrape on.
+//!
+//! What a line costs is what a scrape costs: all of it up to the target's name is written out once
+//! for the targets of a class that follow each other, what is shown of targets is read once and
+//! lies close together (`target`), and numbers are written without floats where they have none.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use futures_util::stream;
-
+mod answer;
+mod class;
 mod registry;
+mod target;
 
-use super::View;
+use self::{class::Row, target::Targets};
 use crate::{
     metrics::{
-        DURATION_BUCKETS, Daemon, Facts, PerTarget,
+        Config, Daemon, Glance, PerTarget,
         catalogue::{self, Family},
-        text::{Writer, push_label},
+        text::{Value, Writer, push_label, push_label_of},
     },
-    model::{Reason, Serving, Status},
-    probe::Protocol,
-    registry::{Check, Class},
+    model::Status,
+    registry::{Check, Class, Registry},
     store::Store,
 };
+pub(super) use answer::answer;
 
 /// A chunk is passed on once it is as long as this; one more target or class may be in it.
 const CHUNK: usize = 48 * 1024;
@@ -31,29 +35,10 @@ const CHUNK: usize = 48 * 1024;
 /// The longest metadata value shown as a label, in characters.
 const MAX_LABEL_VALUE: usize = 256;
 
-/// A state of [`catalogue::TARGETS`] that no check has in this version: evidence too old.
-const STALE: &str = "stale";
-
-/// The exposition as a body that is written while it is sent.
-pub(super) fn body(view: &View) -> Body {
-    let scrape = Scrape::new(view);
-    Body::from_stream(stream::unfold(scrape, async |mut scrape| {
-        tokio::task::yield_now().await;
-        let chunk = scrape.next()?;
-        Some((Ok::<_, Infallible>(Bytes::from(chunk)), scrape))
-    }))
-}
-
-/// A value of a sample.
-enum Value {
-    Count(u64),
-    Number(f64),
-}
-
 /// One family, or what ends the answer.
 enum Section {
     /// One sample at most for each target.
-    Target(&'static Family, fn(&Facts) -> Option<Value>),
+    Target(&'static Family, fn(&Glance) -> Option<Value>),
     /// One sample for each target, with labels of its own.
     Info(&'static Family),
     /// The same samples for each class of checks.
@@ -64,67 +49,44 @@ enum Section {
 
 /// The whole answer, in order.
 const SECTIONS: &[Section] = &[
-    Section::Target(&catalogue::PROBES, |facts| {
-        Some(Value::Count(facts.probes - facts.inconclusive))
-    }),
-    Section::Target(&catalogue::PROBE_FAILURES, |facts| Some(Value::Count(facts.failures))),
-    Section::Target(&catalogue::TARGET_HEALTHY, |facts| match facts.status {
+    Section::Target(&catalogue::PROBES, |seen| Some(Value::Count(seen.conclusive))),
+    Section::Target(&catalogue::PROBE_FAILURES, |seen| Some(Value::Count(seen.failures))),
+    Section::Target(&catalogue::TARGET_HEALTHY, |seen| match seen.status {
         Status::Passing | Status::Warning => Some(Value::Count(1)),
         Status::Critical => Some(Value::Count(0)),
         Status::Unknown | Status::Maintenance => None,
     }),
-    Section::Target(&catalogue::TARGET_LAST_DURATION, |facts| {
-        facts.last_started.map(|_| Value::Number(facts.last_duration.as_secs_f64()))
+    Section::Target(&catalogue::TARGET_LAST_DURATION, |seen| seen.last_duration().map(Value::Took)),
+    Section::Target(&catalogue::TARGET_LAST_PROBE, |seen| seen.last_started().map(Value::At)),
+    Section::Target(&catalogue::TARGET_LAST_CHANGE, |seen| seen.last_change().map(Value::At)),
+    Section::Target(&catalogue::TARGET_CHANGES, |seen| Some(Value::Count(u64::from(seen.changes)))),
+    Section::Target(&catalogue::TARGET_CONSECUTIVE_FAILURES, |seen| {
+        Some(Value::Count(u64::from(seen.consecutive_failures)))
     }),
-    Section::Target(&catalogue::TARGET_LAST_PROBE, |facts| {
-        facts.last_started.map(|at| Value::Number(at.seconds()))
+    Section::Target(&catalogue::TARGET_CERT_EXPIRY, |seen| {
+        seen.certificate_expiry().map(Value::At)
     }),
-    Section::Target(&catalogue::TARGET_LAST_CHANGE, |facts| {
-        facts.changed.map(|at| Value::Number(at.seconds()))
-    }),
-    Section::Target(&catalogue::TARGET_CHANGES, |facts| {
-        Some(Value::Count(u64::from(facts.changes)))
-    }),
-    Section::Target(&catalogue::TARGET_CONSECUTIVE_FAILURES, |facts| {
-        Some(Value::Count(u64::from(facts.streak.failures())))
-    }),
-    Section::Target(&catalogue::TARGET_CERT_EXPIRY, |facts| {
-        facts.certificate_expiry.map(|at| Value::Number(at.seconds()))
-    }),
-    Section::Target(&catalogue::TARGET_CERT_CHAIN_EXPIRY, |facts| {
-        facts.chain_expiry.map(|at| Value::Number(at.seconds()))
+    Section::Target(&catalogue::TARGET_CERT_CHAIN_EXPIRY, |seen| {
+        seen.chain_expiry().map(Value::At)
     }),
     Section::Info(&catalogue::TARGET_INFO),
-    Section::Class(&catalogue::PROBE_FAILURES_BY_REASON, by_reason),
-    Section::Class(&catalogue::PROBE_INCONCLUSIVE, inconclusive),
-    Section::Class(&catalogue::PROBE_DURATION, duration),
-    Section::Class(&catalogue::PROBE_PHASES, phases),
-    Section::Class(&catalogue::PROBE_HTTP_RESPONSES, http_responses),
-    Section::Class(&catalogue::PROBE_GRPC_RESPONSES, grpc_responses),
-    Section::Class(&catalogue::TARGETS, targets),
-    Section::Class(&catalogue::CHECK_INTERVAL, interval),
-    Section::Class(&catalogue::CHECK_TIMEOUT, timeout),
-    Section::Class(&catalogue::CHECK_SLO, slo),
+    Section::Class(&catalogue::PROBE_FAILURES_BY_REASON, class::by_reason),
+    Section::Class(&catalogue::PROBE_INCONCLUSIVE, class::inconclusive),
+    Section::Class(&catalogue::PROBE_DURATION, class::duration),
+    Section::Class(&catalogue::PROBE_PHASES, class::phases),
+    Section::Class(&catalogue::PROBE_HTTP_RESPONSES, class::http_responses),
+    Section::Class(&catalogue::PROBE_GRPC_RESPONSES, class::grpc_responses),
+    Section::Class(&catalogue::TARGETS, class::targets),
+    Section::Class(&catalogue::CHECK_INTERVAL, class::interval),
+    Section::Class(&catalogue::CHECK_TIMEOUT, class::timeout),
+    Section::Class(&catalogue::CHECK_SLO, class::slo),
     Section::Tail,
 ];
 
-/// A class of checks with what its definitions say. They may differ within a class, if instances
-/// define the check themselves; then the largest value is shown, as the alerts assume.
-struct Row {
-    class: Arc<Class>,
-    protocol: Protocol,
-    /// The labels `check` and `service_name`, if no class before has them: two classes may differ
-    /// in their protocol alone.
-    slo_labels: Option<String>,
-    interval: f64,
-    timeout: f64,
-    slo: f64,
-    states: [u64; Status::COUNT],
-}
-
-/// An answer in the making.
-struct Scrape {
-    checks: Vec<Arc<Check>>,
+/// A scrape under way.
+#[derive(Debug)]
+pub struct Scrape {
+    targets: Targets,
     rows: Vec<Row>,
     info_labels: Vec<(String, String)>,
     per_target: PerTarget,
@@ -136,6 +98,7 @@ struct Scrape {
 }
 
 /// Writes samples of one family after another and counts them.
+#[derive(Debug)]
 struct Out {
     writer: Writer,
     family: &'static Family,
@@ -143,20 +106,28 @@ struct Out {
     max_series: u64,
     dropped: u64,
     shown: Vec<(&'static Family, u64)>,
+    opened: Opened,
     scratch: String,
 }
 
+/// A line of a target as far as it is the same for all of a class.
+#[derive(Debug, Default)]
+struct Opened {
+    class: Option<Arc<Class>>,
+    text: String,
+}
+
 impl Scrape {
-    fn new(view: &View) -> Self {
-        let View { registry, metrics, metrics_config: config, .. } = view;
-        let checks: Vec<_> = registry.list().into_iter().flat_map(|listed| listed.checks).collect();
+    /// A scrape of what there is now.
+    pub fn new(registry: &Registry, store: Arc<Store>, daemon: Daemon, config: &Config) -> Self {
+        let (rows, checks) = class::arrange(registry.checks());
         Self {
-            rows: rows(&checks),
-            checks,
+            rows,
+            targets: Targets::new(checks, config.per_target),
             info_labels: info_labels(&config.metadata_labels),
             per_target: config.per_target,
-            store: Arc::clone(&view.store),
-            daemon: metrics.clone(),
+            store,
+            daemon,
             out: Out::new(config.max_series),
             section: 0,
             item: 0,
@@ -164,7 +135,22 @@ impl Scrape {
     }
 
     /// The next chunk; nothing at the end.
-    fn next(&mut self) -> Option<String> {
+    pub fn next_chunk(&mut self) -> Option<String> {
+        self.write_on().then(|| self.out.writer.take())
+    }
+
+    /// Writes the next chunk in place of the one before. Says whether there was one.
+    pub fn refill(&mut self) -> bool {
+        self.out.writer.clear();
+        self.write_on()
+    }
+
+    /// The chunk that [`Scrape::refill`] has written.
+    pub fn chunk(&self) -> &str {
+        self.out.writer.text()
+    }
+
+    fn write_on(&mut self) -> bool {
         while self.out.writer.len() < CHUNK {
             let Some(section) = SECTIONS.get(self.section) else { break };
             if self.item == 0 {
@@ -172,13 +158,12 @@ impl Scrape {
             }
             if self.item < self.items(section) {
                 self.write(section);
-                self.item += 1;
             } else {
                 self.out.end(section, &self.daemon);
                 (self.section, self.item) = (self.section + 1, 0);
             }
         }
-        (!self.out.writer.is_empty()).then(|| self.out.writer.take())
+        !self.out.writer.is_empty()
     }
 
     fn items(&self, section: &Section) -> usize {
@@ -186,31 +171,36 @@ impl Scrape {
             [catalogue::TARGET_HEALTHY.name, catalogue::TARGET_CHANGES.name].contains(&family.name)
         };
         match (section, self.per_target) {
-            (Section::Target(..) | Section::Info(_), PerTarget::Full) => self.checks.len(),
-            (Section::Target(family, _), PerTarget::State) if is_state(family) => self.checks.len(),
+            (Section::Target(..) | Section::Info(_), PerTarget::Full) => self.targets.len(),
+            (Section::Target(family, _), PerTarget::State) if is_state(family) => {
+                self.targets.len()
+            }
             (Section::Target(..) | Section::Info(_), PerTarget::State | PerTarget::Off) => 0,
             (Section::Class(..), _) => self.rows.len(),
             (Section::Tail, _) => 1,
         }
     }
 
+    /// Writes the next item of a section, or as many as the chunk takes.
     fn write(&mut self, section: &Section) {
         match section {
-            Section::Target(_, value) => {
-                let check = &self.checks[self.item];
-                match value(&check.slot.read_numbers()) {
-                    Some(Value::Count(count)) => self.out.target(check, |w, name, labels| {
-                        w.count(name, labels, count);
-                    }),
-                    Some(Value::Number(number)) => self.out.target(check, |w, name, labels| {
-                        w.sample(name, labels, number);
-                    }),
-                    None => {}
-                }
-            }
-            Section::Info(_) => self.out.info(&self.checks[self.item], &self.info_labels),
+            Section::Target(_, value) => return self.write_targets(*value),
+            Section::Info(_) => self.out.info(self.targets.check(self.item), &self.info_labels),
             Section::Class(_, write) => write(&mut self.out, &self.rows[self.item]),
             Section::Tail => self.tail(),
+        }
+        self.item += 1;
+    }
+
+    fn write_targets(&mut self, value: fn(&Glance) -> Option<Value>) {
+        for (seen, class, name) in self.targets.starting_at(self.item) {
+            if self.out.writer.len() >= CHUNK {
+                return;
+            }
+            if let Some(value) = value(seen) {
+                self.out.target(class, name, value);
+            }
+            self.item += 1;
         }
     }
 
@@ -236,6 +226,7 @@ impl Out {
             max_series,
             dropped: 0,
             shown: Vec::new(),
+            opened: Opened::default(),
             scratch: String::new(),
         }
     }
@@ -248,6 +239,7 @@ impl Out {
             Section::Tail => {}
         }
         (self.series, self.dropped) = (0, 0);
+        self.opened.class = None;
     }
 
     fn end(&mut self, section: &Section, daemon: &Daemon) {
@@ -275,11 +267,10 @@ impl Out {
         true
     }
 
-    fn target(&mut self, check: &Check, write: impl FnOnce(&mut Writer, &str, &[&str])) {
+    fn target(&mut self, class: &Arc<Class>, name: &str, value: Value) {
         if self.admit(1) {
-            self.scratch.clear();
-            push_label(&mut self.scratch, "target", check.key.instance.as_str());
-            write(&mut self.writer, self.family.name, &[&check.class.labels, &self.scratch]);
+            let opened = self.opened.of(self.family, class);
+            self.writer.close(opened, name, value);
         }
     }
 
@@ -291,7 +282,7 @@ impl Out {
         labels.clear();
         push_label(labels, "target", check.key.instance.as_str());
         let address = check.target.destination().unwrap_or(check.target.endpoint());
-        push_label(labels, "address", &address.to_string());
+        push_label_of(labels, "address", address);
         for (name, key) in metadata {
             if let Some(value) = check.instance.meta.get(key.as_str()) {
                 let value: String = value.chars().take(MAX_LABEL_VALUE).collect();
@@ -301,137 +292,33 @@ impl Out {
         self.writer.count(self.family.name, &[&check.class.labels, labels], 1);
     }
 
-    fn number(&mut self, labels: &[&str], value: f64) {
+    fn plain(&mut self, labels: &str, value: Value) {
         if self.admit(1) {
-            self.writer.sample(self.family.name, labels, value);
+            self.writer.sample(self.family.name, &[labels], value);
         }
     }
 
     /// One sample of a class with one label more.
-    fn count(&mut self, row: &Row, label: (&str, &str), value: u64) {
+    fn sample(&mut self, row: &Row, label: (&str, &str), value: Value) {
         if self.admit(1) {
             self.scratch.clear();
             push_label(&mut self.scratch, label.0, label.1);
-            self.writer.count(self.family.name, &[row.labels(), &self.scratch], value);
+            self.writer.sample(self.family.name, &[row.labels(), &self.scratch], value);
         }
     }
 }
 
-impl Row {
-    fn labels(&self) -> &str {
-        &self.class.labels
-    }
-}
-
-fn rows(checks: &[Arc<Check>]) -> Vec<Row> {
-    let mut rows = BTreeMap::new();
-    for check in checks {
-        let protocol = check.definition.probe.protocol();
-        let name = (&check.instance.service, &check.key.check);
-        let row = rows.entry((name, protocol)).or_insert_with(|| Row::new(check, protocol));
-        let definition = &check.definition;
-        row.interval = row.interval.max(definition.schedule.interval.as_secs_f64());
-        row.timeout = row.timeout.max(definition.schedule.timeout.as_secs_f64());
-        row.slo = row.slo.max(definition.slo_objective);
-        row.states[check.slot.status().index()] += 1;
-    }
-    let mut last = None;
-    for ((name, _), row) in &mut rows {
-        if last == Some(*name) {
-            row.slo_labels = None;
+impl Opened {
+    /// A line of the family and class, up to the target's name.
+    fn of(&mut self, family: &Family, class: &Arc<Class>) -> &str {
+        if self.class.as_ref().is_none_or(|held| !Arc::ptr_eq(held, class)) {
+            self.class = Some(Arc::clone(class));
+            self.text.clear();
+            for part in [family.name, "{", &class.labels, ",target=\""] {
+                self.text.push_str(part);
+            }
         }
-        last = Some(*name);
-    }
-    rows.into_values().collect()
-}
-
-impl Row {
-    fn new(check: &Check, protocol: Protocol) -> Self {
-        let mut labels = String::new();
-        push_label(&mut labels, "check", check.key.check.as_str());
-        push_label(&mut labels, "service_name", check.instance.service.as_str());
-        Self {
-            class: Arc::clone(&check.class),
-            protocol,
-            slo_labels: Some(labels),
-            interval: 0.0,
-            timeout: 0.0,
-            slo: 0.0,
-            states: [0; Status::COUNT],
-        }
-    }
-}
-
-fn by_reason(out: &mut Out, row: &Row) {
-    let totals = row.class.slot.read();
-    for (reason, count) in Reason::ALL.iter().zip(totals.reasons) {
-        out.count(row, ("reason", reason.as_str()), count);
-    }
-}
-
-/// Few of the reasons ever occur; the first of them is there from the start.
-fn inconclusive(out: &mut Out, row: &Row) {
-    let totals = row.class.slot.read();
-    for (reason, count) in Reason::ALL.iter().zip(totals.inconclusive) {
-        if count > 0 || *reason == Reason::Internal {
-            out.count(row, ("reason", reason.as_str()), count);
-        }
-    }
-}
-
-fn duration(out: &mut Out, row: &Row) {
-    const SERIES: u64 = DURATION_BUCKETS.len() as u64 + 3;
-    if out.admit(SERIES) {
-        let totals = row.class.slot.read();
-        let buckets = (&DURATION_BUCKETS[..], &totals.buckets[..]);
-        let sum = totals.total.as_secs_f64();
-        out.writer.histogram(out.family.name, row.labels(), buckets, sum);
-    }
-}
-
-fn phases(out: &mut Out, row: &Row) {
-    let totals = row.class.slot.read();
-    for (phase, name) in row.protocol.phases() {
-        let mut label = String::new();
-        push_label(&mut label, "phase", name);
-        out.number(&[row.labels(), &label], totals.phases[phase.index()].as_secs_f64());
-    }
-}
-
-fn http_responses(out: &mut Out, row: &Row) {
-    for (code, count) in row.class.slot.read().codes {
-        let code = if code == 0 { "other".to_owned() } else { code.to_string() };
-        out.count(row, ("code", &code), count);
-    }
-}
-
-fn grpc_responses(out: &mut Out, row: &Row) {
-    if row.protocol.has_serving_status() {
-        let totals = row.class.slot.read();
-        for (serving, count) in Serving::ALL.iter().zip(totals.serving) {
-            out.count(row, ("serving_status", serving.as_str()), count);
-        }
-    }
-}
-
-fn targets(out: &mut Out, row: &Row) {
-    for (status, count) in Status::ALL.iter().zip(row.states) {
-        out.count(row, ("state", status.as_str()), count);
-    }
-    out.count(row, ("state", STALE), 0);
-}
-
-fn interval(out: &mut Out, row: &Row) {
-    out.number(&[row.labels()], row.interval);
-}
-
-fn timeout(out: &mut Out, row: &Row) {
-    out.number(&[row.labels()], row.timeout);
-}
-
-fn slo(out: &mut Out, row: &Row) {
-    if let Some(labels) = &row.slo_labels {
-        out.number(&[labels], row.slo);
+        &self.text
     }
 }
 

@@ -10,12 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{self, MethodRouter},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{Limits, Readiness, View, consul, exposition, guard, idempotency, native};
-use crate::{build, metrics::text, store::Unwritten};
+use crate::{build, store::Unwritten};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -211,7 +211,6 @@ async fn reload(State(app): State<Arc<App>>) -> Result<String, Refusal> {
     report.map_err(|text| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text))
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let body = exposition::body(&app.view);
-    ([(header::CONTENT_TYPE, text::CONTENT_TYPE)], body).into_response()
+async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    exposition::answer(&app.view, &headers)
 }

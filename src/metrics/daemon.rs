@@ -23,8 +23,11 @@ use super::{
     text::Writer,
 };
 
-const LAG_BUCKETS: [f64; 11] =
-    [0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+/// Fine about the ticks of the schedule, so that it shows what is later than the tick alone makes it.
+const LAG_BUCKETS: [f64; 18] = [
+    0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.03, 0.05,
+    0.1, 0.5, 1.0, 5.0,
+];
 /// The stages of a detection.
 const OBSERVED: &str = "observed";
 const PUBLISHED: &str = "published";

@@ -11,7 +11,7 @@ use super::{
         Family, PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_RESIDENT, PROCESS_START,
         PROCESS_THREADS, PROCESS_VIRTUAL,
     },
-    text::Writer,
+    text::{Value, Writer},
 };
 use crate::clock::Timestamp;
 
@@ -51,7 +51,7 @@ pub(super) fn write(writer: &mut Writer, started: Timestamp) {
 
 fn gauge(writer: &mut Writer, family: &Family, value: f64) {
     writer.family(family);
-    writer.sample(family.name, &[], value);
+    writer.sample(family.name, &[], Value::Number(value));
 }
 
 fn number<T: FromStr>(fields: &[&str], index: usize) -> Option<T> {

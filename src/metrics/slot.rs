@@ -24,11 +24,13 @@ use crate::{
 };
 
 mod attempts;
+mod glance;
 #[cfg(test)]
 mod tests;
 
 use attempts::Attempts;
 pub use attempts::Kept;
+pub use glance::Glance;
 
 /// Upper bounds of the duration histogram, in seconds; the last bucket, to infinity, is implied.
 /// They are those of the metric catalogue: one at each usual latency objective, the last finite

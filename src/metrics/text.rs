@@ -4,17 +4,35 @@
 //! written as `1.0`, not `1`, so that they are the same series in every format and every version
 //! of Prometheus.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::catalogue::{Family, Kind};
+use crate::clock::Timestamp;
 
 /// Why writing into a [`String`] is not checked.
 const INFALLIBLE: &str = "a String takes all that is written to it";
 
 /// The content type of this format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A value of a sample. Times are written from their whole parts, which costs a tenth of what a
+/// float does, and without a float's noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// How many.
+    Count(u64),
+    /// How long, in seconds.
+    Took(Duration),
+    /// When, in seconds since the Unix epoch.
+    At(Timestamp),
+    /// Any number.
+    Number(f64),
+}
 
 /// Writes samples into a text.
 #[derive(Debug, Default)]
@@ -31,6 +49,16 @@ impl Writer {
     /// Whether nothing is written that is not yet taken.
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
+    }
+
+    /// What is written and not yet taken.
+    pub fn text(&self) -> &str {
+        &self.out
+    }
+
+    /// Forgets what is written, and keeps the room for more.
+    pub fn clear(&mut self) {
+        self.out.clear();
     }
 
     /// Takes what is written so far.
@@ -55,21 +83,44 @@ impl Writer {
     }
 
     /// One sample; `labels` is what [`push_label`] wrote, without braces.
-    pub fn sample(&mut self, name: &str, labels: &[&str], value: f64) {
+    pub fn sample(&mut self, name: &str, labels: &[&str], value: Value) {
         self.start(name, labels);
-        if value.is_finite() {
-            writeln!(self.out, "{value}").expect(INFALLIBLE);
-        } else if value.is_nan() {
-            self.out.push_str("NaN\n");
-        } else {
-            self.out.push_str(if value > 0.0 { "+Inf\n" } else { "-Inf\n" });
-        }
+        self.end(value);
     }
 
     /// One sample of a whole number.
     pub fn count(&mut self, name: &str, labels: &[&str], value: u64) {
-        self.start(name, labels);
-        writeln!(self.out, "{value}").expect(INFALLIBLE);
+        self.sample(name, labels, Value::Count(value));
+    }
+
+    /// One sample of a series of which all is written out but the value of its last label: `opened`
+    /// ends with that label's opening quote.
+    pub fn close(&mut self, opened: &str, last: &str, value: Value) {
+        self.out.push_str(opened);
+        push_escaped(&mut self.out, last);
+        self.out.push_str("\"} ");
+        self.end(value);
+    }
+
+    fn end(&mut self, value: Value) {
+        let out = &mut self.out;
+        match value {
+            Value::Count(count) => push_whole(out, count),
+            Value::Took(took) => {
+                push_whole(out, took.as_secs());
+                push_fraction::<9>(out, took.subsec_nanos());
+            }
+            Value::At(at) => {
+                if at.millis() < 0 {
+                    out.push('-');
+                }
+                let millis = at.millis().unsigned_abs();
+                push_whole(out, millis / 1000);
+                push_fraction::<3>(out, u32::try_from(millis % 1000).unwrap_or(0));
+            }
+            Value::Number(number) => push_number(out, number),
+        }
+        out.push('\n');
     }
 
     fn start(&mut self, name: &str, labels: &[&str]) {
@@ -90,7 +141,7 @@ impl Writer {
         name: &str,
         labels: &str,
         (bounds, counts): (&[f64], &[u64]),
-        sum: f64,
+        sum: Value,
     ) -> u64 {
         let mut total = 0;
         let mut le = String::new();
@@ -127,10 +178,12 @@ impl Writer {
                 }
                 match kind {
                     Kind::Counter => {
-                        self.sample(family.name(), &[&labels], metric.get_counter().get_value());
+                        let value = Value::Number(metric.get_counter().get_value());
+                        self.sample(family.name(), &[&labels], value);
                     }
                     Kind::Gauge => {
-                        self.sample(family.name(), &[&labels], metric.get_gauge().get_value());
+                        let value = Value::Number(metric.get_gauge().get_value());
+                        self.sample(family.name(), &[&labels], value);
                     }
                     Kind::Histogram => self.gathered_histogram(family.name(), &labels, metric),
                 }
@@ -149,7 +202,8 @@ impl Writer {
             below = bucket.cumulative_count();
         }
         counts.push(histogram.get_sample_count() - below);
-        self.histogram(name, labels, (&bounds, &counts), histogram.get_sample_sum());
+        let sum = Value::Number(histogram.get_sample_sum());
+        self.histogram(name, labels, (&bounds, &counts), sum);
     }
 }
 
@@ -160,15 +214,74 @@ pub fn push_label(labels: &mut String, name: &str, value: &str) {
     }
     labels.push_str(name);
     labels.push_str("=\"");
-    for c in value.chars() {
-        match c {
-            '\\' => labels.push_str("\\\\"),
-            '"' => labels.push_str("\\\""),
-            '\n' => labels.push_str("\\n"),
-            c => labels.push(c),
-        }
+    push_escaped(labels, value);
+    labels.push('"');
+}
+
+/// The same of what can be displayed, without a text of its own in between.
+pub fn push_label_of(labels: &mut String, name: &str, value: &impl fmt::Display) {
+    push_label(labels, name, "");
+    labels.pop();
+    let start = labels.len();
+    write!(labels, "{value}").expect(INFALLIBLE);
+    if has_special(&labels[start..]) {
+        let plain = labels.split_off(start);
+        push_escaped(labels, &plain);
     }
     labels.push('"');
+}
+
+/// Whether something must be escaped.
+fn has_special(value: &str) -> bool {
+    let is = |b: u8, special: u8| u8::from(b == special);
+    // Without a way out of it, the compiler makes vectors of this loop.
+    value.bytes().fold(0, |any, b| any | is(b, b'\\') | is(b, b'"') | is(b, b'\n')) != 0
+}
+
+fn push_escaped(out: &mut String, value: &str) {
+    if !has_special(value) {
+        return out.push_str(value);
+    }
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+fn push_whole(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
+}
+
+/// A fraction of so many digits, without the zeros at its end.
+fn push_fraction<const DIGITS: usize>(out: &mut String, fraction: u32) {
+    if fraction == 0 {
+        return;
+    }
+    let mut digits = [b'0'; DIGITS];
+    let (mut rest, mut end) = (fraction, 0);
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if end == 0 && *digit != b'0' {
+            end = index + 1;
+        }
+    }
+    out.push('.');
+    out.push_str(std::str::from_utf8(&digits[..end]).unwrap_or_default());
+}
+
+fn push_number(out: &mut String, number: f64) {
+    if number.is_finite() {
+        write!(out, "{number}").expect(INFALLIBLE);
+    } else if number.is_nan() {
+        out.push_str("NaN");
+    } else {
+        out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
+    }
 }
 
 #[cfg(test)]
@@ -180,17 +293,53 @@ mod tests {
         let mut labels = String::new();
         push_label(&mut labels, "check", "a\"b\\c\nd");
         let mut writer = Writer::default();
-        writer.sample("x", &[&labels, "", "le=\"1.0\""], 0.5);
+        writer.sample("x", &[&labels, "", "le=\"1.0\""], Value::Number(0.5));
         writer.count("y", &[], 3);
-        writer.sample("z", &[""], f64::NAN);
+        writer.sample("z", &[""], Value::Number(f64::NAN));
         assert_eq!(writer.take(), "x{check=\"a\\\"b\\\\c\\nd\",le=\"1.0\"} 0.5\ny 3\nz NaN\n");
         assert!(writer.is_empty());
     }
 
     #[test]
+    fn times_are_written_from_their_parts_as_a_float_would_be() {
+        let took = |nanos| Value::Took(Duration::from_nanos(nanos));
+        let at = |millis| Value::At(Timestamp::from_millis(millis));
+        for (value, text) in [
+            (took(0), "0"),
+            (took(1), "0.000000001"),
+            (took(1_500_000_000), "1.5"),
+            (took(12_000_000_000), "12"),
+            (took(300_000_000), "0.3"),
+            (took(10_123_456_789), "10.123456789"),
+            (at(0), "0"),
+            (at(1_795_183_200_120), "1795183200.12"),
+            (at(1_795_183_200_001), "1795183200.001"),
+            (at(-1_500), "-1.5"),
+        ] {
+            let mut writer = Writer::default();
+            writer.close("x{a=\"", "b", value);
+            assert_eq!(writer.take(), format!("x{{a=\"b\"}} {text}\n"));
+        }
+    }
+
+    #[test]
+    fn the_last_label_is_escaped_too() {
+        let mut writer = Writer::default();
+        writer.close("x{a=\"", "b\"c\\d\ne", Value::Count(1));
+        assert_eq!(writer.take(), "x{a=\"b\\\"c\\\\d\\ne\"} 1\n");
+        let mut labels = String::from("x=\"y\"");
+        push_label_of(&mut labels, "a", &"b\"c");
+        push_label_of(&mut labels, "d", &1);
+        assert_eq!(labels, "x=\"y\",a=\"b\\\"c\",d=\"1\"");
+    }
+
+    #[test]
     fn a_histogram_is_cumulated_and_its_bounds_are_floats() {
         let mut writer = Writer::default();
-        assert_eq!(writer.histogram("h", "a=\"b\"", (&[0.5, 1.0], &[1, 2, 3]), 7.5), 5);
+        assert_eq!(
+            writer.histogram("h", "a=\"b\"", (&[0.5, 1.0], &[1, 2, 3]), Value::Number(7.5)),
+            5
+        );
         let text = writer.take();
         assert!(text.contains("h_bucket{a=\"b\",le=\"1.0\"} 3\n"), "{text}");
         assert!(

@@ -110,6 +110,11 @@ impl Protocol {
         }
     }
 
+    /// Whether it asks without a connection.
+    pub const fn uses_datagrams(self) -> bool {
+        matches!(self, Self::Udp | Self::Dns | Self::Icmp)
+    }
+
     /// Whether something is sent to another program at an address.
     pub const fn uses_network(self) -> bool {
         match self {

@@ -117,6 +117,13 @@ impl Probe {
         self.tls.is_none() && self.spec.send.is_none() && !self.spec.expects_answer()
     }
 
+    /// How the connection ends. A reset could overtake what was sent, and what nobody answers must
+    /// at least arrive.
+    pub(super) fn close(&self) -> Close {
+        let is_heard = self.spec.expects_answer() || self.spec.send.is_none();
+        if is_heard { self.spec.close } else { Close::Fin }
+    }
+
     /// A fault with what was expected and what came.
     pub(super) fn describe(&self, mut fault: Fault, answer: &[u8]) -> Fault {
         if self.spec.expects_answer() && !answer.is_empty() {
@@ -141,9 +148,7 @@ pub(super) async fn probe(
         None => spec.expects_answer() && spec.send.is_none() && spec.tls.is_none(),
     };
     let acknowledge = if waits { Acknowledge::AtOnce } else { Acknowledge::Late };
-    // A reset could overtake what was sent, and what nobody answers must at least arrive.
-    let close = if spec.expects_answer() || spec.send.is_none() { spec.close } else { Close::Fin };
-    let options = resolve::Options { close, acknowledge };
+    let options = resolve::Options { close: probe.close(), acknowledge };
     let mut stream = resolve::connect(endpoint, options, trace).await?;
     match &probe.tls {
         None => converse(spec, &mut stream, trace).await,

@@ -10,15 +10,12 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -27,10 +24,11 @@ use tracing::{debug, error};
 use crate::{
     clock::{Anchor, Timestamp},
     doubt::Doubt,
+    judge::Machine,
     metrics::{Daemon, Skip},
-    model::{CheckKey, Extra, Observation},
+    model::{CheckKey, Extra},
     monitor::Monitor,
-    probe::{Endpoint, Host, Plain, Prober, Target, Ticket},
+    probe::{Endpoint, Host, Prober},
     registry::{Check, Order, Start},
 };
 
@@ -44,6 +42,9 @@ use super::{
 };
 
 mod beyond;
+mod flights;
+
+use flights::{Flight, Flights, Landing};
 
 /// A run later than this, or than half its interval, is skipped: see [`Shard::lateness_bound`].
 const MAX_LATENESS: Micros = 1_000_000;
@@ -74,26 +75,6 @@ pub(super) struct Partners<P> {
     pub(super) beat: Beat,
 }
 
-/// A probe under way.
-#[derive(Debug)]
-struct Flight {
-    /// Where the check was when the probe started; it may have moved.
-    row: u32,
-    id: FlightId,
-    check: Arc<Check>,
-    started: Micros,
-    departure: Departure,
-}
-
-impl Ticket for Flight {
-    fn target(&self) -> &Target {
-        &self.check.target
-    }
-}
-
-/// A probe has ended; there is nothing that it observed if it panicked.
-type Landing = (Flight, Option<Observation>);
-
 #[derive(Debug)]
 pub(super) struct Shard<P> {
     settings: Settings,
@@ -107,10 +88,7 @@ pub(super) struct Shard<P> {
     free: Vec<u32>,
     index: HashMap<CheckKey, u32, foldhash::fast::RandomState>,
     hosts: HashMap<Host, u32, foldhash::fast::RandomState>,
-    /// Probes under way that need no task each.
-    plain: Option<Plain<Flight>>,
-    /// All others under way.
-    flights: JoinSet<Landing>,
+    flights: Flights,
     last_flight: FlightId,
     fired: Vec<u32>,
     /// Probes beyond the grid with their rows; one that its row does not wait for is void.
@@ -133,8 +111,7 @@ impl<P: Prober> Shard<P> {
             free: Vec::new(),
             index: HashMap::default(),
             hosts: HashMap::default(),
-            plain: None,
-            flights: JoinSet::new(),
+            flights: Flights::new(),
             last_flight: FlightId::MIN,
             fired: Vec::new(),
             extras: BinaryHeap::new(),
@@ -148,79 +125,49 @@ impl<P: Prober> Shard<P> {
         mut orders: mpsc::Receiver<Vec<Order>>,
         cut: CancellationToken,
     ) {
-        self.plain = self.partners.prober.plain().and_then(|plain| {
-            plain.inspect_err(|error| error!(%error, "No poller; each probe takes a task")).ok()
-        });
+        self.flights.open(&self.partners.prober);
         let wake = sleep_until(Instant::now());
         tokio::pin!(wake);
         loop {
             self.partners.beat.at(self.now());
-            let (due, flying) = (self.next_wake(), self.under_way() > 0);
+            let (due, flying) = (self.next_wake(), !self.flights.is_empty());
             let next = self.stall.doze(due, flying, &self.partners.doubt);
             if wake.deadline() != next {
                 wake.as_mut().reset(next);
             }
-            let mut is_news = false;
             tokio::select! {
                 biased;
                 () = &mut wake => {}
-                () = news(self.plain.as_ref()) => is_news = true,
-                Some(landed) = self.flights.join_next() => self.land_task(landed),
+                () = self.flights.news() => {}
                 Some(end) = self.wires.next_end() => self.hear(&end),
                 batch = orders.recv() => match batch {
                     Some(batch) => batch.into_iter().for_each(|order| self.take(order)),
                     None => break,
                 },
             }
-            while let Some(landed) = self.flights.try_join_next() {
-                self.land_task(landed);
-            }
-            if is_news || self.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-                self.land_plain();
-            }
+            self.land_all();
             self.fire();
         }
         self.drain(cut).await;
     }
 
     async fn drain(mut self, cut: CancellationToken) {
-        while self.under_way() > 0 {
-            let deadline = self.next_deadline();
+        while !self.flights.is_empty() {
+            let deadline = self.flights.next_deadline();
             tokio::select! {
-                Some(landed) = self.flights.join_next() => self.land_task(landed),
-                () = news(self.plain.as_ref()) => {}
+                () = self.flights.news() => {}
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
                 () = cut.cancelled() => {
-                    self.partners.metrics.skip(Skip::Shutdown, self.under_way() as u64);
+                    self.partners.metrics.skip(Skip::Shutdown, self.flights.len() as u64);
                     return;
                 }
             }
-            self.land_plain();
+            self.land_all();
         }
     }
 
-    /// How many probes are under way.
-    fn under_way(&self) -> usize {
-        self.flights.len() + self.plain.as_ref().map_or(0, Plain::len)
-    }
-
-    /// When plain probes must be looked after at the latest.
-    fn next_deadline(&self) -> Option<Instant> {
-        self.plain.as_ref().and_then(Plain::next_deadline)
-    }
-
-    /// Takes in the plain probes that have ended.
-    fn land_plain(&mut self) {
-        let Some(mut plain) = self.plain.take() else { return };
-        for landing in plain.turn() {
-            self.land(landing);
-        }
-        self.plain = Some(plain);
-    }
-
-    fn land_task(&mut self, landed: Result<Landing, tokio::task::JoinError>) {
-        // Panics are caught within the task, and tasks are cut only with the whole shard.
-        if let Ok(landing) = landed {
+    fn land_all(&mut self) {
+        for landing in self.flights.take_landed() {
             self.land(landing);
         }
     }
@@ -241,7 +188,7 @@ impl<P: Prober> Shard<P> {
         let extra = self.extras.peek().map_or(round, |Reverse((due, _))| *due);
         let next = due.min(round).min(extra).max(0);
         let next = self.anchor.instant() + Duration::from_micros(next.unsigned_abs());
-        self.next_deadline().map_or(next, |deadline| deadline.min(next))
+        self.flights.next_deadline().map_or(next, |deadline| deadline.min(next))
     }
 
     fn take(&mut self, order: Order) {
@@ -411,23 +358,8 @@ impl<P: Prober> Shard<P> {
         self.partners.metrics.lag.observe(lag.as_secs_f64());
         let timeout = self.partners.doubt.stretch(timeout, check.definition.schedule.interval);
         let departure = self.stall.depart(timeout);
-        self.take_off(Flight { row: index, id, check, started, departure }, timeout);
-    }
-
-    fn take_off(&mut self, flight: Flight, timeout: Duration) {
-        let flight = match &mut self.plain {
-            Some(plain) => match plain.start(flight, timeout) {
-                Ok(()) => return,
-                Err(flight) => flight,
-            },
-            None => flight,
-        };
-        let prober = self.partners.prober.clone();
-        self.flights.spawn(async move {
-            let probe = AssertUnwindSafe(prober.probe(flight.target(), timeout)).catch_unwind();
-            let observation = probe.await.ok();
-            (flight, observation)
-        });
+        let flight = Flight { row: index, id, check, started, departure };
+        self.flights.start(&self.partners.prober, flight, timeout);
     }
 
     /// Why a run cannot start now.
@@ -438,13 +370,22 @@ impl<P: Prober> Shard<P> {
             Some(Skip::Overrun)
         } else if lateness > self.lateness_bound(&row.grid) {
             Some(Skip::Late)
-        } else if self.under_way() >= self.settings.max_in_flight {
+        } else if self.flights.len() >= self.room_for(&row.machine) {
             Some(Skip::Saturated)
         } else if to_host.is_some_and(|n| *n >= self.settings.max_per_host) {
             Some(Skip::Destination)
         } else {
             None
         }
+    }
+
+    /// How many probes may be under way for one more of this check to start. Targets that hang hold
+    /// theirs for the whole timeout, and very many of them would leave no room for those that are
+    /// well: checks that fail already do without the last quarter.
+    fn room_for(&self, machine: &Machine) -> usize {
+        let most = self.settings.max_in_flight;
+        let reserve = if machine.streak().failures() > 0 { most / 4 } else { 0 };
+        most - reserve
     }
 
     fn land(&mut self, (flight, observation): Landing) {
@@ -502,13 +443,5 @@ impl<P: Prober> Shard<P> {
                 self.await_due(index);
             }
         }
-    }
-}
-
-/// Waits until there may be news of plain probes; for ever if there are none.
-async fn news(plain: Option<&Plain<Flight>>) {
-    match plain {
-        Some(plain) => plain.ready().await,
-        None => std::future::pending().await,
     }
 }

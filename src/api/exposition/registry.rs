@@ -3,7 +3,7 @@
 use crate::{
     metrics::{
         catalogue::{self, Family},
-        text::{Writer, push_label},
+        text::{Value, Writer, push_label},
     },
     store::{COMMIT_BUCKETS, Rows, Store, Totals},
 };
@@ -30,7 +30,8 @@ pub(super) fn write(writer: &mut Writer, store: &Store) {
     one(writer, &catalogue::REGISTRY_CHANGES, changes);
     let duration = &catalogue::REGISTRY_COMMIT_DURATION;
     writer.family(duration);
-    writer.histogram(duration.name, "", (&COMMIT_BUCKETS, &commits.counts), commits.seconds);
+    let sum = Value::Number(commits.seconds);
+    writer.histogram(duration.name, "", (&COMMIT_BUCKETS, &commits.counts), sum);
     one(writer, &catalogue::REGISTRY_COMMIT_FAILURES, failures);
     one(writer, &catalogue::REGISTRY_LOG_BYTES, log_bytes);
     let results = [("success", snapshots), ("failure", snapshot_failures)];

@@ -1,6 +1,6 @@
 //! The exposition, line by line against the catalogue.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Read as _};
 
 use super::*;
 use crate::{
@@ -332,4 +332,74 @@ async fn heartbeats_and_those_that_did_not_come_are_counted() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let metrics = &rig.view.metrics;
     assert_eq!((metrics.heartbeats.get(), metrics.heartbeats_missed.get()), (1, 1));
+}
+
+/// Asks with headers; the answer's bytes as they come.
+async fn asked_with(rig: &Rig, request: http::request::Builder) -> (http::HeaderMap, Vec<u8>) {
+    let request = request.body(Body::empty()).unwrap();
+    let (head, body) = rig.router().oneshot(request).await.unwrap().into_parts();
+    (head.headers, body.collect().await.unwrap().to_bytes().to_vec())
+}
+
+/// What gzip makes of bytes, unmade.
+fn unpacked(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn who_takes_gzip_is_given_the_same_packed() {
+    let many: Vec<_> =
+        (0..3000).map(|n| format!("web web-{n} http http://10.0.0.1:80/healthz")).collect();
+    let rig = Rig::new(&many.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for path in ["/metrics", "/v1/agent/metrics?format=prometheus"] {
+        let packed = Request::get(path).header("accept-encoding", "deflate, gzip;q=0.9");
+        let (headers, packed) = asked_with(&rig, packed).await;
+        assert_eq!(headers["content-encoding"], "gzip");
+        assert_eq!(headers["vary"], "Accept-Encoding");
+        assert_eq!(headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        let (headers, plain) = asked_with(&rig, Request::get(path)).await;
+        assert!(!headers.contains_key("content-encoding"), "{path}");
+        let plain = String::from_utf8(plain).unwrap();
+        let of_targets = |text: &str| {
+            let lines = text.lines().filter(|line| line.contains("target=\"web-"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let unpacked = unpacked(&packed);
+        assert_eq!(of_targets(&unpacked), of_targets(&plain));
+        assert_eq!(names(&parse(&unpacked)), names(&parse(&plain)));
+        assert!(packed.len() * 5 < plain.len(), "{} of {}", packed.len(), plain.len());
+    }
+}
+
+#[tokio::test]
+async fn head_says_how_it_would_come_and_nothing_else() {
+    let rig = busy().await;
+    let head = Request::head("/metrics").header("accept-encoding", "gzip");
+    let (headers, body) = asked_with(&rig, head).await;
+    assert_eq!((&headers["content-encoding"], body.len()), (&"gzip".parse().unwrap(), 0));
+}
+
+/// Labels that are the same for a class are written out once; they must not outlive it.
+#[tokio::test]
+async fn targets_of_many_classes_stand_in_order_with_labels_of_their_own() {
+    let rig = Rig::new(&[
+        "b one http http://10.0.0.1/",
+        "a two http http://10.0.0.2/",
+        "b three http http://10.0.0.3/",
+        "a four tcp tcp://10.0.0.4:1",
+        "a five http http://10.0.0.5/",
+    ])
+    .await;
+    let text = rig.get("/metrics").await.body;
+    let seen: Vec<_> = lines(&text, "rollcall_probes_total")
+        .iter()
+        .map(|line| {
+            let labels = line.split_once('{').unwrap().1.strip_suffix("} 0").unwrap();
+            let labels = pairs(labels);
+            ["service_name", "target", "check"].map(|name| labels[name].clone()).join(" ")
+        })
+        .collect();
+    assert_eq!(seen, ["a five http", "a four tcp", "a two http", "b one http", "b three http"]);
 }

@@ -24,6 +24,23 @@ async fn no_more_probes_are_under_way_than_allowed() {
     assert!(rig.metrics.skipped(Skip::Saturated) > 20);
 }
 
+/// However many hang, there is room for those that are well once it is known who hangs.
+#[tokio::test(start_paused = true)]
+async fn those_that_hang_leave_room_for_those_that_are_well() {
+    let settings = Settings { max_in_flight: 8, max_per_host: 1000, ..SETTINGS };
+    let rig = Rig::new(settings, |port, _| if port < 90 { Act::Hangs } else { OK });
+    let ports = (1..=40).chain([90, 91]);
+    rig.registry.replace(ports.map(|port| registration(port, schedule(TEN))).collect()).await;
+    sleep(TEN * 20).await;
+    assert!(rig.metrics.skipped(Skip::Saturated) > 200);
+    let before = [90, 91].map(|port| rig.starts(port).len());
+    sleep(TEN * 20).await;
+    for (port, before) in [90, 91].into_iter().zip(before) {
+        let starts = rig.starts(port).len() - before;
+        assert!((19..=21).contains(&starts), "{port}: {starts}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_more_probes_are_under_way_to_a_host_than_allowed() {
     let settings = Settings { max_per_host: 4, ..SETTINGS };

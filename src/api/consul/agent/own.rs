@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
-use http::{HeaderMap, HeaderValue, header};
+use axum::{Router, extract::State, response::Response};
+use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,7 +14,6 @@ use crate::{
         router::{App, Refusal, get},
     },
     build, clock,
-    metrics::text,
     store::row::{Health, Node},
 };
 
@@ -202,8 +197,7 @@ async fn metrics(State(app): State<Arc<App>>, asked: Asked, headers: HeaderMap) 
         accept.contains("application/openmetrics-text") || accept.contains("text/plain; version=")
     };
     if asked.params.get("format") == Some("prometheus") || accept.is_some_and(wants_text) {
-        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(text::CONTENT_TYPE))];
-        return (kind, exposition::body(&app.view)).into_response();
+        return exposition::answer(&app.view, &headers);
     }
     let gauge = |name: &str, value: usize, labels: Value| json!({ "Name": name, "Value": value, "Labels": labels });
     let tables = app.view.store.read();
