@@ -188,7 +188,7 @@ fn bare_lateness(lasting: Duration) -> Result<f64, Failure> {
         let now = start.elapsed();
         // Twenty a millisecond, as many as a daemon with 20,000 probes a second has.
         while due <= now {
-            late.push((now - due).as_secs_f64());
+            late.push(now.saturating_sub(due).as_secs_f64());
             due += PERIOD / 20;
         }
     }

@@ -96,7 +96,9 @@ impl Peer {
         self.healthy.with_label_values(target).set(healthy);
         let took = facts.last_duration.as_secs_f64();
         self.last_duration.with_label_values(target).set(took);
-        let seconds = |at: Option<rollcall::clock::Timestamp>| at.map_or(0.0, |at| at.seconds());
+        let seconds = |at: Option<rollcall::clock::Timestamp>| {
+            at.map_or(0.0, rollcall::clock::Timestamp::seconds)
+        };
         self.last_probe.with_label_values(target).set(seconds(facts.last_started));
         self.last_change.with_label_values(target).set(seconds(facts.changed));
         self.changes.with_label_values(target).inc_by(u64::from(facts.changes));

@@ -303,9 +303,9 @@ impl<T: Ticket> Flight<T> {
         if let Stage::Connecting = stage {
             let socket = SockRef::from(&*socket);
             let settled = if news.may_have_failed {
-                resolve::settle(socket, *address)
+                resolve::settle(&socket, *address)
             } else {
-                resolve::settle_made(socket, *address)
+                resolve::settle_made(&socket, *address)
             };
             settled.map_err(|error| Fault::connect(&error))?;
             if probe.is_none() {

@@ -273,12 +273,12 @@ fn begin(socket: &Socket, address: SocketAddr) -> Result<(), Fault> {
 async fn finish(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(socket.into())?;
     stream.writable().await?;
-    settle(SockRef::from(&stream), address)?;
+    settle(&SockRef::from(&stream), address)?;
     Ok(stream)
 }
 
 /// Says what became of a connection to `address`, now that its socket is writable.
-pub(super) fn settle(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()> {
+pub(super) fn settle(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
@@ -286,7 +286,7 @@ pub(super) fn settle(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()>
 }
 
 /// The same of a connection that is known not to have failed.
-pub(super) fn settle_made(socket: SockRef<'_>, address: SocketAddr) -> io::Result<()> {
+pub(super) fn settle_made(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // On this very host the kernel may choose the target's own port as the source port, and then
     // connects the socket to itself although nobody listens.
     if is_ephemeral(address.port()) && socket.local_addr()?.as_socket() == Some(address) {

@@ -164,6 +164,13 @@ impl Rollcall {
         self.log.lock().unwrap().clone()
     }
 
+    /// Lets it open no further files than so many.
+    pub(crate) fn limit_files(&self, files: u64) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let limit = rustix::process::Rlimit { current: Some(files), maximum: Some(files) };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit).unwrap();
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());

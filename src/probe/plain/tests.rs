@@ -132,7 +132,7 @@ async fn an_answer_that_is_there_before_the_question_is_read() {
     let mut plain = plain();
     assert!(plain.start(Named("hasty", http(json!({}), address)), PATIENCE).is_ok());
     let (mut stream, _) = listener.accept().unwrap();
-    std::io::Write::write_all(&mut stream, OK).unwrap();
+    io::Write::write_all(&mut stream, OK).unwrap();
     let (_, found) = landed(&mut plain).await.remove(0);
     assert_eq!(verdict(&found.unwrap()), "success 200");
 }

@@ -352,12 +352,12 @@ fn what_an_http_check_says_is_asked_so() {
         .map(|check| format!("{:?}", check.definition.probe.spec()))
         .collect();
     expect![[r#"
-        Http(Spec { method: Method(POST), path: Path("/a?b=c"), url: None, https: true, host: Some(Authority("web.example")), headers: {HeaderName("X-Token"): HeaderValues([HeaderValue(..), HeaderValue(..)])}, auth: None, body: "x", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 0, tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))) }), close: Reset, version: Http1, keep_alive: false, traceparent: Off })
-        Grpc(Spec { service: "s", tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: None }), metadata: {}, authority: None, watch: false })
-        Tcp(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: None }), starttls: None, send: None, expect: None, expect_matches: None, close: Reset })
+        Http(Spec { method: Method(POST), path: Path("/a?b=c"), url: None, https: true, host: Some(Authority("web.example")), headers: {HeaderName("X-Token"): HeaderValues([HeaderValue(..), HeaderValue(..)])}, auth: None, body: "x", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 0, tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))), resume: true }), close: Reset, version: Http1, keep_alive: false, traceparent: Off })
+        Grpc(Spec { service: "s", tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: None, resume: true }), metadata: {}, authority: None, keep_alive: true, watch: false })
+        Tcp(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: None, resume: true }), starttls: None, send: None, expect: None, expect_matches: None, close: Reset })
         Http(Spec { method: Method(GET), path: Path("/"), url: None, https: false, host: None, headers: {}, auth: None, body: "", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 10, tls: None, close: Reset, version: Http1, keep_alive: false, traceparent: Off })
         Udp(Spec { send: None, expect: None, expect_matches: None, require_answer: false })
-        H2ping(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))) }), plaintext: false })
+        H2ping(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))), resume: true }), plaintext: false })
         H2ping(Spec { tls: None, plaintext: true })"#]].assert_eq(&specs.join("\n"));
 }
 
