@@ -37,12 +37,24 @@ impl<P: Prober> Shard<P> {
         {
             self.extras.pop();
             let row = &mut self.rows[index as usize];
-            let Some((_, why)) = row.extra.take_if(|(at, _)| *at == due) else { continue };
-            let Some(check) = row.check.clone() else { continue };
-            // A probe under way will tell what this one was to find out.
-            if row.flight.is_none() {
+            let Some((_, why)) = row.extra.filter(|(at, _)| *at == due) else { continue };
+            let is_flying = row.flight.is_some();
+            if is_flying && is_news(why) {
+                // It waits for the one under way, which began before the news and may not know.
+                continue;
+            }
+            row.extra = None;
+            // Else that one will tell what this one was to find out.
+            if let Some(check) = row.check.clone().filter(|_| !is_flying) {
                 self.start(index, check, now - due, Some(why));
             }
+        }
+    }
+
+    /// Lets a probe start that has waited for the end of another, which has come.
+    pub(super) fn wake_extra(&mut self, index: u32) {
+        if let Some((due, _)) = self.rows[index as usize].extra.filter(|(_, why)| is_news(*why)) {
+            self.extras.push(Reverse((due, index)));
         }
     }
 
@@ -59,7 +71,9 @@ impl<P: Prober> Shard<P> {
         let rules = (&check.definition.schedule, &check.definition.thresholds);
         let status = row.machine.status();
         let extra = row.rhythm.after(&ended, rules);
-        if self.wires.judged(index, &check, (outcome, status), now) {
+        // What began before a connection was cut says nothing of the cut.
+        let is_older = row.extra.is_some_and(|(due, why)| due <= now && why == Extra::Tripwire);
+        if !is_older && self.wires.judged(index, &check, (outcome, status), now) {
             self.wires.arm(index, &check, &self.partners.prober);
         }
         let row = &self.rows[index as usize];
@@ -93,5 +107,13 @@ impl<P: Prober> Shard<P> {
             }
             None => {}
         }
+    }
+}
+
+/// Whether it is asked for what has happened just now.
+const fn is_news(why: Extra) -> bool {
+    match why {
+        Extra::Tripwire | Extra::Operator => true,
+        Extra::Confirm | Extra::Asked => false,
     }
 }
