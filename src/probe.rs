@@ -148,18 +148,11 @@ enum Kind {
 impl Target {
     /// Says that `probe` is to ask `endpoint`.
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
-        let keeps_http = matches!(&probe.0, Kind::Http(probe) if probe.spec().keep_alive);
+        let keeps_http = probe.http().is_some_and(|spec| spec.keep_alive);
         let http = keeps_http.then(Box::default);
         let watches = matches!(&probe.0, Kind::Grpc(probe) if probe.spec().watch);
         let kept = if watches { grpc::Kept::watching() } else { grpc::Kept::default() };
         Self { probe, endpoint, kept, http }
-    }
-
-    /// Waits until the target says by itself that it has changed, or breaks a connection it should
-    /// hold: time to ask it. For ever if it is not listened to (`watch` of gRPC checks). What happens
-    /// while nobody waits is told to the next who does, once. May be dropped at any time.
-    pub async fn woken(&self) {
-        self.kept.woken().await;
     }
 
     /// Who is asked.
@@ -236,7 +229,9 @@ impl Target {
     ) -> Result<(), Fault> {
         match &self.probe.0 {
             Kind::Http(probe) => {
-                let kept = self.http.as_deref().map(|kept| (kept, &network.places));
+                // What is kept is to one address; which of all that a name has, nobody knows.
+                let kept = self.http.as_deref().filter(|_| trace.pinned.is_none());
+                let kept = kept.map(|kept| (kept, &network.places));
                 http::probe(probe, &self.endpoint, kept, trace).await
             }
             Kind::Tcp(probe) => {
@@ -416,8 +411,13 @@ impl Probe {
 
     /// Where a URL of its own leads, if it has one.
     pub fn url_endpoint(&self) -> Option<&Endpoint> {
+        self.http()?.url_endpoint()
+    }
+
+    /// What it asks by HTTP, if it does.
+    fn http(&self) -> Option<&http::Spec> {
         match &self.0 {
-            Kind::Http(probe) => probe.spec().url_endpoint(),
+            Kind::Http(probe) => Some(probe.spec()),
             Kind::Tcp(_)
             | Kind::Grpc(_)
             | Kind::Udp(_)
@@ -468,10 +468,14 @@ impl Probe {
         }
     }
 
+    /// Why whoever asks this cannot make it on this host, if that can be told beforehand.
+    pub fn obstacle(&self) -> Option<String> {
+        matches!(self.0, Kind::Icmp(_)).then(icmp::obstacle)?
+    }
+
     /// Whether its connections are kept from one probe to the next.
     pub fn keeps_connections(&self) -> bool {
-        matches!(&self.0, Kind::Http(probe) if probe.spec().keep_alive)
-            || self.protocol().keeps_connections()
+        self.http().is_some_and(|spec| spec.keep_alive) || self.protocol().keeps_connections()
     }
 
     /// How this probe asks.
