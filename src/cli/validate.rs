@@ -6,7 +6,11 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Exit, many, show};
 use crate::{
-    config::{self, Config, Loaded, Overrides, check::runs_per_hang},
+    config::{
+        self, Config, Loaded, Overrides,
+        check::runs_per_hang,
+        diagnostic::{Problem, Report},
+    },
     duration::Period,
     registry::Definition,
 };
@@ -30,6 +34,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Exit> {
     match config::load(Some(&args.file), &Overrides::default()) {
         Ok(Loaded { config, warnings }) => {
+            let lacking = lacking(&config, |definition| definition.probe.obstacle());
+            let warnings = Report::new([warnings.problems(), lacking.as_slice()].concat());
             show(&warnings)?;
             if args.strict && !warnings.is_empty() {
                 return Ok(Exit::Usage);
@@ -42,6 +48,17 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Exit> {
             Ok(Exit::Usage)
         }
     }
+}
+
+/// What whoever runs this cannot ask on this host, if so.
+fn lacking(config: &Config, obstacle: impl Fn(&Definition) -> Option<String>) -> Option<Problem> {
+    let rows = rows(config);
+    let (row, obstacle) = rows.iter().find_map(|row| Some((row, obstacle(row.definition)?)))?;
+    let (check, service) = (&row.definition.id, row.service);
+    let told =
+        format!("the check `{check}` of `{service}` cannot be made on this host: {obstacle}");
+    let help = "this is so for whoever runs this command; the daemon may have other rights";
+    Some(Problem::warning(told).help(help))
 }
 
 /// One check of one service, with how many instances it asks.
@@ -142,4 +159,24 @@ fn totals(config: &Config, rows: &[Row<'_>]) -> String {
         many(config.registrations.len(), "instance"),
         many(checks, "check"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_cannot_ask_is_warned_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rollcall.yaml");
+        let yaml = "services:\n- name: web\n  checks:\n  - { id: a, icmp: {} }\n  \
+                    - { id: b, icmp: {} }\n  instances: [{ address: 10.0.0.1, port: 80 }]\n";
+        std::fs::write(&file, yaml).unwrap();
+        let Loaded { config, .. } = config::load(Some(&file), &Overrides::default()).unwrap();
+        let refused = |_: &Definition| Some("no right".to_owned());
+        let told = Report::new(lacking(&config, refused).into_iter().collect()).to_string();
+        assert!(told.contains("`a` of `web` cannot be made on this host: no right"), "{told}");
+        assert!(!told.contains("`b`"), "{told}");
+        assert_eq!(lacking(&config, |_| None), None);
+    }
 }
