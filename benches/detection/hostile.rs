@@ -129,7 +129,7 @@ fn lateness(asked: &[(usize, Instant)]) -> Vec<Duration> {
     let mut late = Vec::new();
     for target in 0..GOOD {
         let times = asked.iter().filter(|(of, _)| *of == target).map(|(_, at)| *at - start);
-        let offsets: Vec<Duration> = times.map(|time| offset(time)).collect();
+        let offsets: Vec<Duration> = times.map(offset).collect();
         // Those that begin near the end of an interval are counted from half an interval before.
         let is_split = offsets.iter().any(|at| *at < INTERVAL / 4)
             && offsets.iter().any(|at| *at > INTERVAL * 3 / 4);

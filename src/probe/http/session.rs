@@ -105,9 +105,10 @@ pub(super) async fn ask_kept(
         trace.certificate.clone_from(&connection.certificate);
         match connection.exchange(probe, outgoing, trace).await {
             Ok(received) => {
-                match received.is_reusable {
-                    true => kept.put(connection, place),
-                    false => kept.let_go(),
+                if received.is_reusable {
+                    kept.put(connection, place);
+                } else {
+                    kept.let_go();
                 }
                 return Ok(received);
             }

@@ -53,8 +53,12 @@ impl<P: Prober> Shard<P> {
 
     /// Lets a probe start that has waited for the end of another, which has come.
     pub(super) fn wake_extra(&mut self, index: u32) {
-        if let Some((due, _)) = self.rows[index as usize].extra.filter(|(_, why)| is_news(*why)) {
-            self.extras.push(Reverse((due, index)));
+        let now = self.now();
+        let waits = |(due, why): &&mut (Micros, Extra)| *due <= now && is_news(*why);
+        if let Some((due, _)) = self.rows[index as usize].extra.as_mut().filter(waits) {
+            // It is due only now: to have waited is not to be late.
+            *due = now;
+            self.extras.push(Reverse((now, index)));
         }
     }
 

@@ -1,7 +1,10 @@
 //! Idle connections whose end is a hint.
 
 use super::*;
-use crate::model::{Extra, Tripwire};
+use crate::{
+    doubt::Seen,
+    model::{Extra, Tripwire},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -54,7 +57,7 @@ async fn a_cut_during_a_probe_is_followed_by_another_probe() {
     let dies = Arc::clone(&death);
     let lives = move |_, _| match *dies.lock().unwrap() {
         Some(death) => death.saturating_duration_since(Instant::now()),
-        None => TEN - Duration::from_millis(500),
+        None => Duration::from_millis(9500),
     };
     // A grid without jitter: the connection is made at the end of the first probe, and cut in the
     // middle of the second.
@@ -67,6 +70,8 @@ async fn a_cut_during_a_probe_is_followed_by_another_probe() {
     sleep(second * 2).await;
     assert_eq!(rig.told()[1..], ["web-1:up passing to critical (status)"]);
     assert_eq!(rig.metrics.extra(Extra::Tripwire).get(), 1);
+    rig.doubt.review(Instant::now(), Seen::default(), (Vec::new(), false));
+    assert_eq!(rig.doubt.report(Instant::now()).score, 0, "to have waited is not to be late");
 }
 
 #[tokio::test(start_paused = true)]

@@ -329,15 +329,15 @@ async fn a_probe_may_use_the_connection_that_is_held() {
     let target = http(json!({ "keep_alive": true }), server.endpoint());
     let network = network();
     ask_by(&network, &target).await;
-    let hold = network.hold(&target, testing::PATIENCE, testing::PATIENCE);
+    let end = network.hold(&target, testing::PATIENCE, testing::PATIENCE);
     let asks = async {
         for _ in 0..2 {
             tokio::time::sleep(SHORT / 10).await;
             assert_eq!(verdict(&ask_by(&network, &target).await), "success 200");
         }
     };
-    let (held, ()) = tokio::join!(hold, asks);
-    assert!(matches!(held, Held::Cut(_)), "{held:?}");
+    let (end, ()) = tokio::join!(end, asks);
+    assert!(matches!(end, Held::Cut(_)), "{end:?}");
     assert_eq!(server.connections(), 1);
 }
 

@@ -143,7 +143,7 @@ impl Prober for Stage {
         let duration = Duration::from_millis(ended - began);
         let ask_again = act.ask_again.filter(|_| in_time);
         let peer = Some(mark(began));
-        Observation { ask_again, peer, ..Observation::new(started, duration, outcome) }
+        Observation { peer, ask_again, ..Observation::new(started, duration, outcome) }
     }
 
     async fn hold(&self, target: &Target, _: Duration, life: Duration) -> Held {
