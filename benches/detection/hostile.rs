@@ -136,7 +136,7 @@ fn lateness(asked: &[(usize, Instant)]) -> Vec<Duration> {
         let turned = |at: &Duration| if is_split { offset(*at + INTERVAL / 2) } else { *at };
         let offsets: Vec<Duration> = offsets.iter().map(turned).collect();
         let earliest = offsets.iter().min().copied().unwrap_or_default();
-        late.extend(offsets.iter().map(|at| *at - earliest));
+        late.extend(offsets.iter().map(|at| at.saturating_sub(earliest)));
     }
     late
 }
