@@ -184,13 +184,13 @@ impl Doubt {
         self.shared.abstains.load(Relaxed)
     }
 
-    /// How long a probe may take that is made so often: its timeout, times the score and one while
-    /// the daemon is slow. Never so long that it is in the way of the next run, which may come
-    /// early by its jitter: at most three quarters of the interval, unless the timeout itself is
-    /// longer.
-    pub fn stretch(&self, timeout: Duration, interval: Duration) -> Duration {
+    /// How long a probe may take that starts now, if the next run is due after `room`: its timeout,
+    /// times the score and one while the daemon is slow. What is added is never in the way of that
+    /// run, and such a daemon is late itself: at most three quarters of the room, unless the timeout
+    /// itself is longer.
+    pub fn stretch(&self, timeout: Duration, room: Duration) -> Duration {
         let factor = self.shared.factor.load(Relaxed);
-        timeout.saturating_mul(u32::from(factor)).min(timeout.max(interval / 4 * 3))
+        timeout.saturating_mul(u32::from(factor)).min(timeout.max(room / 4 * 3))
     }
 
     /// Takes in how late a loop woke that has to be on time.

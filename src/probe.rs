@@ -414,8 +414,13 @@ impl Probe {
 
     /// Where a URL of its own leads, if it has one.
     pub fn url_endpoint(&self) -> Option<&Endpoint> {
+        self.http()?.url_endpoint()
+    }
+
+    /// What it asks by HTTP, if it does.
+    fn http(&self) -> Option<&http::Spec> {
         match &self.0 {
-            Kind::Http(probe) => probe.spec().url_endpoint(),
+            Kind::Http(probe) => Some(probe.spec()),
             Kind::Tcp(_)
             | Kind::Grpc(_)
             | Kind::Udp(_)
@@ -466,11 +471,9 @@ impl Probe {
         }
     }
 
-    /// Whether each probe may leave a port of ours in `TIME_WAIT`.
-    pub fn leaves_ports(&self) -> bool {
-        matches!(&self.0, Kind::H2ping(_) | Kind::Certificate(_))
-            || matches!(&self.0, Kind::Http(probe) if probe.spec().close == Close::Fin)
-            || matches!(&self.0, Kind::Tcp(probe) if probe.close() == Close::Fin)
+    /// Why whoever asks this cannot make it on this host, if that can be told beforehand.
+    pub fn obstacle(&self) -> Option<String> {
+        matches!(self.0, Kind::Icmp(_)).then(icmp::obstacle)?
     }
 
     /// How this probe asks.

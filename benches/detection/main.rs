@@ -2,7 +2,7 @@
 //! and faults made on purpose.
 //!
 //! ```text
-//! cargo bench --profile fast --bench detection [-- [--quick] [--only detection,loss,starved,blackhole]]
+//! cargo bench --profile fast --bench detection [-- [--quick] [--only detection,loss,starved,blackhole,hostile]]
 //! ```
 //!
 //! - `detection`: targets are killed (connections reset, the port refuses) or cut off (a firewall
@@ -13,6 +13,8 @@
 //! - `starved`: 500 well targets, while the daemon is held to a tenth of a CPU by a control group, and
 //!   while it is stopped for 8 s again and again.
 //! - `blackhole`: everything is cut off at once, with the guard as it is by default.
+//! - `hostile`: 500 targets that mean harm, of 25 kinds, beside 200 good ones: how late these are
+//!   asked, as they see it, and the daemon's memory.
 //!
 //! Cutting off takes root and iptables, starving takes root and control groups (either version);
 //! what cannot be done is said to be skipped. Only addresses in `127.64.0.0/12` are touched.
@@ -23,6 +25,8 @@ mod daemon;
 mod detect;
 mod dice;
 mod fleet;
+mod harm;
+mod hostile;
 mod loss;
 mod report;
 mod starved;
@@ -44,6 +48,7 @@ struct Plan {
     starved_seconds: u64,
     stops: u32,
     blackhole_seconds: u64,
+    hostile_seconds: u64,
 }
 
 const WHOLE: Plan = Plan {
@@ -53,6 +58,7 @@ const WHOLE: Plan = Plan {
     starved_seconds: 30,
     stops: 5,
     blackhole_seconds: 90,
+    hostile_seconds: 60,
 };
 
 const QUICK: Plan = Plan {
@@ -62,6 +68,7 @@ const QUICK: Plan = Plan {
     starved_seconds: 10,
     stops: 1,
     blackhole_seconds: 30,
+    hostile_seconds: 15,
 };
 
 fn main() -> Result<(), Failure> {
@@ -86,6 +93,9 @@ fn main() -> Result<(), Failure> {
         }
         if wanted("blackhole") {
             blackhole::measure(plan, report).await?;
+        }
+        if wanted("hostile") {
+            hostile::measure(plan, report).await?;
         }
         Ok(())
     })

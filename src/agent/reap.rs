@@ -5,18 +5,19 @@
 //! more than half of them are critical at once: then it is not the instances, and somebody must
 //! look. A service of one instance has no other to compare it with; it goes when its time has come.
 //! Nobody goes while the guard holds failures back or the daemon doubts itself, nor for a status
-//! that is only kept critical because it comes and goes: what counts is what is observed.
+//! that is only kept critical because it comes and goes: what counts is what is observed. When the
+//! wall clock is set, everybody's time begins anew.
 //! What is deregistered can be brought back for a day.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Agent, key, register::Refused};
 use crate::{
-    clock::{self, Timestamp},
+    clock::{self, Ages, Timestamp},
     judge::Verdict,
     model::{Registered, Status},
     store::{
@@ -49,6 +50,7 @@ impl Agent {
     /// Deregisters what has been critical for too long, until `stop`.
     pub async fn reap(self: Arc<Self>, stop: CancellationToken) {
         let started = clock::now();
+        let mut ages = Ages::new(Instant::now(), started);
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -56,7 +58,12 @@ impl Agent {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.reap_once(started, clock::now()).await {
+            if ages.look(Instant::now(), clock::now()) {
+                warn!(
+                    "The wall clock was set; whatever is critical counts as critical from now on"
+                );
+            }
+            if let Err(error) = self.reap_once(started, &ages).await {
                 warn!(error = &error as &dyn std::error::Error, "Nothing deregistered");
             }
         }
@@ -64,15 +71,11 @@ impl Agent {
 
     /// One round. What was critical before `started` counts from then: while we were away nobody
     /// could be found well again.
-    pub(super) async fn reap_once(
-        &self,
-        started: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), Unwritten> {
+    pub(super) async fn reap_once(&self, started: Timestamp, ages: &Ages) -> Result<(), Unwritten> {
         let round = {
             let tables = self.store.read();
             let observed = |check: &Check| self.critical_since(check);
-            plan((&tables, &self.node), started, now, observed)
+            plan((&tables, &self.node), started, ages, observed)
         };
         let round = if self.brakes.is_in_doubt() { round.paused() } else { round };
         self.metrics.deregistrations_held.set(i64::try_from(round.held).unwrap_or(i64::MAX));
@@ -93,7 +96,7 @@ impl Agent {
             })
             .await?;
         for id in round.due {
-            self.expire(&id, now).await?;
+            self.expire(&id, ages.now()).await?;
         }
         Ok(())
     }
@@ -179,7 +182,7 @@ impl Round {
 fn plan(
     (tables, node): (&Tables, &str),
     started: Timestamp,
-    now: Timestamp,
+    ages: &Ages,
     critical_since: impl Fn(&Check) -> Option<Timestamp>,
 ) -> Round {
     let mut round = Round::default();
@@ -189,7 +192,7 @@ fn plan(
             let after = Duration::from_secs(check.deregister_after.into());
             check.status == Health::Critical
                 && !after.is_zero()
-                && critical_since(check).is_some_and(|since| now.since(since.max(started)) >= after)
+                && critical_since(check).is_some_and(|since| ages.of(since.max(started)) >= after)
         });
         if let Some(since) = overdue.map(|check| check.since).min() {
             due.entry(&row.name).or_default().push((since, &row.id));
@@ -209,7 +212,7 @@ fn plan(
         instances.truncate((all / SHARE).max(1));
         round.due.extend(instances.into_iter().map(|(_, id)| Arc::clone(id)));
     }
-    let is_old = |at: i64| now.since(Timestamp::from_millis(at)) >= KEPT;
+    let is_old = |at: i64| ages.of(Timestamp::from_millis(at)) >= KEPT;
     round.forgotten = tables
         .tombstones()
         .filter(|tombstone| is_old(tombstone.at))
@@ -265,10 +268,15 @@ mod tests {
         Some(check.since())
     }
 
+    /// As of the epoch.
+    fn ages() -> Ages {
+        Ages::new(Instant::now(), Timestamp::from_millis(0))
+    }
+
     async fn planned(instances: usize, critical: &[i64]) -> (usize, usize) {
         let store = web(instances, critical).await;
         let long_ago = Timestamp::from_millis(-1000 * HOUR);
-        let round = plan((&store.read(), "n"), long_ago, Timestamp::from_millis(0), seen);
+        let round = plan((&store.read(), "n"), long_ago, &ages(), seen);
         (round.due.len(), round.held)
     }
 
@@ -293,7 +301,7 @@ mod tests {
         let store = web(10, &[2]).await;
         let round = |seen: fn(&Check) -> Option<Timestamp>| {
             let long_ago = Timestamp::from_millis(-1000 * HOUR);
-            plan((&store.read(), "n"), long_ago, Timestamp::from_millis(0), seen)
+            plan((&store.read(), "n"), long_ago, &ages(), seen)
         };
         assert_eq!(round(|_| None), Round::default());
         assert_eq!(round(|_| Some(Timestamp::from_millis(-HOUR / 2))), Round::default());
@@ -303,8 +311,26 @@ mod tests {
     #[tokio::test]
     async fn the_longest_critical_goes_first_and_our_absence_does_not_count() {
         let store = web(10, &[2, 7, 3]).await;
-        let round = |started| plan((&store.read(), "n"), started, Timestamp::from_millis(0), seen);
+        let round = |started| plan((&store.read(), "n"), started, &ages(), seen);
         assert_eq!(round(Timestamp::from_millis(-10 * HOUR)).due, ["web-1".into()]);
         assert_eq!(round(Timestamp::from_millis(-HOUR / 2)), Round::default());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_makes_nobody_critical_for_longer() {
+        let store = web(10, &[2]).await;
+        let long_ago = Timestamp::from_millis(-1000 * HOUR);
+        let round = |ages: &Ages| plan((&store.read(), "n"), long_ago, ages, seen).due.len();
+        let (start, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut ages = Ages::new(start, Timestamp::from_millis(-HOUR * 3 / 2));
+        assert_eq!(round(&ages), 0, "half an hour");
+        ages.look(start, Timestamp::from_millis(30 * HOUR));
+        assert_eq!(round(&ages), 0, "a jump is no time");
+        ages.look(start + hour, Timestamp::from_millis(31 * HOUR));
+        assert_eq!(round(&ages), 1, "an hour is");
+        ages.look(start + hour, Timestamp::from_millis(-100 * HOUR));
+        assert_eq!(round(&ages), 0);
+        ages.look(start + hour * 2, Timestamp::from_millis(-99 * HOUR));
+        assert_eq!(round(&ages), 1, "and not for ever, though its time is yet to come");
     }
 }

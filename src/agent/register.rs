@@ -15,10 +15,7 @@ use crate::{
         self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition, sidecar_id, sidecar_of,
     },
     model::{CheckId, InstanceId},
-    probe::{
-        Pushed,
-        egress::{Denied, Origin as Wanted},
-    },
+    probe::{Pushed, egress, egress::Origin as Wanted},
     registry::{Assigned, Registration, Source},
     store::{
         Key, Tables, Tx, Unwritten,
@@ -43,7 +40,10 @@ pub enum Refused {
     Scripts,
     /// Checks registered through the API may not go where this one goes.
     #[error("Invalid check: {0}")]
-    Denied(Denied),
+    Denied(egress::Denied),
+    /// Nor say what this one says.
+    #[error("Invalid check: {0}")]
+    Improper(egress::Improper),
     /// There is no such instance.
     #[error(
         "Unknown service ID {0:?}. Ensure that the service ID is passed, not the service name."

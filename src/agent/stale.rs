@@ -5,12 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
-use crate::clock::Timestamp;
-use crate::{clock, judge::Verdict, metrics::Facts, model::Schedule};
+use crate::{
+    clock::{self, Ages},
+    judge::Verdict,
+    metrics::Facts,
+    model::Schedule,
+};
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(5);
@@ -26,26 +30,29 @@ fn bound(schedule: &Schedule, verdict: Verdict) -> Duration {
 }
 
 /// Whether what is known of a check that is asked is too old.
-fn is_stale(facts: &Facts, schedule: &Schedule, now: Timestamp) -> bool {
+fn is_stale(facts: &Facts, schedule: &Schedule, ages: &Ages) -> bool {
     let last = facts.last_started;
     facts.verdict != Verdict::Unknown
-        && last.is_none_or(|last| now.since(last) > bound(schedule, facts.verdict))
+        && last.is_none_or(|last| ages.of(last) > bound(schedule, facts.verdict))
 }
 
 impl Agent {
     /// Marks checks that have grown stale until `stop`. A new result takes the mark away.
     pub async fn mark_stale(self: Arc<Self>, stop: CancellationToken) {
+        let mut ages = Ages::new(Instant::now(), clock::now());
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick() => self.mark_stale_once(clock::now()),
+                _ = ticks.tick() => {}
             }
+            ages.look(Instant::now(), clock::now());
+            self.mark_stale_once(&ages);
         }
     }
 
-    pub(super) fn mark_stale_once(&self, now: Timestamp) {
+    pub(super) fn mark_stale_once(&self, ages: &Ages) {
         let mut count = 0;
         self.registry.each_check(|check| {
             // What is pushed grows old by its own time to live, or not at all.
@@ -53,7 +60,7 @@ impl Agent {
                 return;
             }
             let facts = check.slot.read_numbers();
-            if is_stale(&facts, &check.definition.schedule, now) {
+            if is_stale(&facts, &check.definition.schedule, ages) {
                 count += 1;
                 if check.slot.grow_stale() {
                     self.registry.news().said(&check.key);

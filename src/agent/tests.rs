@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    clock::{self, Timestamp},
+    clock::{self, Ages, Timestamp},
     consul,
     event::Log,
     judge::{Machine, Maintenance},
@@ -31,6 +31,11 @@ mod configured;
 mod heartbeat;
 mod registration;
 mod restart;
+
+/// Ages as of a moment of the wall clock.
+fn as_of(now: Timestamp) -> Ages {
+    Ages::new(tokio::time::Instant::now(), now)
+}
 
 /// An agent with its engine, over a store; nothing is probed.
 struct Rig {

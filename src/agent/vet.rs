@@ -98,10 +98,11 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Refuses a check whose every probe would be denied. Where it goes by a name, that is judged when
-/// the name is resolved.
+/// Refuses a check whose every probe would be denied, for where it goes or for what it says. Where it
+/// goes by a name, that is judged when the name is resolved.
 pub(super) fn destination(assigned: &Assigned, egress: Option<&Policy>) -> Result<(), Refused> {
     let probe = &assigned.definition.probe;
+    egress.map_or(Ok(()), |egress| probe.is_proper(egress)).map_err(Refused::Improper)?;
     let destination = assigned.endpoint.as_ref().and_then(|at| probe.destination(at));
     match (destination.map(|at| &at.host), egress) {
         (Some(Host::Ip(ip)), Some(egress)) => egress.vet(*ip).map_err(Refused::Denied),

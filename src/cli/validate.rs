@@ -42,7 +42,11 @@ pub(super) struct Args {
 /// with warnings cannot.
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<Exit> {
     let (config, problems) = match config::load(Some(&args.file), &Overrides::default()) {
-        Ok(Loaded { config, warnings }) => (Some(config), warnings),
+        Ok(Loaded { config, warnings }) => {
+            let lacking = lacking(&config, |definition| definition.probe.obstacle());
+            let problems = Report::new([warnings.problems(), lacking.as_slice()].concat());
+            (Some(config), problems)
+        }
         Err(rejected) => (None, rejected.problems),
     };
     let usable = config.filter(|_| !args.strict || problems.is_empty());
@@ -65,6 +69,17 @@ struct Plan<'a> {
     instances: usize,
     rows: Vec<Row<'a>>,
     budget: Budget,
+}
+
+/// What whoever runs this cannot ask on this host, if so.
+fn lacking(config: &Config, obstacle: impl Fn(&Definition) -> Option<String>) -> Option<Problem> {
+    let rows = rows(config);
+    let (row, obstacle) = rows.iter().find_map(|row| Some((row, obstacle(row.definition)?)))?;
+    let (check, service) = (&row.definition.id, row.service);
+    let told =
+        format!("the check `{check}` of `{service}` cannot be made on this host: {obstacle}");
+    let help = "this is so for whoever runs this command; the daemon may have other rights";
+    Some(Problem::warning(told).help(help))
 }
 
 /// One check of one service, with how many instances it asks.
@@ -318,5 +333,25 @@ impl<'a> Shown<'a> {
             }),
             false_alarms_a_year: is_asked.then(|| row.false_alarms()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_cannot_ask_is_warned_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rollcall.yaml");
+        let yaml = "services:\n- name: web\n  checks:\n  - { id: a, icmp: {} }\n  \
+                    - { id: b, icmp: {} }\n  instances: [{ address: 10.0.0.1, port: 80 }]\n";
+        std::fs::write(&file, yaml).unwrap();
+        let Loaded { config, .. } = config::load(Some(&file), &Overrides::default()).unwrap();
+        let refused = |_: &Definition| Some("no right".to_owned());
+        let told = Report::new(lacking(&config, refused).into_iter().collect()).to_string();
+        assert!(told.contains("`a` of `web` cannot be made on this host: no right"), "{told}");
+        assert!(!told.contains("`b`"), "{told}");
+        assert_eq!(lacking(&config, |_| None), None);
     }
 }

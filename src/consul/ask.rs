@@ -3,16 +3,21 @@
 use std::{fmt::Display, str::FromStr};
 
 use super::{CheckDefinition, Invalid, Kind};
-use crate::probe::{Endpoint, Spec, exec, http, parse_url, tls};
+use crate::probe::{Endpoint, Spec, egress::Origin, exec, http, parse_url, tls};
 
 /// As many as Consul follows.
 const REDIRECTS: u8 = 10;
+
+/// As many as are followed for whoever may only register checks: enough for a path without its slash,
+/// another host and TLS, and too few to be led about.
+const REDIRECTS_FOR_API: u8 = 3;
 
 /// The probe and the endpoint that a check of this kind asks; nothing if its kind asks nobody. A
 /// program has no endpoint.
 pub(super) fn asked(
     check: &CheckDefinition,
     kind: Kind,
+    origin: Origin,
 ) -> Result<Option<(Spec, Option<Endpoint>)>, Invalid> {
     if kind == Kind::Script {
         return Ok(Some((exec::Spec { args: check.args.clone() }.into(), None)));
@@ -32,7 +37,7 @@ pub(super) fn asked(
     let url = parse_url(&format!("{scheme}{address}"));
     let (mut spec, endpoint) = named(kind.as_str(), url)?;
     if let Spec::Http(spec) = &mut spec {
-        complete(check, spec)?;
+        complete(check, origin, spec)?;
     }
     if let Some(tls) = spec.tls_mut() {
         verify(check, tls)?;
@@ -46,8 +51,12 @@ fn named<T, E: Display>(field: &'static str, result: Result<T, E>) -> Result<T, 
 }
 
 /// What an HTTP check says besides its URL.
-fn complete(check: &CheckDefinition, spec: &mut http::Spec) -> Result<(), Invalid> {
-    spec.follow_redirects = if check.disable_redirects { 0 } else { REDIRECTS };
+fn complete(check: &CheckDefinition, origin: Origin, spec: &mut http::Spec) -> Result<(), Invalid> {
+    spec.follow_redirects = match origin {
+        _ if check.disable_redirects => 0,
+        Origin::Configuration => REDIRECTS,
+        Origin::Api => REDIRECTS_FOR_API,
+    };
     spec.body = check.body.clone().unwrap_or_default();
     if let Some(method) = &check.method {
         spec.method = named("method", method.parse())?;

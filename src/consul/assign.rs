@@ -74,7 +74,7 @@ impl CheckDefinition {
         let kind = self.runnable(programs)?;
         let schedule = self.schedule(kind)?;
         let thresholds = self.thresholds(kind)?;
-        let (spec, endpoint) = match ask::asked(self, kind)? {
+        let (spec, endpoint) = match ask::asked(self, kind, origin)? {
             Some(asked) => asked,
             None => (self.told(kind, &schedule), None),
         };

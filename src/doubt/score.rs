@@ -8,8 +8,8 @@
 //!
 //! At most 2 are added in a second, so that no single hiccup leads to abstention. Probes that are
 //! inconclusive count for nothing by themselves already, and may be so for good (a host without
-//! IPv6 that is to ask for it): they alone never lead to abstention, or what fails beside them would
-//! be hidden for ever.
+//! IPv6 that is to ask for it): they alone never lead to abstention, nor make it last, or what fails
+//! beside them would be hidden for ever.
 
 use super::{Confidence, Seen, Sight, Symptom, evidence::Counts};
 
@@ -42,6 +42,11 @@ impl Symptoms {
     /// Those that are there.
     pub fn iter(self) -> impl Iterator<Item = Symptom> {
         Symptom::ALL.iter().copied().filter(move |symptom| self.has(*symptom))
+    }
+
+    /// Whether there is this one and no other.
+    fn are_only(self, symptom: Symptom) -> bool {
+        self.iter().eq([symptom])
     }
 
     fn set(&mut self, symptom: Symptom, there: bool) {
@@ -114,7 +119,8 @@ impl Score {
         self.window[self.next] = (counts.results, counts.inconclusive);
         self.next = (self.next + 1) % WINDOW;
         self.symptoms = self.diagnose(counts, sights);
-        if self.symptoms == Symptoms::default() {
+        let is_over = self.abstains && self.symptoms.are_only(Symptom::Inconclusive);
+        if self.symptoms == Symptoms::default() || is_over {
             self.value = self.value.saturating_sub(1);
         } else {
             self.value = self.worse(sights.asked);

@@ -186,6 +186,28 @@ fn most_anchors_failing_for_some_rounds_lead_to_abstention() {
     assert_eq!(bench.score(), before, "not asked anew, they neither add nor are they well");
 }
 
+/// Found by the worlds, seed 1719.
+#[test]
+fn what_is_inconclusive_for_good_does_not_make_abstention_last() {
+    let mut bench = Bench::new();
+    for _ in 0..8 {
+        bench.doubt.woke(SECOND);
+        bench.probes(10, 5);
+        bench.second(Sight::Answers, &[]);
+    }
+    assert!(bench.doubt.abstains());
+    for _ in 0..8 {
+        bench.probes(10, 5);
+        bench.second(Sight::Answers, &[]);
+    }
+    assert!(!bench.doubt.abstains(), "the daemon is on time again");
+    for _ in 0..60 {
+        bench.probes(10, 5);
+        bench.second(Sight::Answers, &[]);
+        assert!(!bench.doubt.abstains(), "and stays so");
+    }
+}
+
 #[test]
 fn a_slow_daemon_gives_more_time_within_the_interval() {
     let mut bench = Bench::new();

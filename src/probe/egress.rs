@@ -6,11 +6,16 @@
 //! address that stands for another one (an IPv6 address that carries an IPv4 address; `0.0.0.0`,
 //! which the kernel takes for loopback) must be allowed as either.
 
+mod request;
+
 use std::{
     fmt, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
+
+use super::http::Method;
+pub use request::{Asked, Improper};
 
 /// Where probes may go. What nobody probes on purpose is denied from the start: link-local
 /// addresses, the metadata services of clouds, `0.0.0.0/8` and `::`, multicast, broadcast and
@@ -35,8 +40,11 @@ pub struct Config {
     pub api: ApiConfig,
 }
 
-/// Where probes of checks may go that were registered through the API: where `egress` lets them go,
-/// and this section too. A check of a denied address that is written as such is refused (403).
+/// Where probes of checks may go that were registered through the API, and what they may ask: where
+/// `egress` lets them go, and this section too. A check of a denied address that is written as such
+/// is refused (403). Whatever is said here, they may not send headers that open the metadata services
+/// of clouds (`Metadata…`, `X-Google-Metadata…`, `X-aws-ec2-metadata-token…`), nor ask for the host of
+/// a denied address, and follow three redirects at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "EgressApi")]
@@ -49,6 +57,9 @@ pub struct ApiConfig {
     /// The networks and addresses that these checks may go to, of those that `egress` lets them go
     /// to. Default: all of them.
     pub only: Option<Vec<Cidr>>,
+    /// The methods that HTTP checks among these may use. Others than GET and HEAD may change
+    /// something at whoever is asked. Default: `[GET, HEAD]`.
+    pub methods: Option<Vec<Method>>,
 }
 
 /// Who wants something probed.
@@ -70,6 +81,8 @@ pub struct Policy {
     /// By the first octet of an IPv4 address: whether any list has anything to say of it. For most
     /// there is nothing, and asking is part of every probe.
     suspects: [bool; 256],
+    /// What requests may say; anything if it is not said.
+    requests: Option<Box<request::Terms>>,
 }
 
 /// The lists of one section of the configuration.
@@ -170,30 +183,35 @@ impl Policy {
     pub fn new(config: &Config) -> Self {
         let Config { allow, deny, only, api: _ } = config.clone();
         let layer = Layer { section: "egress", allow, deny, only, standing: STANDING };
-        Self::of(layer, None)
+        Self::of(layer, None, None)
     }
 
     /// What it says of checks that were registered through the API: never more than of its own.
     pub fn for_api(config: &Config) -> Self {
-        let ApiConfig { allow, deny, only } = config.api.clone();
+        let ApiConfig { allow, deny, only, methods } = config.api.clone();
         let allow = allow.unwrap_or_else(|| config.allow.clone());
         let layer = Layer { section: "egress.api", allow, deny, only, standing: STANDING };
-        Self::of(Self::new(config).layer, Some(Box::new(layer)))
+        let requests = Box::new(request::Terms::new(methods.as_deref()));
+        Self::of(Self::new(config).layer, Some(Box::new(layer)), Some(requests))
     }
 
-    fn of(layer: Layer, further: Option<Box<Layer>>) -> Self {
+    fn of(
+        layer: Layer,
+        further: Option<Box<Layer>>,
+        requests: Option<Box<request::Terms>>,
+    ) -> Self {
         let mut suspects = [false; 256];
         // No address in particular stands for another one.
         suspects[0] = true;
         for layer in iter::once(&layer).chain(further.as_deref()) {
             layer.suspect(&mut suspects);
         }
-        Self { layer, further, suspects }
+        Self { layer, further, suspects, requests }
     }
 
     /// Lets probes go anywhere.
     pub fn unrestricted() -> Self {
-        Self::of(Layer { standing: &[], ..Self::default().layer }, None)
+        Self::of(Layer { standing: &[], ..Self::default().layer }, None, None)
     }
 
     /// Whether a probe may go to an address.

@@ -2,8 +2,9 @@
 //!
 //! A bare TCP connection: no TLS, no request, no keep-alive packets, so the line carries nothing
 //! between its opening and its end, and a target pays one socket for it. What a target says of its
-//! own accord (a banner) is read and dropped. A target whose probes keep a stream open over which it
-//! tells of changes needs no other connection: there it is the stream that is listened to.
+//! own accord (a banner) is read and dropped. A target whose probes keep a connection needs
+//! no other: there it is the kept connection that is watched while it is idle, or the stream over
+//! which the target tells of changes that is listened to.
 
 use std::{io, time::Duration};
 
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Network, Target, grpc,
+    Network, Target, grpc, http,
     resolve::{self, Acknowledge, Close, Options},
 };
 
@@ -46,7 +47,8 @@ impl Target {
 }
 
 impl Network {
-    /// Connects within `within`, and waits until the target ends the connection or `life` is over.
+    /// Waits until the target ends the connection that is held to it, or `life` is over. If none is
+    /// kept anyway, connects within `within`.
     pub(super) async fn keep_watch(
         &self,
         target: &Target,
@@ -59,6 +61,21 @@ impl Network {
                 () = sleep(life) => Held::Expired,
             };
         }
+        let kept = target.memory.as_ref().and_then(|memory| memory.http());
+        if let Some(kept) = kept.filter(|kept| kept.is_there()) {
+            return tokio::select! {
+                end = kept.until_its_end() => end,
+                () = sleep(life) => Held::Expired,
+            };
+        }
+        tokio::select! {
+            end = self.keep_bare(target, within, life) => end,
+            // From now on that one tells.
+            () = until_there(kept) => Held::Expired,
+        }
+    }
+
+    async fn keep_bare(&self, target: &Target, within: Duration, life: Duration) -> Held {
         let Some(destination) = target.destination() else { return Held::Useless };
         let mut trace = self.trace(target, within);
         let deadline = trace.deadline();
@@ -76,6 +93,14 @@ impl Network {
             },
             () = sleep(life) => Held::Expired,
         }
+    }
+}
+
+/// Waits until there is a kept connection, if one is to be kept at all.
+async fn until_there(kept: Option<&http::Kept>) {
+    match kept {
+        Some(kept) => kept.until_it_is_there().await,
+        None => std::future::pending().await,
     }
 }
 

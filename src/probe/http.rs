@@ -63,6 +63,7 @@ pub(super) use self::{
 };
 use super::{
     PrepareError,
+    egress::{self, Asked, Improper},
     endpoint::{Endpoint, Host},
     fault::Fault,
     grpc::Places,
@@ -72,7 +73,7 @@ use super::{
     trace::Trace,
     url::{HttpUrl, Scheme, UrlError},
 };
-use crate::model::Answer;
+use crate::model::{Answer, Reason};
 
 /// Most expectations of a JSON body: they hold up other probes while they are looked into.
 const MAX_JSON: usize = 16;
@@ -131,7 +132,9 @@ pub struct Spec {
     /// Keep the connection from one probe to the next, ten minutes at most. Quicker and kinder to the
     /// target, but such a check does not see that new connections fail: neither a full accept queue
     /// nor a bad certificate, nor that the name leads elsewhere by now. If the target has closed the
-    /// connection meanwhile, the request is made again on a new one. Default: false.
+    /// connection meanwhile, or nobody acknowledges for half the timeout (on Linux), the request is
+    /// made again on a new one. It is the tripwire as well. Not with `dial: { addresses: each }`, of
+    /// which each is asked on a new one. Default: false.
     pub keep_alive: bool,
     /// Send a `traceparent` header (W3C Trace Context) with ids of its own for each probe; a failure
     /// tells the trace's id. `sampled` also sets the flag that asks for the trace to be recorded. Not
@@ -197,6 +200,13 @@ impl Spec {
         }
         let scheme = self.scheme();
         format!("{}://{}{}", scheme.as_str(), scheme.authority(instance), self.path.as_str())
+    }
+
+    /// Whether it may be asked under this policy.
+    pub(super) fn is_proper(&self, policy: &egress::Policy) -> Result<(), Improper> {
+        let host = self.host.as_ref().map(Authority::as_str);
+        let names = self.headers.keys().map(HeaderName::as_str);
+        policy.vet_request(Asked { method: &self.method, host }, names)
     }
 
     /// What is asked of the configured origin.
@@ -362,11 +372,12 @@ pub(super) async fn probe(
 }
 
 /// Puts the request of a plain probe into the trace's buffer.
-pub(super) fn begin(probe: &Probe, instance: &Endpoint, trace: &mut Trace) {
-    announce(&probe.spec, instance, trace);
+pub(super) fn begin(probe: &Probe, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
+    announce(&probe.spec, instance, trace)?;
     let endpoint = probe.spec.endpoint(instance);
     let place = Place { scheme: probe.scheme, endpoint, ids: trace.ids.as_deref() };
     probe.render(place, &mut trace.buffer);
+    Ok(())
 }
 
 /// What a plain probe has come to.
@@ -379,12 +390,16 @@ pub(super) fn conclude(
     probe.redacted(result)
 }
 
-/// Gives the probe the ids of a trace of its own, if the target is to be told any.
-fn announce(spec: &Spec, instance: &Endpoint, trace: &mut Trace) {
+/// Sees whether this may be asked, and gives the probe the ids of a trace of its own, if the target
+/// is to be told any.
+fn announce(spec: &Spec, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
+    let is_proper = spec.is_proper(&trace.gate.egress);
+    is_proper.map_err(|improper| Fault::new(Reason::Denied, improper.to_string()))?;
     if let Some(ids) = spec.traceparent.begin() {
         debug!(trace_id = ids.trace(), url = spec.url(instance), "Probe");
         trace.ids = Some(Box::new(ids));
     }
+    Ok(())
 }
 
 /// Asks an endpoint once, for a probe of several requests, and leaves the body of the answer in the
@@ -407,7 +422,7 @@ async fn ask(
     trace: &mut Trace,
 ) -> Result<(), Fault> {
     let spec = &probe.spec;
-    announce(spec, instance, trace);
+    announce(spec, instance, trace)?;
     let answer = request(probe, spec.endpoint(instance), kept, trace).await?;
     if spec.follow_redirects > 0 && answer.head.location.is_some() {
         return Box::pin(redirect::follow(probe, instance, answer, trace)).await;

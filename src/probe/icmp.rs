@@ -327,6 +327,11 @@ impl Pinger {
     }
 }
 
+/// Why whoever runs this may not ping, if so.
+pub(super) fn obstacle() -> Option<String> {
+    allowed(Family::V4).err().map(|fault| fault.detail)
+}
+
 /// A socket for ICMP with the least rights that are needed.
 fn allowed(family: Family) -> Result<(Socket, Rights), Fault> {
     let (domain, protocol) = match family {

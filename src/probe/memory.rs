@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Probe, Target, grpc, http, tls};
+use super::{Close, Kind, Probe, Target, grpc, http, tls};
 
 /// What is kept of a target from one probe to the next.
 #[derive(Debug)]
@@ -117,5 +117,12 @@ impl Probe {
             | Kind::Ttl(_)
             | Kind::Alias(_) => false,
         }
+    }
+
+    /// Whether each probe may leave a port of ours in `TIME_WAIT`.
+    pub fn leaves_ports(&self) -> bool {
+        matches!(&self.0, Kind::H2ping(_) | Kind::Certificate(_))
+            || matches!(&self.0, Kind::Http(probe) if probe.spec().close == Close::Fin)
+            || matches!(&self.0, Kind::Tcp(probe) if probe.close() == Close::Fin)
     }
 }

@@ -194,7 +194,7 @@ impl<T: Ticket> Plain<T> {
         trace: &mut Trace,
     ) -> Result<TcpStream, Fault> {
         if let Some(probe) = target.http() {
-            http::begin(probe, target.endpoint(), trace);
+            http::begin(probe, target.endpoint(), trace)?;
         }
         trace.enter(Phase::Connect);
         let options = Options { close, acknowledge: Acknowledge::Late };

@@ -218,8 +218,8 @@ impl<P: Prober> Shard<P> {
     }
 
     /// Puts a check on the schedule, in place of the one of the same key if there is one. Started
-    /// in place it goes on with that one's state, with its probe under way if that asks the same,
-    /// and with its next run if the schedule is the same.
+    /// in place it goes on with that one's state and its probe beyond the grid, with its probe under
+    /// way if that asks the same, and with its next run if the schedule is the same.
     fn admit(&mut self, check: Arc<Check>, start: Start) {
         let grid = Grid::new(plan::hash(&check.key), &check.definition.schedule, &self.anchor);
         let delay = micros(check.definition.schedule.initial_delay);
@@ -238,8 +238,10 @@ impl<P: Prober> Shard<P> {
         check.slot.judged(&row.machine);
         row.check = Some(check);
         self.partners.metrics.queue_length.inc();
+        let extra = row.extra;
         let index = self.place(row);
         self.index.insert(key, index);
+        self.extras.extend(extra.map(|(due, _)| Reverse((due, index))));
         self.await_due(index);
     }
 
@@ -247,6 +249,7 @@ impl<P: Prober> Shard<P> {
         let held = &self.rows[held as usize];
         row.machine = held.machine;
         row.rhythm = held.rhythm;
+        row.extra = held.extra;
         if held.grid == row.grid {
             (row.number, row.due) = (held.number, held.due);
         }
@@ -351,12 +354,14 @@ impl<P: Prober> Shard<P> {
         let row = &mut self.rows[index as usize];
         row.flight = Some(id);
         let timeout = row.rhythm.timeout(why, &check.definition.schedule);
+        let room = Duration::from_micros((row.due - started).max(0).unsigned_abs());
+        let room = room.min(check.definition.schedule.interval);
         if let Some(why) = why {
             self.partners.metrics.extra(why).inc();
         }
         self.partners.metrics.in_flight(check.target.protocol()).inc();
         self.partners.metrics.lag.observe(lag.as_secs_f64());
-        let timeout = self.partners.doubt.stretch(timeout, check.definition.schedule.interval);
+        let timeout = self.partners.doubt.stretch(timeout, room);
         let departure = self.stall.depart(timeout);
         let flight = Flight { row: index, id, check, started, departure };
         self.flights.start(&self.partners.prober, flight, timeout);
@@ -412,6 +417,7 @@ impl<P: Prober> Shard<P> {
             let observation = self.stall.weigh(departure, observation, partners);
             self.judge(row, started, observation);
         }
+        self.wake_extra(row);
     }
 
     /// A moment of the plan on the wall clock.

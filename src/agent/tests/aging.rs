@@ -22,9 +22,9 @@ async fn an_instance_that_is_critical_too_long_goes_and_can_be_brought_back() {
     rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80, "Check": check})).await.unwrap();
     rig.hear("service:web-1", "critical", "burnt").await;
     let started = Timestamp::from_millis(0);
-    rig.agent.reap_once(started, clock::now()).await.unwrap();
+    rig.agent.reap_once(started, &as_of(clock::now())).await.unwrap();
     assert_eq!(rig.checks("web-1"), ["service:web-1"], "not before its time");
-    rig.agent.reap_once(started, later(1)).await.unwrap();
+    rig.agent.reap_once(started, &as_of(later(1))).await.unwrap();
     assert_eq!(rig.checks("web-1"), [""; 0]);
     assert_eq!(last(&rig), "web-1 _registration critical unknown expired");
     rig.agrees();
@@ -35,7 +35,7 @@ async fn an_instance_that_is_critical_too_long_goes_and_can_be_brought_back() {
     rig.agrees();
     let again = rig.agent.undo("web-1").await.unwrap_err();
     assert!(matches!(again, Refused::NoTombstone(_)), "{again}");
-    rig.agent.reap_once(started, clock::now()).await.unwrap();
+    rig.agent.reap_once(started, &as_of(clock::now())).await.unwrap();
     assert_eq!(rig.checks("web-1"), ["service:web-1"], "its time has begun anew");
 }
 
@@ -46,14 +46,14 @@ async fn what_was_deregistered_is_forgotten_after_a_day_or_when_it_comes_back_by
         "Check": {"TTL": "10s", "DeregisterCriticalServiceAfter": "30m"}});
     let started = Timestamp::from_millis(0);
     rig.put(web.clone()).await.unwrap();
-    rig.agent.reap_once(started, later(1)).await.unwrap();
+    rig.agent.reap_once(started, &as_of(later(1))).await.unwrap();
     rig.put(web).await.unwrap();
     let refused = rig.agent.undo("web-1").await.unwrap_err();
     assert!(matches!(refused, Refused::Exists(_)), "{refused}");
     rig.agent.deregister("web-1").await.unwrap();
-    rig.agent.reap_once(started, later(24)).await.unwrap();
+    rig.agent.reap_once(started, &as_of(later(24))).await.unwrap();
     assert!(rig.store.read().tombstone("web-1").is_some(), "a day after one hour from now");
-    rig.agent.reap_once(started, later(25)).await.unwrap();
+    rig.agent.reap_once(started, &as_of(later(25))).await.unwrap();
     assert!(rig.store.read().tombstone("web-1").is_none());
 }
 
@@ -105,17 +105,36 @@ async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
         "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
         .await
         .unwrap();
-    rig.agent.mark_stale_once(later(1));
+    rig.agent.mark_stale_once(&as_of(later(1)));
     assert_eq!(rig.metrics.checks_stale.get(), 0, "nothing is known, so nothing is old");
     rig.observe("web-1", "page", &[Outcome::Success]).await;
     let said = rig.said("service:web-1");
-    rig.agent.mark_stale_once(clock::now());
+    rig.agent.mark_stale_once(&as_of(clock::now()));
     assert_eq!(rig.metrics.checks_stale.get(), 0);
-    rig.agent.mark_stale_once(later(1));
+    rig.agent.mark_stale_once(&as_of(later(1)));
     rig.publish().await;
     assert_eq!(rig.metrics.checks_stale.get(), 1);
     let marked = rig.said("service:web-1");
     assert!(marked.starts_with(&format!("{said}\n(stale: the last result is of ")), "{marked}");
     rig.observe("web-1", "page", &[Outcome::Success]).await;
     assert_eq!(rig.said("service:web-1"), said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_no_result_old() {
+    let rig = Rig::new().await;
+    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
+        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
+        .await
+        .unwrap();
+    rig.observe("web-1", "page", &[Outcome::Success]).await;
+    let (start, second) = (tokio::time::Instant::now(), Duration::from_secs(1));
+    let mut ages = Ages::new(start, clock::now());
+    ages.look(start + second, later(1));
+    rig.agent.mark_stale_once(&ages);
+    assert_eq!(rig.metrics.checks_stale.get(), 0);
+    let hour = Timestamp::from_millis(clock::now().millis() + HOUR + 33_000);
+    ages.look(start + second * 34, hour);
+    rig.agent.mark_stale_once(&ages);
+    assert_eq!(rig.metrics.checks_stale.get(), 1, "three intervals and a timeout later it is");
 }

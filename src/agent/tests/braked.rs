@@ -161,7 +161,7 @@ async fn a_check_that_comes_and_goes_stays_out_until_it_has_settled() {
     let mut row = rig.row("web-0:port");
     (row.deregister_after, row.since) = (60, 0);
     rig.store.write(|tx| Ok::<_, Unwritten>(tx.put(row))).await.unwrap();
-    rig.agent.reap_once(Timestamp::from_millis(0), clock::now()).await.unwrap();
+    rig.agent.reap_once(Timestamp::from_millis(0), &as_of(clock::now())).await.unwrap();
     assert!(rig.registry.instance("web-0").is_some());
 
     wait(200.0).await;
@@ -197,11 +197,11 @@ async fn nobody_is_deregistered_while_the_guard_holds() {
     (row.deregister_after, row.since) = (60, 0);
     rig.store.write(|tx| Ok::<_, Unwritten>(tx.put(row))).await.unwrap();
     let later = Timestamp::from_millis(clock::now().millis() + 3_600_000);
-    rig.agent.reap_once(Timestamp::from_millis(0), later).await.unwrap();
+    rig.agent.reap_once(Timestamp::from_millis(0), &as_of(later)).await.unwrap();
     assert!(rig.registry.instance("web-0").is_some());
     assert_eq!(rig.metric("rollcall_deregistrations_held"), "1");
     rig.fail(&["web-3", "web-4"], Outcome::Success).await;
-    rig.agent.reap_once(Timestamp::from_millis(0), later).await.unwrap();
+    rig.agent.reap_once(Timestamp::from_millis(0), &as_of(later)).await.unwrap();
     assert!(rig.registry.instance("web-0").is_none());
     rig.end().await;
 }

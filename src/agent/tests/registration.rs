@@ -290,3 +290,26 @@ async fn a_check_that_goes_where_it_may_not_is_refused_and_leaves_nothing() {
             .unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_says_what_it_may_not_is_refused_and_leaves_nothing() {
+    let rig = Rig::new().await;
+    let open = |api: Value| serde_json::from_value(json!({ "api": api })).unwrap();
+    rig.agent.limit_egress(egress::Policy::for_api(&open(json!({}))));
+    let http = |more: Value| {
+        let mut check = json!({"HTTP": "http://10.0.0.1/", "Interval": "10s"});
+        check.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"ID": "a", "Name": "a", "Check": check})
+    };
+    for (more, says) in [
+        (json!({"Method": "POST"}), "`egress.api.methods` lists"),
+        (json!({"Header": {"Metadata-Flavor": ["Google"]}}), "the header `Metadata-Flavor`"),
+        (json!({"Header": {"Host": ["169.254.169.254"]}}), "the host `169.254.169.254`"),
+    ] {
+        let refused = rig.put(http(more)).await.unwrap_err();
+        assert!(matches!(refused, Refused::Improper(_)), "{refused}");
+        assert!(refused.to_string().contains(says), "{refused}");
+    }
+    assert!(rig.store.read().instance("node-1", "a").is_none());
+    rig.put(http(json!({"Method": "HEAD", "Header": {"Host": ["a.example"]}}))).await.unwrap();
+}

@@ -29,7 +29,7 @@ impl From<Refused> for Refusal {
             | Refused::NoSuchService(_)
             | Refused::UnknownCheck(_)
             | Refused::NoTombstone(_) => StatusCode::NOT_FOUND,
-            Refused::Denied(_) => StatusCode::FORBIDDEN,
+            Refused::Denied(_) | Refused::Improper(_) => StatusCode::FORBIDDEN,
             Refused::Scripts | Refused::NoTtl(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refused::Owned { .. } | Refused::Exists(_) => StatusCode::CONFLICT,
             Refused::Unwritten(unwritten) => return unwritten.clone().into(),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::*;
 use crate::{
@@ -146,6 +146,31 @@ async fn every_address_of_a_name_is_asked() {
     assert_eq!(verdict(&ask_each(&[200, 503, 200], &json!(2), PATIENCE).await), "success 200");
     assert_eq!(verdict(&ask_each(&[503, 503, 200], &json!("any"), PATIENCE).await), "success 200");
     assert_eq!(verdict(&ask_each(&[200], &json!(2), PATIENCE).await), "failure dns");
+}
+
+/// A connection that is kept leads to one address, and says nothing of the others.
+#[tokio::test]
+async fn a_kept_connection_answers_for_no_other_address() {
+    let one = Server::start(|mut stream| async move {
+        while read_request(&mut stream).await.ends_with("\r\n\r\n") {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            if stream.write_all(answer).await.is_err() {
+                break;
+            }
+        }
+    })
+    .await;
+    // Nobody listens at the second.
+    let resolver = Resolver::knowing(&["127.0.0.1", "127.0.0.77"]).await;
+    let dial = json!({ "resolver": resolver.address, "addresses": "each" });
+    let endpoint = Endpoint::new("shop.example".parse().unwrap(), one.address.port());
+    let kept = Spec::Http(http::Spec { keep_alive: true, ..http::Spec::default() });
+    let (target, network) = (target_dialing(&kept, endpoint, dial), Network::default());
+    for _ in 0..3 {
+        let seen = network.probe(&target, PATIENCE).await;
+        assert_eq!(verdict(&seen), "failure connection_refused", "{seen:?}");
+    }
+    assert_eq!(one.connections(), 3);
 }
 
 #[tokio::test]

@@ -1,12 +1,17 @@
 //! One request and its answer over HTTP/2.
 //!
-//! The connection is driven by whoever waits for an answer, and by nobody between two probes: there
-//! is no task that could outlive a probe, and a target cannot have us work while we ask nothing.
+//! The connection is driven by whoever waits for an answer, and between two probes by whoever waits for
+//! its end (`kept`), if anybody does: a target cannot have us work for ever while we ask nothing.
 //! What it can make us keep is bounded by the library's flow control (64 KiB), by the size of a head
 //! (32 KiB, 100 headers) and of the header table (4 KiB), and what it can make us read by a
 //! [`Guarded`] stream. Trailers are not read: nothing is asked of them.
 
-use std::{future::poll_fn, io::ErrorKind, pin::pin};
+use std::{
+    future::poll_fn,
+    io::ErrorKind,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
 
 use ::h2::{
     Reason as Code, RecvStream,
@@ -53,6 +58,11 @@ impl Session {
     pub(super) fn is_fit(&mut self) -> bool {
         self.allowance.renew();
         (&mut self.connection).now_or_never().is_none()
+    }
+
+    /// Whether it has ended, while nobody asks. To be woken, else.
+    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.connection).poll(context).map(drop)
     }
 
     /// Asks, and leaves the answer's body in the trace's buffer.

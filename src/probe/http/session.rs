@@ -4,12 +4,28 @@
 //! A kept connection that turns out to be broken before an answer has begun says nothing about the
 //! target, which may close an idle connection at any time: the request is then made once more on a
 //! new one, within the same deadline. A check may so be asked twice, whatever its method.
+//!
+//! A firewall may have forgotten it without a word to anybody. What is sent then is acknowledged by
+//! nobody, which a busy target never does: its kernel acknowledges before it has read a byte. So the
+//! kernel gives such a connection up after half the deadline (`TCP_USER_TIMEOUT`), and the other half
+//! is left for a new one.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
@@ -101,6 +117,8 @@ pub(super) async fn ask_kept(
             Ok(received) => {
                 if received.is_reusable {
                     kept.put(connection, place);
+                } else {
+                    kept.let_go();
                 }
                 return Ok(received);
             }
@@ -113,7 +131,10 @@ pub(super) async fn ask_kept(
     let received = connection.exchange(probe, outgoing, trace).await?;
     match places.take() {
         Some(place) if received.is_reusable => kept.put(connection, place),
-        Some(_) | None => connection.close(),
+        Some(_) | None => {
+            kept.let_go();
+            connection.close();
+        }
     }
     Ok(received)
 }
@@ -130,6 +151,9 @@ impl Connection {
         let stream = resolve::connect(route.endpoint, options, trace).await?;
         // Otherwise the kernel holds back what follows a first write until that is acknowledged.
         stream.set_nodelay(true).map_err(|error| Fault::connect(&error))?;
+        if outgoing.request.after == After::Keep {
+            give_up_after(trace.timeout() / 2, &stream);
+        }
         let host = &route.endpoint.host;
         let stream: Stream = match (route.scheme, &probe.tls, route.origin) {
             (Scheme::Http, _, _) => Either::Left(stream),
@@ -186,12 +210,33 @@ impl Connection {
         is_open && Instant::now() < self.fit_until
     }
 
+    /// Whether no other request may be made on it, while nobody asks: most often because it has
+    /// ended. To be woken, else.
+    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.speech {
+            Speech::Http1(stream) => {
+                let mut byte = [0];
+                Pin::new(stream).poll_read(context, &mut ReadBuf::new(&mut byte)).map(drop)
+            }
+            Speech::Http2(session) => session.poll_end(context),
+        }
+    }
+
     fn close(self) {
         match self.speech {
             Speech::Http1(_) => {}
             Speech::Http2(session) => session.close(),
         }
     }
+}
+
+/// Lets a connection fail when what was sent is acknowledged by nobody for so long. Without that it
+/// is as good as any other, so it does not matter if this fails.
+pub(super) fn give_up_after(time: Duration, stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    drop(SockRef::from(stream).set_tcp_user_timeout(Some(time)));
+    #[cfg(not(target_os = "linux"))]
+    let _ = (time, stream);
 }
 
 /// Begins to speak what is configured, or what the target has chosen.

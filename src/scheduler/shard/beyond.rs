@@ -37,12 +37,28 @@ impl<P: Prober> Shard<P> {
         {
             self.extras.pop();
             let row = &mut self.rows[index as usize];
-            let Some((_, why)) = row.extra.take_if(|(at, _)| *at == due) else { continue };
-            let Some(check) = row.check.clone() else { continue };
-            // A probe under way will tell what this one was to find out.
-            if row.flight.is_none() {
+            let Some((_, why)) = row.extra.filter(|(at, _)| *at == due) else { continue };
+            let is_flying = row.flight.is_some();
+            if is_flying && is_news(why) {
+                // It waits for the one under way, which began before the news and may not know.
+                continue;
+            }
+            row.extra = None;
+            // Else that one will tell what this one was to find out.
+            if let Some(check) = row.check.clone().filter(|_| !is_flying) {
                 self.start(index, check, due, Some(why));
             }
+        }
+    }
+
+    /// Lets a probe start that has waited for the end of another, which has come.
+    pub(super) fn wake_extra(&mut self, index: u32) {
+        let now = self.now();
+        let waits = |(due, why): &&mut (Micros, Extra)| *due <= now && is_news(*why);
+        if let Some((due, _)) = self.rows[index as usize].extra.as_mut().filter(waits) {
+            // It is due only now: to have waited is not to be late.
+            *due = now;
+            self.extras.push(Reverse((now, index)));
         }
     }
 
@@ -59,7 +75,9 @@ impl<P: Prober> Shard<P> {
         let rules = (&check.definition.schedule, &check.definition.thresholds);
         let status = row.machine.status();
         let extra = row.rhythm.after(&ended, rules);
-        if self.wires.judged(index, &check, (outcome, status), now) {
+        // What began before a connection was cut says nothing of the cut.
+        let is_older = row.extra.is_some_and(|(due, why)| due <= now && why == Extra::Tripwire);
+        if !is_older && self.wires.judged(index, &check, (outcome, status), now) {
             self.wires.arm(index, &check, &self.partners.prober);
         }
         let row = &self.rows[index as usize];
@@ -93,5 +111,13 @@ impl<P: Prober> Shard<P> {
             }
             None => {}
         }
+    }
+}
+
+/// Whether it is asked for what has happened just now.
+const fn is_news(why: Extra) -> bool {
+    match why {
+        Extra::Tripwire | Extra::Operator => true,
+        Extra::Confirm | Extra::Asked => false,
     }
 }

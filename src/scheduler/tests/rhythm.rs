@@ -40,6 +40,27 @@ async fn a_failure_is_confirmed_within_a_second() {
     assert!(after > TEN * 89 / 100 && after < TEN * 111 / 100, "{after:?}");
 }
 
+/// The same check, of an instance that is registered again with another tag.
+fn again(schedule: Schedule) -> Registration {
+    let mut again = registration(1, schedule);
+    again.instance.tags = vec!["again".into()];
+    again
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_does_not_put_off_a_confirmation() {
+    let rig = Rig::new(SETTINGS, dies_at(3));
+    rig.registry.replace(vec![registration(1, lively(TEN))]).await;
+    while rig.starts(1).len() < 3 {
+        sleep(SETTINGS.tick).await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    rig.registry.replace(vec![again(lively(TEN))]).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(millis(&rig.starts(1)[2..5]), [334, 334]);
+    assert_eq!(rig.told().last().unwrap(), "web-1:up passing to critical (status)");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_packet_is_forgiven_as_soon() {
     let rig = Rig::new(SETTINGS, |_, n| if n == 3 { FAILS } else { OK });

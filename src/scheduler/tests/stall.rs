@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     doubt::{Change, Seen, Sight},
     metrics::Void,
+    model::Extra,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -207,4 +208,23 @@ async fn a_daemon_that_is_slow_gives_probes_more_time() {
     sleep(TEN).await;
     let timeouts = rig.prober.timeouts.lock().unwrap().clone();
     assert_eq!(timeouts, [SECOND * 2, SECOND * 4]);
+}
+
+/// Found by the worlds, seed 552: a probe that confirms was given time beyond the next run.
+#[tokio::test(start_paused = true)]
+async fn time_that_a_slow_daemon_gives_costs_no_run() {
+    let usual = || Act::Finds(SECOND / 5, Outcome::Success);
+    let rig = Rig::new(SETTINGS, move |_, n| if n == 1 { usual() } else { Act::Hangs });
+    let pace = Pace { confirm_probes: 1, ..Pace::default() };
+    let schedule = Schedule { pace, ..roomy() };
+    rig.registry.replace(vec![registration(1, schedule)]).await;
+    for _ in 0..4 {
+        rig.doubt.woke(SECOND);
+        review(&rig, Sight::Answers);
+    }
+    sleep(TEN * 6).await;
+    let longest = rig.prober.timeouts.lock().unwrap().iter().max().copied();
+    assert!(longest > Some(SECOND * 5), "{longest:?}");
+    assert!(rig.metrics.extra(Extra::Confirm).get() > 0);
+    assert_eq!(rig.metrics.skipped(Skip::Overrun), 0);
 }

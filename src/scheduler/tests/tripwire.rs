@@ -1,7 +1,10 @@
 //! Idle connections whose end is a hint.
 
 use super::*;
-use crate::model::{Extra, Tripwire};
+use crate::{
+    doubt::Seen,
+    model::{Extra, Tripwire},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -29,6 +32,46 @@ async fn a_process_that_dies_is_noticed_within_a_second_at_any_interval() {
     assert_eq!(rig.metrics.extra(Extra::Tripwire).get(), 1);
     assert_eq!(rig.metrics.extra(Extra::Confirm).get(), 2);
     assert_eq!(rig.holds(1).len(), 1, "what is dead is not held");
+}
+
+/// Found by the worlds, seed 7142: the probe under way had begun before the death and found the target
+/// well, so the cut was taken for an innocent one, and the budget was gone.
+#[tokio::test(start_paused = true)]
+async fn a_cut_during_a_probe_is_followed_by_another_probe() {
+    let second = Duration::from_secs(1);
+    let death = Arc::new(Mutex::new(None::<Instant>));
+    let dies = Arc::clone(&death);
+    let slow = || Act::Finds(Duration::from_secs(1), Outcome::Success);
+    let script = move |_, n| {
+        let mut death = dies.lock().unwrap();
+        match n {
+            1 => slow(),
+            // It dies while it is being asked, and answers all the same.
+            2 => {
+                *death = Some(Instant::now() + second / 2);
+                slow()
+            }
+            _ => FAILS,
+        }
+    };
+    let dies = Arc::clone(&death);
+    let lives = move |_, _| match *dies.lock().unwrap() {
+        Some(death) => death.saturating_duration_since(Instant::now()),
+        None => Duration::from_millis(9500),
+    };
+    // A grid without jitter: the connection is made at the end of the first probe, and cut in the
+    // middle of the second.
+    let schedule = Schedule { jitter: 0.0, ..watched(TEN) };
+    let rig = Rig::with_lives(SETTINGS, script, lives);
+    rig.registry.replace(vec![registration(1, schedule)]).await;
+    while rig.starts(1).len() < 2 {
+        sleep(SETTINGS.tick).await;
+    }
+    sleep(second * 2).await;
+    assert_eq!(rig.told()[1..], ["web-1:up passing to critical (status)"]);
+    assert_eq!(rig.metrics.extra(Extra::Tripwire).get(), 1);
+    rig.doubt.review(Instant::now(), Seen::default(), (Vec::new(), false));
+    assert_eq!(rig.doubt.report(Instant::now()).score, 0, "to have waited is not to be late");
 }
 
 #[tokio::test(start_paused = true)]

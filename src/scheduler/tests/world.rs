@@ -33,12 +33,15 @@ fn try_out(seed: u64) -> Result<(), String> {
     check::check(&world, &history).map_err(|broken| {
         let subject = broken.port.map(|port| &world.subjects[usize::from(port) - 1]);
         format!(
-            "seed {seed} ({:?}): {}\n{}\n{subject:?}\nstops {:?}\nblind {:?}\n{:?}\nlast events:\n{}\
+            "seed {seed} ({:?}): {}\n{}\n{subject:?}\nstops {:?}\njumps {:?}\nreloads {:?}\n\
+             blind {:?}\n{:?}\nlast events:\n{}\
              replay: WORLD_SEED={seed} cargo test --all-features --lib scheduler::tests::world",
             world.kind,
             broken.promise,
             broken.how,
             world.stops,
+            world.jumps,
+            world.reloads,
             world.blind,
             world.figures,
             history.last_of(broken.port, broken.at),

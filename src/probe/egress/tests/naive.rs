@@ -172,7 +172,7 @@ proptest! {
     ) {
         let [allow, deny, api_allow, api_deny] = lists;
         let [only, api_only] = only;
-        let api = ApiConfig { allow: Some(api_allow), deny: api_deny, only: api_only };
+        let api = ApiConfig { allow: Some(api_allow), deny: api_deny, only: api_only, methods: None };
         let config = Config { allow, deny, only, api };
         let (own, of_api) = (Policy::new(&config).vet(ip), Policy::for_api(&config).vet(ip));
         prop_assert!(own.is_ok() || of_api.is_err());

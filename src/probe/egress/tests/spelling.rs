@@ -291,6 +291,24 @@ async fn checks_of_the_api_are_held_to_their_own_policy() {
     assert_eq!(server.connections(), 1);
 }
 
+/// Also of one that was registered before the configuration forbade it.
+#[tokio::test]
+async fn a_request_that_may_not_be_made_is_not_made() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let config = Config::default();
+    let network = Network::new(Policy::new(&config)).with_api_egress(Policy::for_api(&config));
+    let http = http::Spec { method: "POST".parse().unwrap(), ..Default::default() };
+    let by = |origin| {
+        let probe = Probe::prepare(&Spec::Http(http.clone())).unwrap().wanted_by(origin);
+        Target::new(Arc::new(probe), server.endpoint())
+    };
+    let seen = network.probe(&by(Origin::Api), PATIENCE).await;
+    assert_eq!((verdict(&seen).as_str(), server.connections()), ("failure denied", 0));
+    assert!(seen.detail.unwrap().contains("`egress.api.methods`"));
+    let seen = network.probe(&by(Origin::Configuration), PATIENCE).await;
+    assert_eq!(verdict(&seen), "success 200");
+}
+
 #[tokio::test]
 async fn a_datagram_asks_the_policy_too() {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::probe::{Network, Prober, egress};
+use crate::probe::{Held, Network, Prober, egress};
 
 /// What a server was asked: the head's parts and the body.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -254,4 +254,22 @@ fn a_path_that_has_no_place_in_a_uri_is_refused_beforehand() {
     assert!(prepare(json!(1.1)).is_ok());
     let error = prepare(json!("auto")).unwrap_err().to_string();
     assert_eq!(error, "this path cannot be sent over HTTP/2");
+}
+
+/// The end of a connection is heard while nobody asks, also when the target says good-bye first.
+#[tokio::test]
+async fn a_kept_connection_is_the_tripwire() {
+    let server = Server::start(|stream| async move {
+        drop(tokio::time::timeout(SHORT, serve(stream, Asked::default())).await);
+    })
+    .await;
+    let spec = json!({ "version": 2, "keep_alive": true });
+    let target = http(spec, server.endpoint());
+    let network = Network::keeping(1, egress::Policy::default());
+    let observation = network.probe(&target, testing::PATIENCE).await;
+    assert_eq!(verdict(&observation), "success 200");
+    let held = network.hold(&target, testing::PATIENCE, testing::PATIENCE).await;
+    let Held::Cut(lived) = held else { panic!("{held:?}") };
+    assert!(lived <= SHORT + testing::SLACK, "{lived:?}");
+    assert_eq!(server.connections(), 1);
 }

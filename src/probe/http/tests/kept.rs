@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::{
     model::Observation,
-    probe::{Network, Prober, egress},
+    probe::{Held, Network, Prober, egress},
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -268,4 +268,113 @@ async fn a_redirect_is_followed_on_a_connection_of_its_own() {
     }
     assert_eq!((server.connections(), goal.connections()), (1, 2));
     assert!(requests.lock().unwrap()[0].contains("Connection: close"));
+}
+
+/// Holds what is kept of a target after a probe.
+async fn hold_after_a_probe(target: &Target, life: Duration) -> Held {
+    let network = network();
+    assert_eq!(verdict(&ask_by(&network, target).await), "success 200");
+    network.hold(target, testing::PATIENCE, life).await
+}
+
+#[tokio::test]
+async fn the_kept_connection_is_the_tripwire_and_no_other_is_made() {
+    for resets in [false, true] {
+        let server = scripted(move |_, mut stream| async move {
+            answer_once(&mut stream).await;
+            tokio::time::sleep(SHORT).await;
+            if resets {
+                stream.set_zero_linger().unwrap();
+            }
+        })
+        .await;
+        let target = http(json!({ "keep_alive": true }), server.endpoint());
+        let Held::Cut(lived) = hold_after_a_probe(&target, testing::PATIENCE).await else {
+            panic!("not cut");
+        };
+        assert!(lived + Duration::from_millis(20) >= SHORT && lived < testing::PATIENCE);
+        assert_eq!(server.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_over_a_kept_connection_that_is_held() {
+    let (sender, mut said) = tokio::sync::mpsc::channel(1);
+    let server = scripted(move |_, mut stream| {
+        let sender = sender.clone();
+        async move {
+            answer_once(&mut stream).await;
+            let mut rest = Vec::new();
+            drop(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await);
+            sender.send(rest).await.unwrap();
+        }
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    assert_eq!(hold_after_a_probe(&target, SHORT).await, Held::Expired);
+    assert_eq!(server.connections(), 1);
+    drop(target);
+    assert_eq!(said.recv().await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_probe_may_use_the_connection_that_is_held() {
+    let server = scripted(|_, mut stream| async move {
+        for _ in 0..3 {
+            answer_once(&mut stream).await;
+        }
+        tokio::time::sleep(SHORT).await;
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    ask_by(&network, &target).await;
+    let end = network.hold(&target, testing::PATIENCE, testing::PATIENCE);
+    let asks = async {
+        for _ in 0..2 {
+            tokio::time::sleep(SHORT / 10).await;
+            assert_eq!(verdict(&ask_by(&network, &target).await), "success 200");
+        }
+    };
+    let (end, ()) = tokio::join!(end, asks);
+    assert!(matches!(end, Held::Cut(_)), "{end:?}");
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn where_none_can_be_kept_a_bare_connection_is_held_until_one_is() {
+    let closing = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    let server = scripted(move |number, mut stream| async move {
+        read_request(&mut stream).await;
+        let answer = if number == 0 { closing } else { OK };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        hold(&mut stream).await;
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    let network = network();
+    ask_by(&network, &target).await;
+    let held = network.hold(&target, testing::PATIENCE, testing::PATIENCE);
+    let asks = async {
+        while server.connections() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        ask_by(&network, &target).await;
+    };
+    let (held, ()) = tokio::join!(held, asks);
+    assert_eq!(held, Held::Expired, "to be held anew, as the one that is kept");
+    assert_eq!(server.connections(), 3);
+    assert_eq!(network.hold(&target, testing::PATIENCE, SHORT / 2).await, Held::Expired);
+    assert_eq!(server.connections(), 3);
+}
+
+/// That it is, and that the other half is enough, needs a firewall that forgets.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_kept_connection_is_given_up_when_nobody_acknowledges_for_half_the_deadline() {
+    let server = patient(OK).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    session::give_up_after(Duration::from_secs(1), &stream);
+    let set = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+    assert_eq!(set, Some(Duration::from_secs(1)));
 }

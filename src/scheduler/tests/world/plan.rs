@@ -172,6 +172,10 @@ pub(super) struct World {
     pub(super) subjects: Vec<Subject>,
     /// When we are not run, and for how long.
     pub(super) stops: Vec<(Ms, Ms)>,
+    /// When the wall clock is set, and by how much. No promise excuses anything by it.
+    pub(super) jumps: Vec<(Ms, i64)>,
+    /// When every other instance is registered again as something slightly else. Nor by that.
+    pub(super) reloads: Vec<Ms>,
     pub(super) blind: Vec<Blindness>,
     pub(super) figures: Figures,
 }
@@ -192,6 +196,8 @@ impl World {
             has_anchors: dice.one_in(2),
             subjects: subjects(&mut dice, kind, length),
             stops: Vec::new(),
+            jumps: Vec::new(),
+            reloads: Vec::new(),
             blind: Vec::new(),
             figures,
         };
@@ -204,6 +210,10 @@ impl World {
         if kind == Kind::Blind || (kind == Kind::Mixed && dice.one_in(2)) {
             world.blind = blindnesses(&mut dice, &world);
         }
+        // Of dice of their own, so that a seed is otherwise the world that it was without them.
+        let mut dice = Dice::new(seed ^ 0x6a75_6d70);
+        world.jumps = jumps(&mut dice, length);
+        world.reloads = reloads(&mut dice, &world);
         world
     }
 
@@ -370,6 +380,37 @@ fn stops(dice: &mut Dice, length: Ms) -> Vec<(Ms, Ms)> {
         }
     }
     stops
+}
+
+fn jumps(dice: &mut Dice, length: Ms) -> Vec<(Ms, i64)> {
+    const SIZES: [i64; 6] = [120, 3000, 90_000, 3_600_000, 86_400_000, 315_360_000_000];
+    let (mut jumps, mut now) = (Vec::new(), 0);
+    while !dice.one_in(3) {
+        now += dice.between(1, 120_000);
+        if now >= length {
+            break;
+        }
+        let by = dice.pick(&SIZES) + dice.between(0, 999).cast_signed();
+        jumps.push((now, if dice.one_in(2) { by } else { -by }));
+    }
+    jumps
+}
+
+/// Some at any time, and some when it matters most: while somebody is being found dead.
+fn reloads(dice: &mut Dice, world: &World) -> Vec<Ms> {
+    let mut reloads = Vec::new();
+    while dice.one_in(2) {
+        reloads.push(dice.between(0, world.length));
+    }
+    let phases = || world.subjects.iter().flat_map(|one| one.phases.get(1..).unwrap_or_default());
+    let dead: Vec<Ms> = phases().filter(|(_, s)| s.is_dead()).map(|(from, _)| *from).collect();
+    if !dead.is_empty() {
+        for _ in 0..dice.between(0, 4) {
+            reloads.push(dice.pick(&dead) + dice.between(0, 10_000));
+        }
+    }
+    reloads.sort_unstable();
+    reloads
 }
 
 fn blindnesses(dice: &mut Dice, world: &World) -> Vec<Blindness> {

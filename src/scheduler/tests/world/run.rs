@@ -13,10 +13,10 @@ use super::{
     consumers::{Publisher, service_of},
     history::{Changed, History, Noted},
     plan::{Loss, Ms, Subject, World},
-    targets::Stage,
+    targets::{self, Stage},
 };
 use crate::{
-    clock::{Anchor, Timestamp},
+    clock::{self, Anchor, Timestamp, played},
     doubt::{Doubt, Seen, Sight},
     event::Log,
     judge::{Thresholds, Verdict},
@@ -51,7 +51,10 @@ pub(super) fn play(world: World) -> History {
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(async { Daemonette::start(Arc::new(world)).await.live().await })
+    runtime.block_on(async {
+        let _clock = played::begin(Timestamp::from_millis(world.wall));
+        Daemonette::start(Arc::new(world)).await.live().await
+    })
 }
 
 /// What there is of a daemon in a world.
@@ -87,13 +90,13 @@ impl Daemonette {
             beat: pulse::Beat::default(),
         };
         let (shard, receiver) = mpsc::channel(16);
-        let anchor = Anchor::new(began, Timestamp::from_millis(world.wall));
+        let anchor = Anchor::new(began, clock::now());
         let mut tasks = Tasks::default();
         let never = CancellationToken::new();
         let shard_runs = Shard::new(SETTINGS, partners, anchor).run(receiver, never.clone());
         tasks.spawn("prober", shard_runs);
         tasks.spawn("dealer", deal(orders, vec![shard], never));
-        registry.replace(registrations(&world.subjects)).await;
+        registry.replace(registrations(&world.subjects, 0)).await;
         Self {
             publisher: Publisher::new(Arc::clone(&world)),
             history: History::default(),
@@ -110,10 +113,10 @@ impl Daemonette {
 
     async fn live(mut self) -> History {
         let world = Arc::clone(&self.world);
-        let (mut stops, mut review) = (world.stops.iter().copied().peekable(), REVIEW);
+        let (mut acts, mut review) = (acts(&world).into_iter().peekable(), REVIEW);
         while self.stage.now() < world.length {
-            let stop = stops.peek().map_or(Ms::MAX, |(at, _)| *at);
-            let next = self.began + Duration::from_millis(stop.min(review));
+            let act = acts.peek().map_or(Ms::MAX, |(at, _)| *at);
+            let next = self.began + Duration::from_millis(act.min(review));
             tokio::select! {
                 biased;
                 () = sleep_until(next) => {}
@@ -122,9 +125,9 @@ impl Daemonette {
                     continue;
                 }
             }
-            if self.stage.now() >= stop {
-                let (_, long) = stops.next().expect("it was there");
-                advance(Duration::from_millis(long)).await;
+            if self.stage.now() >= act {
+                let (_, act) = acts.next().expect("it was there");
+                self.befall(act).await;
             } else {
                 self.look(review);
                 review = self.stage.now() + REVIEW;
@@ -135,6 +138,16 @@ impl Daemonette {
         (self.history.starts, self.history.given) = self.stage.seen();
         self.history.changes = changes(&self.events);
         self.history
+    }
+
+    async fn befall(&self, act: Act) {
+        match act {
+            Act::Stop(long) => advance(Duration::from_millis(long)).await,
+            Act::Jump(by) => played::jump(by),
+            Act::Reload(number) => {
+                self.registry.replace(registrations(&self.world.subjects, number)).await;
+            }
+        }
     }
 
     /// What the daemon does every second: looks at itself, and at what it holds.
@@ -174,7 +187,7 @@ impl Daemonette {
             let check = self.registry.check(&key(subject)).expect("nobody leaves");
             let last = &mut self.noted[usize::from(subject.port) - 1];
             for attempt in check.slot.attempts() {
-                let began = attempt.started.millis().unsigned_abs();
+                let began = targets::began(&attempt);
                 if last.is_none_or(|last| last < began) {
                     *last = Some(began);
                     let (port, outcome) = (subject.port, attempt.outcome);
@@ -192,7 +205,7 @@ fn changes(events: &Log) -> Vec<Changed> {
             panic!("{transition:?} is by no probe")
         };
         let port = transition.key.check.as_str().trim_start_matches('p').parse().unwrap();
-        let began = observation.started.millis().unsigned_abs();
+        let began = targets::began(observation);
         Changed { port, began, from: transition.from, to: transition.to }
     };
     events.after(0).iter().map(changed).collect()
@@ -205,7 +218,28 @@ fn key(subject: &Subject) -> CheckKey {
     }
 }
 
-fn registrations(subjects: &[Subject]) -> Vec<Registration> {
+/// What befalls us.
+enum Act {
+    /// We are not run for so long.
+    Stop(Ms),
+    /// The wall clock is set by so much.
+    Jump(i64),
+    /// All are registered again, for the so-many-th time.
+    Reload(usize),
+}
+
+/// All that befalls us, in order.
+fn acts(world: &World) -> Vec<(Ms, Act)> {
+    let stops = world.stops.iter().map(|(at, long)| (*at, Act::Stop(*long)));
+    let jumps = world.jumps.iter().map(|(at, by)| (*at, Act::Jump(*by)));
+    let reloads = world.reloads.iter().zip(1..).map(|(at, number)| (*at, Act::Reload(number)));
+    let mut acts: Vec<_> = stops.chain(jumps).chain(reloads).collect();
+    acts.sort_by_key(|(at, _)| *at);
+    acts
+}
+
+/// All of them, as they are registered for the so-many-th time.
+fn registrations(subjects: &[Subject], number: usize) -> Vec<Registration> {
     let mut registrations: Vec<Registration> = Vec::new();
     for subject in subjects {
         let host = format!("10.0.0.{}", subject.port).parse().unwrap();
@@ -224,7 +258,8 @@ fn registrations(subjects: &[Subject]) -> Vec<Registration> {
                     id,
                     service: service_of(subject).parse().unwrap(),
                     endpoint,
-                    tags: Vec::new(),
+                    // Every other one changes each time, in what is no matter to probes.
+                    tags: vec![usize::midpoint(number, subject.instance).to_string().into()],
                     meta: Arc::default(),
                 },
                 checks: vec![assigned],

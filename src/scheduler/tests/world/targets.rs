@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use super::{
     plan::{Dice, Ms, State, Subject, World},
 };
 use crate::{
-    clock::Timestamp,
+    clock,
     model::{Observation, Outcome, Reason},
     probe::{Held, Prober, Target},
 };
@@ -47,6 +48,20 @@ const fn act(takes: Ms, outcome: Outcome) -> Act {
 }
 
 const NEVER: Ms = 3_600_000;
+
+/// What tells probes of a check apart, for the wall clock does not: the address that answered is
+/// made of when it began.
+fn mark(began: Ms) -> SocketAddr {
+    (Ipv4Addr::from_bits(u32::try_from(began).unwrap()), 1).into()
+}
+
+/// When the probe began that left this mark.
+pub(super) fn began(found: &Observation) -> Ms {
+    match found.peer {
+        Some(SocketAddr::V4(mark)) => mark.ip().to_bits().into(),
+        other => panic!("{other:?} is no mark"),
+    }
+}
 
 /// An idle connection that is let go.
 struct Let<'a>(&'a Stage, u16);
@@ -114,7 +129,7 @@ fn patience(subject: &Subject, now: Ms) -> Ms {
 
 impl Prober for Stage {
     async fn probe(&self, target: &Target, timeout: Duration) -> Observation {
-        let (subject, began) = (self.subject(target), self.now());
+        let (subject, began, started) = (self.subject(target), self.now(), clock::now());
         let limit = Ms::try_from(timeout.as_millis()).unwrap();
         let act = self.act(subject, began);
         self.seen.lock().unwrap().starts.push(Start { at: began, port: subject.port });
@@ -125,10 +140,10 @@ impl Prober for Stage {
         let outcome = if in_time { act.outcome } else { Outcome::Failure(Reason::TimeoutResponse) };
         let port = subject.port;
         self.seen.lock().unwrap().given.push(Given { port, began, ended, limit, outcome });
-        let started = Timestamp::from_millis(began.cast_signed());
         let duration = Duration::from_millis(ended - began);
         let ask_again = act.ask_again.filter(|_| in_time);
-        Observation { ask_again, ..Observation::new(started, duration, outcome) }
+        let peer = Some(mark(began));
+        Observation { peer, ask_again, ..Observation::new(started, duration, outcome) }
     }
 
     async fn hold(&self, target: &Target, _: Duration, life: Duration) -> Held {
