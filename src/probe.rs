@@ -82,8 +82,8 @@ pub trait Prober: Clone + Send + Sync + 'static {
 pub struct Target {
     probe: Arc<Probe>,
     endpoint: Endpoint,
-    kept: grpc::Kept,
-    /// Boxed, since most HTTP checks keep nothing.
+    /// Boxed, as the next: most checks keep nothing.
+    grpc: Option<Box<grpc::Kept>>,
     http: Option<Box<http::Kept>>,
 }
 
@@ -150,16 +150,20 @@ impl Target {
     pub fn new(probe: Arc<Probe>, endpoint: Endpoint) -> Self {
         let keeps_http = matches!(&probe.0, Kind::Http(probe) if probe.spec().keep_alive);
         let http = keeps_http.then(Box::default);
-        let watches = matches!(&probe.0, Kind::Grpc(probe) if probe.spec().watch);
-        let kept = if watches { grpc::Kept::watching() } else { grpc::Kept::default() };
-        Self { probe, endpoint, kept, http }
+        let grpc = if let Kind::Grpc(probe) = &probe.0 {
+            Some(Box::new(grpc::Kept::of(probe.spec().watch)))
+        } else {
+            None
+        };
+        Self { probe, endpoint, grpc, http }
     }
 
     /// Waits until the target says by itself that it has changed, or breaks a connection it should
     /// hold: time to ask it. For ever if it is not listened to (`watch` of gRPC checks). What happens
     /// while nobody waits is told to the next who does, once. May be dropped at any time.
     pub async fn woken(&self) {
-        self.kept.woken().await;
+        let Some(kept) = &self.grpc else { return std::future::pending().await };
+        kept.woken().await;
     }
 
     /// Who is asked.
@@ -223,14 +227,14 @@ impl Target {
         match each::name_of(self) {
             // Boxed: rare, and far larger than the rest.
             Some(name) => Box::pin(each::ask(self, name, network, trace)).await,
-            None => self.ask_one(&self.kept, network, trace).await,
+            None => self.ask_one(self.grpc.as_deref(), network, trace).await,
         }
     }
 
     /// Asks one address; of a name, the first that takes the connection.
     async fn ask_one(
         &self,
-        kept: &grpc::Kept,
+        kept: Option<&grpc::Kept>,
         network: &Network,
         trace: &mut Trace,
     ) -> Result<(), Fault> {
@@ -245,7 +249,8 @@ impl Target {
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
-                let kept = (kept, &network.places);
+                let (none, places) = (grpc::Kept::default(), &network.places);
+                let kept = (kept.unwrap_or(&none), places);
                 Box::pin(grpc::probe(probe, &self.endpoint, kept, trace)).await
             }
             Kind::Udp(probe) => udp::probe(probe, &self.endpoint, trace).await,

@@ -30,7 +30,7 @@ impl Agent {
     /// Takes over the instances of the configuration: exactly these, beside those registered
     /// through the API. They are asked even if they cannot be put on disk.
     pub async fn configure(&self, mut registrations: Vec<Registration>) -> Difference {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.write().await;
         let losers = match self.keep(&registrations).await {
             Ok(losers) => losers,
             Err(unwritten) => {
@@ -47,8 +47,9 @@ impl Agent {
         }
         let difference = self.registry.replace(registrations).await;
         for instance in losers {
-            self.schedule_held(&instance).await;
+            self.take_over(&instance);
         }
+        self.registry.flush().await;
         self.say_what_is_known();
         difference
     }
@@ -58,7 +59,7 @@ impl Agent {
     async fn keep(&self, registrations: &[Registration]) -> Result<BTreeSet<Arc<str>>, Unwritten> {
         let mut gone = self.configured();
         for Registration { instance, checks } in registrations {
-            gone.remove(&Key::Service(Arc::clone(&self.node), instance.id.as_str().into()));
+            gone.remove(&Key::Service(Arc::clone(&self.node), instance.id.shared()));
             for check in checks {
                 let id = rows::public_id(instance, check);
                 gone.remove(&Key::Check(Arc::clone(&self.node), id));
@@ -121,7 +122,7 @@ impl Agent {
         for row in added {
             let run = free(&row.run, &taken);
             taken.insert(Arc::clone(&run));
-            tx.put(Check { run, ..Check::clone(&row) });
+            tx.put(Check::clone(&row).run_as(run));
         }
         let maintenance = self.registry.maintenance(&instance.id);
         self.put_maintenance(tx, instance.id.as_str(), maintenance.as_ref());

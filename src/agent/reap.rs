@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::store::{
         Store,
-        row::{Node, Origin},
+        row::{CheckShape, Node, Origin, ServiceShape},
     };
 
     const HOUR: i64 = 3_600_000;
@@ -236,20 +236,24 @@ mod tests {
             tx.put(Node { name: "n".into(), ..Node::default() });
             for n in 0..instances {
                 let id: Arc<str> = format!("web-{n}").into();
-                tx.put(Service {
+                let shape = ServiceShape {
                     node: "n".into(),
-                    id: Arc::clone(&id),
                     name: "web".into(),
                     origin: Origin::Agent,
-                    ..Service::default()
-                });
-                tx.put(Check {
+                    ..ServiceShape::default()
+                };
+                tx.put(Service { id: Arc::clone(&id), shape: shape.into(), ..Service::default() });
+                let shape = CheckShape {
                     node: "n".into(),
+                    deregister_after: 3600,
+                    ..CheckShape::default()
+                };
+                tx.put(Check {
                     id: format!("service:{id}").into(),
                     service: id,
                     status: critical.get(n).map_or(Health::Passing, |_| Health::Critical),
                     since: -critical.get(n).copied().unwrap_or(0) * HOUR,
-                    deregister_after: 3600,
+                    shape: shape.into(),
                     ..Check::default()
                 });
             }

@@ -15,7 +15,7 @@ use super::{
     dial::{Addresses, Require},
     endpoint::Host,
     fault::Fault,
-    grpc, resolve,
+    resolve,
     trace::Trace,
 };
 use crate::model::{Outcome, Phase, Reason};
@@ -50,9 +50,8 @@ pub(super) async fn ask(
         let mut branch = trace.branch(Arc::clone(name), ip);
         // Boxed: as large as a whole probe.
         Box::pin(async move {
-            let kept = grpc::Kept::default();
             let deadline = branch.deadline();
-            let asked = target.ask_one(&kept, network, &mut branch);
+            let asked = target.ask_one(None, network, &mut branch);
             let result = match timeout_at(deadline, asked).await {
                 Ok(result) => result,
                 Err(_elapsed) => Err(target.expired(&branch)),

@@ -41,7 +41,7 @@ impl Target {
 
     /// Whether it tells by itself when it changes, over a stream that its probes keep open.
     pub fn is_listened_to(&self) -> bool {
-        self.kept.is_watching()
+        self.grpc.as_ref().is_some_and(|kept| kept.is_watching())
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
 use super::{
     plan::{self, Grid, Micros, micros},
     pulse::{self, Beat},
-    row::{FlightId, Row},
+    row::{FlightId, Named, Row},
     stall::{Departure, Stall},
     tripwire::Wires,
     wheel::Wheel,
@@ -97,7 +97,7 @@ pub(super) struct Shard<P> {
     wheel: Wheel,
     rows: Vec<Row>,
     free: Vec<u32>,
-    index: HashMap<CheckKey, u32, foldhash::fast::RandomState>,
+    index: HashMap<Named, u32, foldhash::fast::RandomState>,
     hosts: HashMap<Host, u32, foldhash::fast::RandomState>,
     flights: JoinSet<Landing>,
     last_flight: FlightId,
@@ -225,9 +225,8 @@ impl<P: Prober> Shard<P> {
     fn admit(&mut self, check: Arc<Check>, start: Start) {
         let grid = Grid::new(plan::hash(&check.key), &check.definition.schedule, &self.anchor);
         let delay = micros(check.definition.schedule.initial_delay);
-        let key = check.key.clone();
         let mut row = Row::new(grid, grid.first_from(self.now() + delay));
-        let held = self.index.get(&key).copied();
+        let held = self.index.remove(&check.key);
         match (start, held) {
             (Start::Afresh(machine), _) => row.machine = machine,
             (Start::InPlace, Some(held)) => self.hand_over(held, &check, &mut row),
@@ -238,10 +237,11 @@ impl<P: Prober> Shard<P> {
             self.retire(held);
         }
         check.slot.judged(&row.machine);
+        let name = Named(Arc::clone(&check));
         row.check = Some(check);
         self.partners.metrics.queue_length.inc();
         let index = self.place(row);
-        self.index.insert(key, index);
+        self.index.insert(name, index);
         self.await_due(index);
     }
 

@@ -224,7 +224,7 @@ fn registrations(subjects: &[Subject]) -> Vec<Registration> {
                     id,
                     service: service_of(subject).parse().unwrap(),
                     endpoint,
-                    tags: Vec::new(),
+                    tags: Arc::default(),
                     meta: Arc::default(),
                 },
                 checks: vec![assigned],
