@@ -39,6 +39,7 @@ pub mod publish;
 pub mod pushed;
 mod reap;
 pub mod register;
+mod resume;
 mod rows;
 mod stale;
 pub mod sweep;
@@ -178,7 +179,7 @@ impl Agent {
             .await?;
         let known: Vec<_> = {
             let tables = self.store.read();
-            tables.checks_on(&self.node).filter_map(|check| known(&tables, check)).collect()
+            tables.each_check_on(&self.node).filter_map(|check| known(&tables, check)).collect()
         };
         self.registry.remember(known);
         self.resume().await;
@@ -202,8 +203,8 @@ impl Agent {
 
     /// Has a daemon that has been renamed take along what is registered under its former name.
     fn take_along(&self, tx: &mut Tx<'_>, former: &Arc<str>) {
-        let services: Vec<_> = tx.instances_on(former).cloned().collect();
-        let checks: Vec<_> = tx.checks_on(former).cloned().collect();
+        let services: Vec<_> = tx.each_instance_on(former).cloned().collect();
+        let checks: Vec<_> = tx.each_check_on(former).cloned().collect();
         let sessions: Vec<_> =
             tx.sessions().filter(|s| s.node.eq_ignore_ascii_case(former)).cloned().collect();
         for row in services {

@@ -144,11 +144,11 @@ impl Agent {
     /// The rows that stand for the configuration.
     fn configured(&self) -> BTreeSet<Key> {
         let tables = self.store.read();
-        let services = tables.instances_on(&self.node);
+        let services = tables.each_instance_on(&self.node);
         let services = services.filter(|row| row.origin == Origin::Config);
         let services =
             services.map(|row| Key::Service(Arc::clone(&self.node), Arc::clone(&row.id)));
-        let checks = tables.checks_on(&self.node).filter(|row| row.origin == Origin::Config);
+        let checks = tables.each_check_on(&self.node).filter(|row| row.origin == Origin::Config);
         let checks = checks.map(|row| Key::Check(Arc::clone(&self.node), Arc::clone(&row.id)));
         services.chain(checks).collect()
     }
@@ -157,7 +157,7 @@ impl Agent {
     /// there were rows.
     fn say_what_is_known(&self) {
         let tables = self.store.read();
-        for row in tables.checks_on(&self.node) {
+        for row in tables.each_check_on(&self.node) {
             let Some(key) = key(row) else { continue };
             let Some(check) = self.registry.check(&key) else { continue };
             let status = rows::health(check.slot.read_numbers().verdict);

@@ -75,7 +75,7 @@ impl Agent {
         }
         let mut node = None;
         let mut instances = Vec::new();
-        for check in tables.checks_on(&self.node) {
+        for check in tables.each_check_on(&self.node) {
             if *check.id == *NODE_MAINTENANCE {
                 node = Some(Arc::clone(&check.notes));
             } else if let Some(id) = check.id.strip_prefix(SERVICE_MAINTENANCE)

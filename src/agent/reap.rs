@@ -184,7 +184,7 @@ fn plan(
 ) -> Round {
     let mut round = Round::default();
     let mut due: BTreeMap<&Arc<str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
-    for row in tables.instances_on(node).filter(|row| row.origin.is_local()) {
+    for row in tables.each_instance_on(node).filter(|row| row.origin.is_local()) {
         let overdue = tables.instance_checks(node, &row.id).filter(|check| {
             let after = Duration::from_secs(check.deregister_after.into());
             check.status == Health::Critical

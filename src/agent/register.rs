@@ -91,9 +91,6 @@ pub struct Terms {
     pub token: u64,
 }
 
-/// Instances that are taken up in one go after a restart.
-const RESUMED: usize = 1000;
-
 impl Agent {
     /// Registers an instance with its checks, in place of the one with the same id, and the proxy it
     /// wants beside it. Checks that are there already keep their status; so do those not mentioned,
@@ -117,7 +114,7 @@ impl Agent {
     fn sidecar_port(&self, id: &str) -> u16 {
         let tables = self.store.read();
         let held = tables.instance(&self.node, id).map(|held| held.port);
-        let taken: HashSet<u16> = tables.instances_on(&self.node).map(|row| row.port).collect();
+        let taken: HashSet<u16> = tables.each_instance_on(&self.node).map(|row| row.port).collect();
         held.or_else(|| SIDECAR_PORTS.into_iter().find(|port| !taken.contains(port))).unwrap_or(0)
     }
 
@@ -388,23 +385,6 @@ impl Agent {
             return None;
         }
         Some((Registration { instance, checks }, source))
-    }
-
-    /// Has everything asked that was registered through the API before a restart.
-    pub(super) async fn resume(&self) {
-        let ids: Vec<Arc<str>> = {
-            let tables = self.store.read();
-            let of_api = tables.instances_on(&self.node).filter(|row| row.origin == Origin::Agent);
-            of_api.map(|row| Arc::clone(&row.id)).chain(std::iter::once("".into())).collect()
-        };
-        for some in ids.chunks(RESUMED) {
-            {
-                let tables = self.store.read();
-                let registrations = some.iter().filter_map(|id| self.registration(&tables, id));
-                registrations.for_each(|(one, source)| self.registry.put(one, source));
-            }
-            self.registry.flush().await;
-        }
     }
 }
 

@@ -75,6 +75,10 @@ impl State {
         registrations: Vec<Registration>,
         remembered: &mut Snapshot,
     ) -> (Difference, Vec<Order>) {
+        let are_configured = self.instances.values().any(|held| held.source == Source::Config);
+        if registrations.is_empty() && !are_configured {
+            return (Difference::default(), Vec::new());
+        }
         let mut before = mem::take(&mut self.instances);
         self.services.clear();
         let mut merge = Merge { remembered, orders: Vec::new() };

@@ -218,6 +218,12 @@ impl Tables {
         self.nodes.get(&*folded(node)).into_iter().flat_map(NodeEntry::instances)
     }
 
+    /// The instances on a node, in no order.
+    pub fn each_instance_on(&self, node: &str) -> impl Iterator<Item = &Arc<Service>> {
+        let entry = self.nodes.get(&*folded(node));
+        entry.into_iter().flat_map(|entry| entry.services.keys().map(|held| &held.0))
+    }
+
     /// A check by its node and id.
     pub fn check(&self, node: &str, id: &str) -> Option<&Arc<Check>> {
         Some(&self.nodes.get(&*folded(node))?.checks.get(id)?.0)
@@ -231,6 +237,12 @@ impl Tables {
     /// The checks of a node and of its instances by id.
     pub fn checks_on(&self, node: &str) -> impl Iterator<Item = &Arc<Check>> {
         self.nodes.get(&*folded(node)).into_iter().flat_map(NodeEntry::checks)
+    }
+
+    /// The checks of a node and of its instances, in no order.
+    pub fn each_check_on(&self, node: &str) -> impl Iterator<Item = &Arc<Check>> {
+        let entry = self.nodes.get(&*folded(node));
+        entry.into_iter().flat_map(|entry| entry.checks.iter().map(|held| &held.0))
     }
 
     /// The checks of the node itself by id.
