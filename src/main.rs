@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-// Less memory than glibc's, which keeps a heap for each thread, and less time; musl's is slow under
-// threads.
+#[cfg(target_env = "musl")]
 #[global_allocator]
+// musl's own allocator is slow under threads.
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {

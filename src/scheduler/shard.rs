@@ -274,6 +274,10 @@ impl<P: Prober> Shard<P> {
             self.rows[index as usize] = row;
             return index;
         }
+        if self.rows.len() == self.rows.capacity() {
+            // By an eighth, not by as much again: with very many checks that is much.
+            self.rows.reserve_exact(self.rows.len() / 8 + 64);
+        }
         self.rows.push(row);
         u32::try_from(self.rows.len() - 1)
             .expect("the ids of 4 billion checks do not fit in memory")

@@ -157,6 +157,10 @@ impl Tables {
         let mut has_checks = false;
         let mut now = None;
         if let Some(Row::Service(mut service)) = after {
+            // The same text as before: others hold it as well.
+            if let (Some(before), Some(row)) = (&before, Arc::get_mut(&mut service)) {
+                row.id = Arc::clone(&before.id);
+            }
             if let Some(node) = entry.row.as_ref().filter(|node| node.name != service.node) {
                 service = Arc::new(Service::clone(&service).on(&node.name));
             }
@@ -232,7 +236,10 @@ impl Tables {
             entry.detach(before);
             self.touch_check(index, &folded, &before.service, touched);
         }
-        if let Some(Row::Check(check)) = after {
+        if let Some(Row::Check(mut check)) = after {
+            if let (Some(before), Some(row)) = (&before, Arc::get_mut(&mut check)) {
+                row.id = Arc::clone(&before.id);
+            }
             let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
             let check = entry.attach(check);
             if before.is_none_or(|before| before.service != check.service) {
