@@ -286,7 +286,7 @@ impl Census {
             let service = census.services.entry(Arc::clone(&row.name)).or_default();
             service.0 += 1;
             service.1 += usize::from(critical.contains(&*row.id));
-            if let Some(zone) = ZONE.iter().find_map(|key| row.meta.get(*key)) {
+            if let Some(zone) = ZONE.iter().find_map(|key| row.meta.get(key)) {
                 *census.zones.entry(Arc::clone(zone)).or_default() += 1;
             }
         }
@@ -306,7 +306,7 @@ fn place(check: &registry::Check, row: &Check) -> Place {
     let instance = &check.instance;
     Place {
         service: (!row.service.is_empty()).then(|| instance.service.clone()),
-        zone: ZONE.iter().find_map(|key| instance.meta.get(*key)).map(Arc::clone),
+        zone: ZONE.iter().find_map(|key| instance.meta.get(key)).map(Arc::clone),
     }
 }
 

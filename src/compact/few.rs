@@ -11,7 +11,6 @@ pub enum Few<T> {
     /// One.
     One(T),
     /// More than one, or less after some have gone.
-    #[expect(clippy::box_collection, reason = "a list costs three words, and most have none")]
     Many(Box<Vec<T>>),
 }
 

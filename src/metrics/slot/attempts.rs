@@ -133,13 +133,16 @@ impl Attempts {
                 && held.ask_again == *ask_again
                 && held.text.as_deref() == text
         });
-        Some(held.map(Arc::clone).unwrap_or_else(|| {
-            Arc::new(Aside {
-                certificate: certificate.clone(),
-                ask_again: *ask_again,
-                text: text.map(Into::into),
-            })
-        }))
+        Some(held.map_or_else(
+            || {
+                Arc::new(Aside {
+                    certificate: certificate.clone(),
+                    ask_again: *ask_again,
+                    text: text.map(Into::into),
+                })
+            },
+            Arc::clone,
+        ))
     }
 }
 

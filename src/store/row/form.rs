@@ -10,10 +10,6 @@ use super::{
 
 type Text<'a> = Cow<'a, str>;
 
-fn has_none(map: &Cow<'_, Map>) -> bool {
-    map.is_empty()
-}
-
 /// An instance.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -29,7 +25,7 @@ struct ServiceForm<'a> {
     port: u16,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     tags: Cow<'a, [Arc<str>]>,
-    #[serde(skip_serializing_if = "has_none")]
+    #[serde(skip_serializing_if = "Map::is_empty")]
     meta: Cow<'a, Map>,
     weights: Weights,
     origin: Origin,

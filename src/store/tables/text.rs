@@ -14,7 +14,7 @@ const LONGEST: usize = 64;
 /// What rows share.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
-    texts: Recent<str>,
+    single: Recent<str>,
     maps: Recent<Map>,
     services: Recent<ServiceShape>,
     checks: Recent<CheckShape>,
@@ -95,7 +95,9 @@ impl Texts {
         let own = Arc::make_mut(shape);
         self.one(&mut own.node);
         self.one(&mut own.name);
-        Arc::make_mut(&mut own.tags).iter_mut().for_each(|tag| self.one(tag));
+        for tag in Arc::make_mut(&mut own.tags) {
+            self.one(tag);
+        }
         *self.services.place(shape) = Some(Arc::clone(shape));
     }
 
@@ -117,7 +119,7 @@ impl Texts {
         if text.len() > LONGEST {
             return;
         }
-        let place = self.texts.place(text);
+        let place = self.single.place(text);
         match place {
             Some(held) if **held == **text => *text = Arc::clone(held),
             Some(_) | None => *place = Some(Arc::clone(text)),
