@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{RwLock, mpsc};
 use tracing::warn;
 
 use crate::{
@@ -39,6 +39,7 @@ pub mod publish;
 pub mod pushed;
 mod reap;
 pub mod register;
+mod resume;
 mod rows;
 mod stale;
 pub mod sweep;
@@ -85,8 +86,12 @@ pub struct Agent {
     brakes: Brakes,
     /// Where checks registered through the API may go; anywhere before it is said.
     egress: OnceLock<egress::Policy>,
-    /// Held while the scheduler is told of what the rows say, so that it is told the latest last.
-    turn: Mutex<()>,
+    /// Shared by those who have an instance taken over from its rows; held alone by those who take
+    /// over what is not in the rows yet, or is put there in several steps.
+    turn: RwLock<()>,
+    /// Held from the look at the rows of an instance until the registry has them, so that it has the
+    /// latest last.
+    latest: std::sync::Mutex<()>,
 }
 
 impl Agent {
@@ -109,7 +114,8 @@ impl Agent {
                 programs: AtomicBool::new(false),
                 brakes: Brakes::default(),
                 egress: OnceLock::new(),
-                turn: Mutex::default(),
+                turn: RwLock::default(),
+                latest: std::sync::Mutex::default(),
             },
             heard,
         )
@@ -173,7 +179,7 @@ impl Agent {
             .await?;
         let known: Vec<_> = {
             let tables = self.store.read();
-            tables.checks_on(&self.node).filter_map(|check| known(&tables, check)).collect()
+            tables.each_check_on(&self.node).filter_map(|check| known(&tables, check)).collect()
         };
         self.registry.remember(known);
         self.resume().await;
@@ -197,15 +203,15 @@ impl Agent {
 
     /// Has a daemon that has been renamed take along what is registered under its former name.
     fn take_along(&self, tx: &mut Tx<'_>, former: &Arc<str>) {
-        let services: Vec<_> = tx.instances_on(former).cloned().collect();
-        let checks: Vec<_> = tx.checks_on(former).cloned().collect();
+        let services: Vec<_> = tx.each_instance_on(former).cloned().collect();
+        let checks: Vec<_> = tx.each_check_on(former).cloned().collect();
         let sessions: Vec<_> =
             tx.sessions().filter(|s| s.node.eq_ignore_ascii_case(former)).cloned().collect();
         for row in services {
-            tx.put(Service { node: Arc::clone(&self.node), ..Service::clone(&row) });
+            tx.put(Service::clone(&row).on(&self.node));
         }
         for row in checks {
-            tx.put(Check { node: Arc::clone(&self.node), ..Check::clone(&row) });
+            tx.put(Check::clone(&row).on(&self.node));
         }
         for row in sessions {
             tx.put(Session { node: Arc::clone(&self.node), ..Session::clone(&row) });
@@ -268,8 +274,11 @@ impl Agent {
 /// The name under which the registry has a check; nothing if it is not run here.
 fn key(check: &Check) -> Option<CheckKey> {
     Some(CheckKey {
-        instance: rows::instance_id(&check.service).parse().ok()?,
-        check: check.run.parse().ok()?,
+        instance: match &*check.service {
+            "" => rows::NODE_INSTANCE.parse().ok()?,
+            _ => Arc::clone(&check.service).try_into().ok()?,
+        },
+        check: Arc::clone(&check.run).try_into().ok()?,
     })
 }
 

@@ -14,7 +14,7 @@ use hickory_proto::rr::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::{duration::Period, probe::Host};
+use crate::{compact::Pairs, duration::Period, probe::Host};
 
 mod answer;
 mod name;
@@ -151,7 +151,7 @@ pub struct Node {
     /// Where it is, if that can be said in DNS.
     pub address: Option<Host>,
     /// Metadata, shown as TXT records.
-    pub meta: BTreeMap<Arc<str>, Arc<str>>,
+    pub meta: Pairs,
 }
 
 /// One endpoint of a service.
@@ -164,7 +164,7 @@ pub struct Instance {
     /// The port.
     pub port: u16,
     /// Tags.
-    pub tags: Vec<Arc<str>>,
+    pub tags: Arc<[Arc<str>]>,
     /// How it is.
     pub health: Health,
     /// The weight of its SRV record while it is passing.

@@ -23,6 +23,7 @@
 
 pub mod build;
 pub mod clock;
+pub mod compact;
 pub mod duration;
 pub mod model;
 pub mod share;

@@ -28,7 +28,7 @@ pub enum IdError {
     Control(char),
 }
 
-fn vet_id(text: &str) -> Result<Arc<str>, IdError> {
+fn vet_id(text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }
@@ -37,7 +37,7 @@ fn vet_id(text: &str) -> Result<Arc<str>, IdError> {
     }
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(IdError::Control(c)),
-        None => Ok(Arc::from(text)),
+        None => Ok(()),
     }
 }
 
@@ -52,12 +52,26 @@ macro_rules! id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The text of the id, shared.
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+        }
+
+        impl TryFrom<Arc<str>> for $name {
+            type Error = IdError;
+            fn try_from(text: Arc<str>) -> Result<Self, IdError> {
+                vet_id(&text)?;
+                Ok(Self(text))
+            }
         }
 
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                vet_id(text).map(Self)
+                vet_id(text)?;
+                Ok(Self(text.into()))
             }
         }
 

@@ -8,13 +8,14 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use tokio::sync::watch;
 
 use crate::{
+    compact::{Keyed, Pairs},
     judge::{self, Thresholds, Verdict},
     metrics::{ClassSlot, Slot},
     model::{CheckId, CheckKey, InstanceId, Schedule, ServiceName, Status},
@@ -30,6 +31,7 @@ mod tests;
 
 use merge::State;
 pub use news::News;
+use order::Outbox;
 pub use order::{Order, Orders, Start};
 use snapshot::{Known, Maintained, Snapshot};
 
@@ -43,9 +45,15 @@ pub struct Instance {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Tags, in the order given.
-    pub tags: Vec<Arc<str>>,
+    pub tags: Arc<[Arc<str>]>,
     /// Metadata.
-    pub meta: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    pub meta: Arc<Pairs>,
+}
+
+impl Keyed for Instance {
+    fn key(&self) -> &str {
+        self.id.as_str()
+    }
 }
 
 /// What is asked of every instance a check applies to, how, how often, with which thresholds.
@@ -221,8 +229,7 @@ pub struct Registry {
     remembered: std::sync::Mutex<Snapshot>,
     version: watch::Sender<u64>,
     news: News,
-    /// Held while a change is worked out and sent, so that orders go out in the order of changes.
-    orders: tokio::sync::Mutex<Orders>,
+    outbox: Outbox,
 }
 
 impl Registry {
@@ -235,7 +242,7 @@ impl Registry {
             remembered: std::sync::Mutex::new(remembered),
             version: watch::Sender::new(1),
             news: News::default(),
-            orders: tokio::sync::Mutex::new(orders),
+            outbox: Outbox::new(orders),
         }
     }
 
@@ -271,42 +278,40 @@ impl Registry {
     /// made through the API. Checks that are the same go on undisturbed; a check that has changed
     /// keeps its status and its counts.
     pub async fn replace(&self, registrations: Vec<Registration>) -> Difference {
-        let sender = self.orders.lock().await;
-        let (difference, orders) = {
+        let difference = {
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.replace(registrations, &mut remembered)
+            let (difference, orders) = state.replace(registrations, &mut remembered);
+            self.outbox.leave(orders);
+            remembered.shrink();
+            difference
         };
-        self.send(&sender, orders).await;
+        self.flush().await;
         difference
     }
 
     /// Registers one instance, in place of the one with the same id if there is one. Checks that
     /// are the same go on undisturbed. One of the configuration's goes when the configuration does
     /// not list it any more.
-    pub async fn put(&self, registration: Registration, source: Source) {
-        self.put_all(vec![(registration, source)]).await;
+    ///
+    /// Who asks is told of it by [`Registry::flush`].
+    pub fn put(&self, registration: Registration, source: Source) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.outbox.leave(state.put(registration, source, &mut remembered));
+        remembered.shrink();
     }
 
-    /// The same for several.
-    pub async fn put_all(&self, registrations: Vec<(Registration, Source)>) {
-        let sender = self.orders.lock().await;
-        let mut orders = Vec::new();
-        {
-            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            for (registration, source) in registrations {
-                orders.append(&mut state.put(registration, source, &mut remembered));
-            }
-        }
-        self.send(&sender, orders).await;
+    /// Deregisters an instance. Who asks is told of it by [`Registry::flush`].
+    pub fn remove(&self, id: &InstanceId) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        self.outbox.leave(state.remove(id));
     }
 
-    /// Deregisters an instance.
-    pub async fn remove(&self, id: &InstanceId) {
-        let sender = self.orders.lock().await;
-        let orders = self.state.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.send(&sender, orders).await;
+    /// Waits until those who ask have been told of all that was changed before.
+    pub async fn flush(&self) {
+        self.outbox.send().await;
+        self.touch();
     }
 
     /// The checks whose results those who are told have not heard of yet.
@@ -323,26 +328,24 @@ impl Registry {
     ) -> Result<(), UnknownInstance> {
         let unknown = || UnknownInstance(instance.to_owned());
         let id: InstanceId = instance.parse().map_err(|_| unknown())?;
-        let sender = self.orders.lock().await;
-        let orders = {
+        {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            let listed = state.instances.get(&id).cloned().ok_or_else(unknown)?;
+            let held = state.instances.get(id.as_str()).cloned().ok_or_else(unknown)?;
             state.maintenance.set(&id, reason.clone());
-            state.maintenance_orders([&listed], reason)
-        };
-        self.send(&sender, orders).await;
+            self.outbox.leave(state.maintenance_orders([&held], reason));
+        }
+        self.flush().await;
         Ok(())
     }
 
     /// Takes the whole node out of service with a reason, or puts it back with none.
     pub async fn maintain_node(&self, reason: Option<Arc<str>>) {
-        let sender = self.orders.lock().await;
-        let orders = {
+        {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.maintenance.node.clone_from(&reason);
-            state.maintenance_orders(state.instances.values(), reason)
-        };
-        self.send(&sender, orders).await;
+            self.outbox.leave(state.maintenance_orders(state.instances.values(), reason));
+        }
+        self.flush().await;
     }
 
     /// Has a check asked at once, beyond its schedule. Says whether there is such a check that is
@@ -351,8 +354,8 @@ impl Registry {
         let is_asked =
             self.check(key).is_some_and(|check| check.definition.probe.pushed().is_none());
         if is_asked {
-            let sender = self.orders.lock().await;
-            self.send(&sender, vec![Order::Recheck(key.clone())]).await;
+            self.outbox.leave(vec![Order::Recheck(key.clone())]);
+            self.flush().await;
         }
         is_asked
     }
@@ -370,8 +373,16 @@ impl Registry {
     /// All instances, by service name and id.
     pub fn list(&self) -> Vec<Listed> {
         let state = self.read();
-        let ids = state.services.values().flatten();
-        ids.filter_map(|id| state.listed(id)).collect()
+        let all = state.services.values().flatten();
+        all.filter_map(|instance| state.listed(instance.0.id.as_str())).collect()
+    }
+
+    /// All checks, by service name, instance and id.
+    pub fn checks(&self) -> Vec<Arc<Check>> {
+        let state = self.read();
+        let all = state.services.values().flatten();
+        let held = all.filter_map(|instance| state.instances.get(instance));
+        held.flat_map(|held| &held.checks).cloned().collect()
     }
 
     /// The names of all services.
@@ -383,35 +394,26 @@ impl Registry {
     pub fn service(&self, name: &str) -> Vec<Listed> {
         let Ok(name) = name.parse::<ServiceName>() else { return Vec::new() };
         let state = self.read();
-        let ids = state.services.get(&name).into_iter().flatten();
-        ids.filter_map(|id| state.listed(id)).collect()
+        let all = state.services.get(&name).into_iter().flatten();
+        all.filter_map(|instance| state.listed(instance.0.id.as_str())).collect()
     }
 
     /// One instance.
     pub fn instance(&self, id: &str) -> Option<Listed> {
-        self.read().listed(&id.parse().ok()?)
-    }
-
-    /// Every check, in the order of instances and, of each, of checks.
-    pub fn checks(&self) -> Vec<Arc<Check>> {
-        let state = self.read();
-        let count = state.instances.values().map(|listed| listed.checks.len()).sum();
-        let mut checks = Vec::with_capacity(count);
-        checks.extend(state.instances.values().flat_map(|listed| &listed.checks).map(Arc::clone));
-        checks
+        self.read().listed(id)
     }
 
     /// Looks at every check, quickly: nobody can be registered meanwhile.
     pub fn each_check(&self, mut look: impl FnMut(&Check)) {
         let state = self.read();
-        let checks = state.instances.values().flat_map(|listed| &listed.checks);
+        let checks = state.instances.values().flat_map(|held| &held.checks);
         checks.for_each(|check| look(check));
     }
 
     /// One check.
     pub fn check(&self, key: &CheckKey) -> Option<Arc<Check>> {
         let state = self.read();
-        let checks = &state.instances.get(&key.instance)?.checks;
+        let checks = &state.instances.get(key.instance.as_str())?.checks;
         checks.iter().find(|check| check.key == *key).cloned()
     }
 
@@ -425,33 +427,16 @@ impl Registry {
         self.version.send_modify(|version| *version += 1);
     }
 
-    /// All that should survive a restart.
-    pub fn snapshot(&self) -> Snapshot {
-        let checks = self.list().into_iter().flat_map(|listed| listed.checks);
-        Snapshot::take(checks, self.read().maintenance.clone())
+    /// Writes all that should survive a restart to a data directory.
+    pub fn save(&self, directory: &Path) -> Result<(), snapshot::Error> {
+        let maintenance = self.read().maintenance.clone();
+        snapshot::save(&self.checks(), &maintenance, directory)
     }
 
-    async fn send(&self, to: &Orders, orders: Vec<Order>) {
-        let (mut probed, mut pushed) = (Vec::new(), Vec::new());
-        for order in orders {
-            match &order {
-                Order::Run(check, _) if check.definition.probe.pushed().is_some() => {
-                    pushed.push(order);
-                }
-                Order::Run(..) | Order::Recheck(_) => probed.push(order),
-                Order::Stop(_) | Order::Maintain { .. } => {
-                    pushed.push(order.clone());
-                    probed.push(order);
-                }
-            }
-        }
-        // They hang up only when the daemon stops; then there is nobody to tell.
-        for (sender, orders) in [(&to.probed, probed), (&to.pushed, pushed)] {
-            if !orders.is_empty() {
-                drop(sender.send(orders).await);
-            }
-        }
-        self.touch();
+    /// All that should survive a restart.
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self.checks(), self.read().maintenance.clone())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

@@ -24,9 +24,11 @@ use std::{
 use tokio::sync::{broadcast, oneshot, watch};
 
 mod counts;
+mod history;
 mod journal;
 pub mod kv;
 pub mod log;
+mod replay;
 pub mod row;
 pub mod session;
 mod tables;
@@ -37,7 +39,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use self::{counts::Counts, journal::Queue, topic::Topics, tx::Done, wire::Step};
+use self::{counts::Counts, history::History, journal::Queue, topic::Topics, tx::Done};
 pub use self::{
     counts::{COMMIT_BUCKETS, Commits, Totals},
     row::{Index, Key, Row},
@@ -46,9 +48,6 @@ pub use self::{
     tx::Tx,
 };
 use crate::clock;
-
-/// Deltas remembered for those who come back.
-const HISTORY: usize = 4096;
 
 /// A store begins with this index at least, as Consul's do.
 const FIRST_INDEX: Index = 10;
@@ -151,7 +150,7 @@ pub struct Store {
     tables: RwLock<Tables>,
     topics: Topics,
     settled: watch::Sender<Settled>,
-    history: Mutex<VecDeque<Arc<Delta>>>,
+    history: Mutex<History>,
     deltas: broadcast::Sender<Arc<Delta>>,
     queue: Arc<Queue>,
     counts: Arc<Counts>,
@@ -203,10 +202,8 @@ impl Store {
 
     /// Opens the store in a directory, made if it is absent, and starts the thread that writes.
     pub fn open(directory: &Path) -> Result<(Arc<Self>, Keeper), OpenError> {
-        let mut tables = Tables::default();
-        let log = log::open(directory, log::Options::default(), &mut |entry| {
-            replay(&mut tables, entry).map_err(|error| error.to_string())
-        })?;
+        let (log, tables) =
+            replay::open(|each| log::open(directory, log::Options::default(), each))?;
         Self::on(log, tables, journal::SNAPSHOT_AFTER)
     }
 
@@ -359,12 +356,8 @@ impl Store {
     /// The deltas after an index. `Err` if they are not remembered any more.
     pub fn subscribe(&self, after: Index) -> Result<Subscription, Gone> {
         let history = self.history();
-        let oldest = history.front().map_or(after, |delta| delta.index.saturating_sub(1));
-        let last = history.back().map_or_else(|| self.settled.borrow().index, |d| d.index);
-        if after < oldest || after > last {
-            return Err(Gone);
-        }
-        let past = history.iter().filter(|delta| delta.index > after).cloned().collect();
+        let last = self.settled.borrow().index;
+        let past = history.after(after, last).ok_or(Gone)?;
         Ok(Subscription { past, future: self.deltas.subscribe() })
     }
 
@@ -379,10 +372,7 @@ impl Store {
         let delta = Arc::new(Delta { index, changes });
         {
             let mut history = self.history();
-            history.push_back(Arc::clone(&delta));
-            if history.len() > HISTORY {
-                history.pop_front();
-            }
+            history.push(Arc::clone(&delta));
             // Sent under the lock, so that nobody subscribes between the two. Nobody listening is
             // no fault.
             drop(self.deltas.send(delta));
@@ -397,25 +387,7 @@ impl Store {
         self.counts.totals()
     }
 
-    fn history(&self) -> MutexGuard<'_, VecDeque<Arc<Delta>>> {
+    fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes the tables be as an entry of the log says.
-fn replay(tables: &mut Tables, entry: log::Entry<'_>) -> serde_json::Result<()> {
-    let (index, payload) = match entry {
-        log::Entry::Snapshot(payload) => (tables.index, payload),
-        log::Entry::Record { index, payload } => (index, payload),
-    };
-    let mut touched = Vec::new();
-    for step in wire::decode(payload)? {
-        match step {
-            Step::Put(row) => drop(tables.apply(index, &row.key(), Some(row), &mut touched)),
-            Step::Delete(key) => drop(tables.apply(index, &key, None, &mut touched)),
-            Step::Index(index) => tables.index = index,
-        }
-    }
-    tables.index = tables.index.max(index);
-    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
@@ -131,6 +132,12 @@ pub(crate) fn put(key: &str, value: &str) -> Bytes {
     framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(0).to_be_bytes());
     framed.extend(message);
     framed.into()
+}
+
+/// The same as etcd's JSON gateway takes it.
+pub(crate) fn json_put(key: &str, value: &str) -> String {
+    let text = |text: &str| STANDARD.encode(text);
+    format!("{{\"key\":\"{}\",\"value\":\"{}\"}}", text(key), text(value))
 }
 
 impl Etcd {

@@ -10,8 +10,8 @@
 //! that throughput is what both reach together. What the server alone takes is its CPU time.
 //!
 //! - `write`: from 64 connections, each with one request under way: registrations of a service with
-//!   and without a check (`PUT /v1/agent/service/register`), and puts of the same bytes into etcd
-//!   over gRPC, which is faster there than its JSON gateway; data on the same disk, in turns.
+//!   and without a check (`PUT /v1/agent/service/register`), and puts of the same bytes into etcd,
+//!   over HTTP and JSON as here (`POST /v3/kv/put`), and over gRPC; data on the same disk, in turns.
 //! - `restart`: 100,000 instances of 1,000 services with an HTTP check each; killed, and started.
 //! - `read`: `GET /v1/health/service/NAME?passing` of 100 instances from 64 connections.
 //! - `wake`: blocking queries on one service, and one change of it; times are from the moment the
@@ -178,15 +178,19 @@ async fn write(plan: Plan, report: &mut Report) -> Result<(), Failure> {
     for _ in 0..plan.rounds {
         let bare = registrations(plan.window, "").await?;
         let checked = registrations(plan.window, TTL).await?;
-        let etcd = puts(plan.window).await?;
+        let http = puts_by_http(plan.window).await?;
+        let grpc = puts(plan.window).await?;
         report.add("registrations, 64 connections", "/s", bare.rate);
         report.add("registrations with a check", "/s", checked.rate);
-        report.add("etcd puts of the same bytes", "/s", etcd.rate);
-        report.add("registrations / etcd puts", "x", bare.rate / etcd.rate);
-        report.add("registrations with a check / etcd puts", "x", checked.rate / etcd.rate);
+        report.add("etcd puts of the same bytes by HTTP", "/s", http.rate);
+        report.add("etcd puts of the same bytes by gRPC", "/s", grpc.rate);
+        report.add("registrations / etcd puts by HTTP", "x", bare.rate / http.rate);
+        report.add("registrations / etcd puts by gRPC", "x", bare.rate / grpc.rate);
+        report.add("registrations with a check / etcd puts by HTTP", "x", checked.rate / http.rate);
         report.add("server CPU, a registration", "us", bare.cpu);
         report.add("server CPU, a registration with a check", "us", checked.cpu);
-        report.add("server CPU, a put into etcd", "us", etcd.cpu);
+        report.add("server CPU, a put into etcd by HTTP", "us", http.cpu);
+        report.add("server CPU, a put into etcd by gRPC", "us", grpc.cpu);
     }
     Ok(())
 }
@@ -210,7 +214,28 @@ async fn registrations(window: Duration, check: &str) -> Result<Load, Failure> {
     load(&rollcall, (0..CONNECTIONS).map(writer)).await
 }
 
-/// The same bytes under new keys of etcd.
+/// The same bytes under new keys of etcd, over HTTP.
+async fn puts_by_http(window: Duration) -> Result<Load, Failure> {
+    let folder = folder()?;
+    let etcd = Process::etcd(folder.path()).await?;
+    let until = Instant::now() + window;
+    let writer = async |connection: u32| {
+        let mut client = Client::connect(etcd.address).await?;
+        let mut count = 0;
+        while Instant::now() < until {
+            let number = u32::try_from(count).unwrap_or(0);
+            let id = format!("svc-{connection}-{number}");
+            let value = service(&format!("svc-{}", number / 2), &id, number, "");
+            let body = client::json_put(&format!("/services/{id}"), &value);
+            client.demand(&request("POST", "/v3/kv/put", &body)).await?;
+            count += 1;
+        }
+        Ok::<u64, Failure>(count)
+    };
+    load(&etcd, (0..CONNECTIONS).map(writer)).await
+}
+
+/// The same over gRPC.
 async fn puts(window: Duration) -> Result<Load, Failure> {
     let folder = folder()?;
     let etcd = Process::etcd(folder.path()).await?;

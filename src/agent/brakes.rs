@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -48,8 +49,8 @@ pub(super) struct State {
 struct Census {
     at: Instant,
     all: usize,
-    services: HashMap<Arc<str>, (usize, usize)>,
-    zones: HashMap<Arc<str>, usize>,
+    services: HashMap<Arc<str>, (usize, usize), RandomState>,
+    zones: HashMap<Arc<str>, usize, RandomState>,
 }
 
 /// What has become of a status, to be told when it is written.
@@ -268,10 +269,11 @@ impl Census {
 
     /// Counts the instances of a node that are run checks for.
     fn take(tables: &Tables, node: &str) -> Self {
-        let mut census =
-            Self { at: Instant::now(), all: 0, services: HashMap::new(), zones: HashMap::new() };
-        let (mut watched, mut critical) = (HashSet::new(), HashSet::new());
-        for check in tables.checks_on(node).filter(|check| !check.service.is_empty()) {
+        let (services, zones) = (HashMap::default(), HashMap::default());
+        let mut census = Self { at: Instant::now(), all: 0, services, zones };
+        let mut watched = HashSet::with_hasher(RandomState::default());
+        let mut critical = HashSet::with_hasher(RandomState::default());
+        for check in tables.each_check_on(node).filter(|check| !check.service.is_empty()) {
             if !check.run.is_empty() {
                 watched.insert(&*check.service);
             }
@@ -279,12 +281,12 @@ impl Census {
                 critical.insert(&*check.service);
             }
         }
-        for row in tables.instances_on(node).filter(|row| watched.contains(&*row.id)) {
+        for row in tables.each_instance_on(node).filter(|row| watched.contains(&*row.id)) {
             census.all += 1;
             let service = census.services.entry(Arc::clone(&row.name)).or_default();
             service.0 += 1;
             service.1 += usize::from(critical.contains(&*row.id));
-            if let Some(zone) = ZONE.iter().find_map(|key| row.meta.get(*key)) {
+            if let Some(zone) = ZONE.iter().find_map(|key| row.meta.get(key)) {
                 *census.zones.entry(Arc::clone(zone)).or_default() += 1;
             }
         }
@@ -304,7 +306,7 @@ fn place(check: &registry::Check, row: &Check) -> Place {
     let instance = &check.instance;
     Place {
         service: (!row.service.is_empty()).then(|| instance.service.clone()),
-        zone: ZONE.iter().find_map(|key| instance.meta.get(*key)).map(Arc::clone),
+        zone: ZONE.iter().find_map(|key| instance.meta.get(key)).map(Arc::clone),
     }
 }
 

@@ -34,7 +34,7 @@ impl Agent {
     /// Takes over the instances of the configuration: exactly these, beside those registered
     /// through the API. They are asked even if they cannot be put on disk.
     pub async fn configure(&self, mut registrations: Vec<Registration>) -> Difference {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.write().await;
         let losers = match self.keep(&registrations).await {
             Ok(losers) => losers,
             Err(unwritten) => {
@@ -51,8 +51,9 @@ impl Agent {
         }
         let difference = self.registry.replace(registrations).await;
         for instance in losers {
-            self.schedule_held(&instance).await;
+            self.take_over(&instance);
         }
+        self.registry.flush().await;
         self.say_what_is_known();
         difference
     }
@@ -63,7 +64,7 @@ impl Agent {
         let mut gone = self.configured();
         let held: &[Registration] = if gone.is_empty() { &[] } else { registrations };
         for Registration { instance, checks } in held {
-            gone.remove(&Key::Service(Arc::clone(&self.node), instance.id.as_str().into()));
+            gone.remove(&Key::Service(Arc::clone(&self.node), instance.id.shared()));
             for check in checks {
                 let id = rows::public_id(instance, check);
                 gone.remove(&Key::Check(Arc::clone(&self.node), id));
@@ -139,7 +140,7 @@ impl Agent {
         for row in added {
             let run = free(&row.run, &taken);
             taken.insert(Arc::clone(&run));
-            tx.put(Check { run, ..Check::clone(&row) });
+            tx.put(Check::clone(&row).run_as(run));
         }
         let maintenance = self.registry.maintenance(&instance.id);
         self.put_maintenance(tx, instance.id.as_str(), maintenance.as_ref());
@@ -161,11 +162,11 @@ impl Agent {
     /// The rows that stand for the configuration.
     fn configured(&self) -> BTreeSet<Key> {
         let tables = self.store.read();
-        let services = tables.instances_on(&self.node);
+        let services = tables.each_instance_on(&self.node);
         let services = services.filter(|row| row.origin == Origin::Config);
         let services =
             services.map(|row| Key::Service(Arc::clone(&self.node), Arc::clone(&row.id)));
-        let checks = tables.checks_on(&self.node).filter(|row| row.origin == Origin::Config);
+        let checks = tables.each_check_on(&self.node).filter(|row| row.origin == Origin::Config);
         let checks = checks.map(|row| Key::Check(Arc::clone(&self.node), Arc::clone(&row.id)));
         services.chain(checks).collect()
     }
@@ -174,7 +175,7 @@ impl Agent {
     /// there were rows.
     fn say_what_is_known(&self) {
         let tables = self.store.read();
-        for row in tables.checks_on(&self.node) {
+        for row in tables.each_check_on(&self.node) {
             let Some(key) = key(row) else { continue };
             let Some(check) = self.registry.check(&key) else { continue };
             let status = rows::health(check.slot.read_numbers().verdict);

@@ -13,7 +13,7 @@ use crate::{
     registry::UnknownInstance,
     store::{
         Key, Tx, Unwritten,
-        row::{Check, Health, Origin},
+        row::{Check, CheckShape, Health, Origin},
     },
 };
 
@@ -39,7 +39,7 @@ pub enum Unmaintained {
 impl Agent {
     /// Takes an instance out of service with a reason, or puts it back with none.
     pub async fn maintain(&self, id: &str, reason: Option<Arc<str>>) -> Result<(), Unmaintained> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.write().await;
         let written = self.store.write(|tx| {
             let held = tx.instance(&self.node, id).filter(|row| row.origin.is_local());
             if held.is_none() {
@@ -56,7 +56,7 @@ impl Agent {
 
     /// Takes the whole node out of service with a reason, or puts it back with none.
     pub async fn maintain_node(&self, reason: Option<Arc<str>>) -> Result<(), Unwritten> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.write().await;
         let written = self.store.write(|tx| {
             self.put_maintenance(tx, "", reason.as_ref());
             Ok::<_, Unwritten>(())
@@ -75,7 +75,7 @@ impl Agent {
         }
         let mut node = None;
         let mut instances = Vec::new();
-        for check in tables.checks_on(&self.node) {
+        for check in tables.each_check_on(&self.node) {
             if *check.id == *NODE_MAINTENANCE {
                 node = Some(Arc::clone(&check.notes));
             } else if let Some(id) = check.id.strip_prefix(SERVICE_MAINTENANCE)
@@ -102,17 +102,21 @@ impl Agent {
 
     fn maintenance(&self, id: &str, reason: &Arc<str>, now: Timestamp) -> Check {
         let name = if id.is_empty() { "Node Maintenance Mode" } else { "Service Maintenance Mode" };
-        Check {
+        let shape = CheckShape {
             node: Arc::clone(&self.node),
-            id: check_id(id).into(),
             name: name.into(),
+            notes: Arc::clone(reason),
+            kind: rows::MAINTENANCE.into(),
+            origin: Origin::Agent,
+            ..CheckShape::default()
+        };
+        Check {
+            id: check_id(id).into(),
             service: id.into(),
             status: Health::Critical,
             judged: true,
             since: now.millis(),
-            notes: Arc::clone(reason),
-            kind: rows::MAINTENANCE.into(),
-            origin: Origin::Agent,
+            shape: shape.into(),
             ..Check::default()
         }
     }

@@ -187,7 +187,7 @@ fn plan(
 ) -> Round {
     let mut round = Round::default();
     let mut due: BTreeMap<&Arc<str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
-    for row in tables.instances_on(node).filter(|row| row.origin.is_local()) {
+    for row in tables.each_instance_on(node).filter(|row| row.origin.is_local()) {
         let overdue = tables.instance_checks(node, &row.id).filter(|check| {
             let after = Duration::from_secs(check.deregister_after.into());
             check.status == Health::Critical
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::store::{
         Store,
-        row::{Node, Origin},
+        row::{CheckShape, Node, Origin, ServiceShape},
     };
 
     const HOUR: i64 = 3_600_000;
@@ -239,20 +239,24 @@ mod tests {
             tx.put(Node { name: "n".into(), ..Node::default() });
             for n in 0..instances {
                 let id: Arc<str> = format!("web-{n}").into();
-                tx.put(Service {
+                let shape = ServiceShape {
                     node: "n".into(),
-                    id: Arc::clone(&id),
                     name: "web".into(),
                     origin: Origin::Agent,
-                    ..Service::default()
-                });
-                tx.put(Check {
+                    ..ServiceShape::default()
+                };
+                tx.put(Service { id: Arc::clone(&id), shape: shape.into(), ..Service::default() });
+                let shape = CheckShape {
                     node: "n".into(),
+                    deregister_after: 3600,
+                    ..CheckShape::default()
+                };
+                tx.put(Check {
                     id: format!("service:{id}").into(),
                     service: id,
                     status: critical.get(n).map_or(Health::Passing, |_| Health::Critical),
                     since: -critical.get(n).copied().unwrap_or(0) * HOUR,
-                    deregister_after: 3600,
+                    shape: shape.into(),
                     ..Check::default()
                 });
             }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use super::{Agent, key, known, pushed::Heard, rows, vet};
@@ -91,9 +91,6 @@ pub struct Terms {
     pub token: u64,
 }
 
-/// Instances that are taken up in one go after a restart.
-const RESUMED: usize = 1000;
-
 impl Agent {
     /// Registers an instance with its checks, in place of the one with the same id, and the proxy it
     /// wants beside it. Checks that are there already keep their status; so do those not mentioned,
@@ -117,7 +114,7 @@ impl Agent {
     fn sidecar_port(&self, id: &str) -> u16 {
         let tables = self.store.read();
         let held = tables.instance(&self.node, id).map(|held| held.port);
-        let taken: HashSet<u16> = tables.instances_on(&self.node).map(|row| row.port).collect();
+        let taken: HashSet<u16> = tables.each_instance_on(&self.node).map(|row| row.port).collect();
         held.or_else(|| SIDECAR_PORTS.into_iter().find(|port| !taken.contains(port))).unwrap_or(0)
     }
 
@@ -140,10 +137,7 @@ impl Agent {
                     self.metrics.registration_conflicts.inc();
                     return Err(Refused::Owned { id: row.id.to_string(), place });
                 }
-                tx.put(Service {
-                    origin: rows::origin(held.as_deref().map(|s| s.origin)),
-                    ..row.clone()
-                });
+                tx.put(rows::answered_for(row.clone(), held.as_deref()));
                 if terms.replaces_checks {
                     let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
                     self.drop_checks(tx, &row.id, &mentioned);
@@ -281,8 +275,8 @@ impl Agent {
             _ => free(assigned.definition.id.as_str(), taken),
         };
         taken.insert(Arc::clone(&run));
-        let row = rows::registered_check(&self.node, (definition, naming), &assigned, tx.now());
-        let row = Check { service: service.into(), run, ..row };
+        let given = (definition, naming);
+        let row = rows::registered_check(&self.node, (service, run), given, &assigned, tx.now());
         tx.put(rows::going_on(row, held.as_deref()));
         Ok(held.map(|held| Arc::clone(&held.service)).filter(|before| **before != *service))
     }
@@ -329,13 +323,15 @@ impl Agent {
 
     /// Has an instance asked as its rows say; the node itself if the id is empty.
     pub(super) async fn schedule(&self, service: &str) {
-        let _turn = self.turn.lock().await;
-        self.schedule_held(service).await;
+        let _turn = self.turn.read().await;
+        self.take_over(service);
+        self.registry.flush().await;
     }
 
-    /// The same by one whose turn it is. What is done here rests on the rows alone: whoever comes
-    /// last has the last of them asked, whoever wrote it.
-    pub(super) async fn schedule_held(&self, service: &str) {
+    /// Makes the registry have an instance as its rows say. What is done here rests on the rows
+    /// alone: whoever comes last takes over the last of them, whoever wrote it.
+    pub(super) fn take_over(&self, service: &str) {
+        let _latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(id) = rows::instance_id(service).parse::<InstanceId>() else { return };
         let found = {
             let tables = self.store.read();
@@ -346,8 +342,8 @@ impl Agent {
             found
         };
         match found {
-            Some((registration, source)) => self.registry.put(registration, source).await,
-            None => self.registry.remove(&id).await,
+            Some((registration, source)) => self.registry.put(registration, source),
+            None => self.registry.remove(&id),
         }
     }
 
@@ -389,22 +385,6 @@ impl Agent {
             return None;
         }
         Some((Registration { instance, checks }, source))
-    }
-
-    /// Has everything asked that was registered through the API before a restart.
-    pub(super) async fn resume(&self) {
-        let ids: Vec<Arc<str>> = {
-            let tables = self.store.read();
-            let of_api = tables.instances_on(&self.node).filter(|row| row.origin == Origin::Agent);
-            of_api.map(|row| Arc::clone(&row.id)).chain(std::iter::once("".into())).collect()
-        };
-        for some in ids.chunks(RESUMED) {
-            let registrations = {
-                let tables = self.store.read();
-                some.iter().filter_map(|id| self.registration(&tables, id)).collect()
-            };
-            self.registry.put_all(registrations).await;
-        }
     }
 }
 
@@ -457,8 +437,9 @@ pub(super) fn again(row: &Check, programs: Programs) -> Option<Assigned> {
     let definition: CheckDefinition = serde_json::from_str(&row.definition).ok()?;
     let naming = Naming { id: row.id.to_string(), name: row.name.to_string() };
     let mut assigned = assigned(&definition, &naming, programs).ok()?;
-    let run = row.run.parse().ok()?;
-    Arc::get_mut(&mut assigned.definition)?.id = run;
+    Arc::get_mut(&mut assigned.definition)?.id = Arc::clone(&row.run).try_into().ok()?;
+    // The same text as the row's, held once.
+    assigned.consul_id = Some(Arc::clone(&row.id));
     Some(assigned)
 }
 

@@ -12,7 +12,9 @@ use crate::{
     probe::{Endpoint, Host},
     publish::Brake,
     registry::{self, Assigned},
-    store::row::{Check, Extras, Health, Map, Node, Origin, Place, Service, Weights},
+    store::row::{
+        Check, CheckShape, Extras, Health, Map, Node, Origin, Place, Service, ServiceShape, Weights,
+    },
 };
 
 /// The note with our node's id.
@@ -46,21 +48,17 @@ pub(super) fn own_node(name: &Arc<str>, id: Arc<str>, address: IpAddr) -> Node {
 
 /// The service that Consul itself is.
 pub(super) fn own_service(node: &Arc<str>) -> Service {
-    Service {
-        node: Arc::clone(node),
-        id: CONSUL.into(),
-        name: CONSUL.into(),
-        port: SERVER_PORT,
-        ..Service::default()
-    }
+    let shape =
+        ServiceShape { node: Arc::clone(node), name: CONSUL.into(), ..ServiceShape::default() };
+    Service { id: CONSUL.into(), port: SERVER_PORT, shape: shape.into(), ..Service::default() }
 }
 
 /// The check that says that the node is alive.
 pub(super) fn alive(node: &Arc<str>, now: Timestamp) -> Check {
+    let name = "Serf Health Status".into();
     Check {
-        node: Arc::clone(node),
         id: ALIVE.into(),
-        name: "Serf Health Status".into(),
+        shape: CheckShape { node: Arc::clone(node), name, ..CheckShape::default() }.into(),
         status: Health::Passing,
         judged: true,
         since: now.millis(),
@@ -71,15 +69,19 @@ pub(super) fn alive(node: &Arc<str>, now: Timestamp) -> Check {
 
 /// An instance of the configuration.
 pub(super) fn service(node: &Arc<str>, instance: &registry::Instance) -> Service {
-    Service {
+    let shape = ServiceShape {
         node: Arc::clone(node),
-        id: instance.id.as_str().into(),
-        name: instance.service.as_str().into(),
+        name: instance.service.shared(),
+        tags: Arc::clone(&instance.tags),
+        origin: Origin::Config,
+        ..ServiceShape::default()
+    };
+    Service {
+        id: instance.id.shared(),
         address: host(&instance.endpoint.host),
         port: instance.endpoint.port,
-        tags: instance.tags.clone(),
         meta: Arc::clone(&instance.meta),
-        origin: Origin::Config,
+        shape: shape.into(),
         ..Service::default()
     }
 }
@@ -102,23 +104,27 @@ pub(super) fn check(
     let (definition, service) = (&assigned.definition, instance.service.as_str());
     let is_asked = definition.probe.pushed().is_none();
     let shown = |time| if is_asked { Time(time).to_string().into() } else { Arc::default() };
-    Check {
+    let shape = CheckShape {
         node: Arc::clone(node),
-        id: public_id(instance, assigned),
         name: match &definition.name {
             Some(name) => Arc::clone(name),
             None => format!("Service '{service}' check").into(),
         },
-        service: instance.id.as_str().into(),
-        run: definition.id.as_str().into(),
-        status: health(assigned.initial).unwrap_or_default(),
-        since: now.millis(),
+        run: definition.id.shared(),
         notes: definition.notes.clone().unwrap_or_default(),
         kind: type_word(definition.probe.protocol()).into(),
         interval: shown(definition.schedule.interval),
         timeout: shown(definition.schedule.timeout),
         origin: Origin::Config,
+        ..CheckShape::default()
+    };
+    Check {
+        id: public_id(instance, assigned),
+        service: instance.id.shared(),
+        status: health(assigned.initial).unwrap_or_default(),
+        since: now.millis(),
         output: if is_asked { NOTHING_YET.into() } else { Arc::default() },
+        shape: shape.into(),
         ..Check::default()
     }
 }
@@ -148,17 +154,20 @@ pub(super) fn registered(
         enable_tag_override: definition.enable_tag_override,
         token,
     };
-    Some(Service {
+    let shape = ServiceShape {
         node: Arc::clone(node),
-        id: definition.instance_id()?.as_str().into(),
-        name: definition.name.as_ref()?.as_str().into(),
-        address: definition.address.as_ref().map(host).unwrap_or_default(),
-        port: definition.port,
+        name: definition.name.as_ref()?.shared(),
         tags: definition.tags.iter().map(|tag| tag.as_str().into()).collect(),
-        meta: Arc::new(pairs(&definition.meta)),
         weights: Weights { passing: bounded(weights.passing), warning: bounded(weights.warning) },
         origin: Origin::Agent,
+    };
+    Some(Service {
+        id: definition.instance_id()?.shared(),
+        address: definition.address.as_ref().map(host).unwrap_or_default(),
+        port: definition.port,
+        meta: Arc::new(pairs(&definition.meta)),
         extras: (extras != Extras::default()).then(|| Box::new(extras)),
+        shape: shape.into(),
         ..Service::default()
     })
 }
@@ -167,9 +176,10 @@ fn pairs(meta: &BTreeMap<String, String>) -> Map {
     meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
 }
 
-/// A check as it was registered, with its first status.
+/// A check as it was registered for an instance and is run under a name, with its first status.
 pub(super) fn registered_check(
     node: &Arc<str>,
+    (service, run): (&str, Arc<str>),
     (definition, naming): (&CheckDefinition, &Naming),
     assigned: &Assigned,
     now: Timestamp,
@@ -180,23 +190,28 @@ pub(super) fn registered_check(
         if is_asked { Time(time).to_string().into() } else { Arc::<str>::default() }
     };
     let deregister_after = definition.deregister_after().map_or(0, |after| after.as_secs());
-    Check {
+    let shape = CheckShape {
         node: Arc::clone(node),
-        id: naming.id.as_str().into(),
         name: naming.name.as_str().into(),
+        run,
+        notes: definition.notes.as_deref().unwrap_or_default().into(),
+        kind: definition.type_word().into(),
+        interval: shown(schedule.interval),
+        timeout: shown(schedule.timeout),
+        deregister_after: u32::try_from(deregister_after).unwrap_or(u32::MAX),
+        origin: Origin::Agent,
+    };
+    Check {
+        id: naming.id.as_str().into(),
+        service: service.into(),
         status: match definition.initial_status() {
             Status::Passing => Health::Passing,
             Status::Warning => Health::Warning,
             Status::Critical => Health::Critical,
         },
         since: now.millis(),
-        notes: definition.notes.as_deref().unwrap_or_default().into(),
-        kind: definition.type_word().into(),
         definition: serde_json::to_string(definition).unwrap_or_default().into(),
-        interval: shown(schedule.interval),
-        timeout: shown(schedule.timeout),
-        deregister_after: u32::try_from(deregister_after).unwrap_or(u32::MAX),
-        origin: Origin::Agent,
+        shape: shape.into(),
         ..Check::default()
     }
 }
@@ -216,11 +231,15 @@ pub(super) fn max_output(check: &Check) -> usize {
 
 /// Who answers for an instance that is registered through the API: the configuration goes on doing
 /// so for what is its, and puts it right at the next reload.
-pub(super) fn origin(held: Option<Origin>) -> Origin {
-    match held {
+pub(super) fn answered_for(mut row: Service, held: Option<&Service>) -> Service {
+    let origin = match held.map(|held| held.origin) {
         Some(Origin::Config) => Origin::Config,
         Some(Origin::Agent | Origin::Catalog) | None => Origin::Agent,
+    };
+    if row.origin != origin {
+        Arc::make_mut(&mut row.shape).origin = origin;
     }
+    row
 }
 
 /// Whether two registrations of one id come from one owner: they are for the same place, or share
@@ -242,10 +261,10 @@ pub(super) fn instance_id(service: &str) -> &str {
 pub(super) fn instance(row: &Service, node: &Node) -> Option<registry::Instance> {
     let address = if row.address.is_empty() { &node.address } else { &row.address };
     Some(registry::Instance {
-        id: row.id.parse().ok()?,
-        service: row.name.parse().ok()?,
+        id: Arc::clone(&row.id).try_into().ok()?,
+        service: Arc::clone(&row.name).try_into().ok()?,
         endpoint: Endpoint { host: address.parse().ok()?, port: row.port },
-        tags: row.tags.clone(),
+        tags: Arc::clone(&row.tags),
         meta: Arc::clone(&row.meta),
     })
 }
@@ -256,7 +275,7 @@ pub(super) fn node_instance(node: &Node) -> Option<registry::Instance> {
         id: NODE_INSTANCE.parse().ok()?,
         service: NODE_INSTANCE.parse().ok()?,
         endpoint: Endpoint { host: node.address.parse().ok()?, port: 0 },
-        tags: Vec::new(),
+        tags: Arc::default(),
         meta: Arc::default(),
     })
 }
@@ -398,7 +417,7 @@ mod tests {
             id: "web".parse().unwrap(),
             service: "web".parse().unwrap(),
             endpoint: Endpoint { host: "10.0.0.1".parse().unwrap(), port: 80 },
-            tags: Vec::new(),
+            tags: Arc::default(),
             meta: Arc::default(),
         };
         let assigned = definition.assigned(&naming, Programs::Allowed).unwrap();

@@ -48,9 +48,9 @@ impl Agent {
     }
 
     fn foreign(&self, tables: &Tables) -> Vec<Key> {
-        let services = tables.instances_on(&self.node);
+        let services = tables.each_instance_on(&self.node);
         let services = services.filter(|row| row.origin == Origin::Catalog && *row.id != *CONSUL);
-        let checks = tables.checks_on(&self.node);
+        let checks = tables.each_check_on(&self.node);
         let checks = checks.filter(|row| row.origin == Origin::Catalog && *row.id != *ALIVE);
         let services =
             services.map(|row| Key::Service(Arc::clone(&self.node), Arc::clone(&row.id)));

@@ -268,8 +268,8 @@ fn registration(text: &str) -> Registration {
             id: id.parse().unwrap(),
             service: service.parse().unwrap(),
             endpoint,
-            tags: vec!["Blue".into()],
-            meta: BTreeMap::from([("team".into(), "shop".into())]).into(),
+            tags: ["Blue".into()].into(),
+            meta: Arc::new([("team".into(), "shop".into())].into()),
         },
         checks: vec![Assigned {
             definition: definition.into(),

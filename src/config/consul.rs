@@ -20,6 +20,7 @@ use super::{
     tree::{self, Entry, Node, Value},
 };
 use crate::{
+    compact::Pairs,
     consul::{Naming, ServiceDefinition, add},
     model::InstanceId,
     registry::{Assigned, Instance, Registration},
@@ -127,8 +128,8 @@ fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
         id,
         service: name,
         endpoint: value.endpoint(),
-        tags: roll.interner.tags(&value.tags),
-        meta: roll.interner.meta(&value.meta).into(),
+        tags: roll.interner.tags(&value.tags).into(),
+        meta: Pairs::from(roll.interner.meta(&value.meta)).into(),
     };
     let checks = checks_of(reader, &instance, &checks);
     roll.add(reader, Registration { instance, checks }, place);

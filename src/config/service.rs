@@ -19,6 +19,7 @@ use super::{
     tree::Node,
 };
 use crate::{
+    compact::Pairs,
     judge::Verdict,
     model::{CheckId, InstanceId, ServiceName},
     probe::Endpoint,
@@ -181,8 +182,11 @@ pub(super) fn service(
     }
     let template = Template {
         name,
-        tags: service.as_ref().map(|s| roll.interner.tags(&s.tags)).unwrap_or_default(),
-        meta: service.as_ref().map(|s| roll.interner.meta(&s.meta)).unwrap_or_default(),
+        tags: service.as_ref().map(|s| roll.interner.tags(&s.tags).into()).unwrap_or_default(),
+        meta: service
+            .as_ref()
+            .map(|s| Arc::new(roll.interner.meta(&s.meta).into()))
+            .unwrap_or_default(),
         checks: shared,
         common,
     };
@@ -233,8 +237,8 @@ fn define(reader: &mut Reader<'_>, known: &Checks, nodes: &[Node], common: Commo
 struct Template<'a> {
     /// None if it could not be read; instances are then read for their own problems only.
     name: Option<ServiceName>,
-    tags: Vec<Arc<str>>,
-    meta: Meta,
+    tags: Arc<[Arc<str>]>,
+    meta: Arc<Pairs>,
     checks: Checks,
     common: Common<'a>,
 }
@@ -250,16 +254,19 @@ impl Template<'_> {
         let Some(service) = &self.name else { return };
         let place = reader.place(&span);
         let Some(id) = id_of(reader, service, &value, &place) else { return };
-        let mut tags = self.tags.clone();
+        let mut tags = Arc::clone(&self.tags);
         for tag in roll.interner.tags(&value.tags) {
             if !tags.contains(&tag) {
-                tags.push(tag);
+                tags = tags.iter().cloned().chain([tag]).collect();
             }
         }
-        let mut meta = self.meta.clone();
-        meta.extend(roll.interner.meta(&value.meta));
+        let mut meta = Arc::clone(&self.meta);
+        if !value.meta.is_empty() {
+            let held = meta.iter().map(|(key, value)| (Arc::clone(key), Arc::clone(value)));
+            meta = Arc::new(held.chain(roll.interner.meta(&value.meta)).collect());
+        }
         let endpoint = Endpoint { host: value.address.get().clone(), port: value.port.get() };
-        let instance = Instance { id, service: service.clone(), endpoint, tags, meta: meta.into() };
+        let instance = Instance { id, service: service.clone(), endpoint, tags, meta };
         let checks: Vec<_> = self.checks.all.iter().chain(&own.all).map(assigned).collect();
         let asked = |check: &Assigned| {
             let probe = &check.definition.probe;

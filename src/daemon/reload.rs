@@ -61,7 +61,7 @@ impl Reloader {
                  `rollcall validate FILE` says of it, and start with `--config FILE`"
             );
         } else {
-            let checks = registry.list().iter().map(|listed| listed.checks.len()).sum::<usize>();
+            let checks = registry.checks().len();
             info!(services = registry.services().len(), instances, checks, "Started");
         }
         self.current = Some(config);

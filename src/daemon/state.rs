@@ -48,7 +48,7 @@ impl Saver {
     pub(super) async fn save(&self) -> Result<(), snapshot::Error> {
         let _saving = self.saving.lock().await;
         let (registry, directory) = (Arc::clone(&self.registry), self.directory.clone());
-        let saving = tokio::task::spawn_blocking(move || registry.snapshot().save(&directory));
+        let saving = tokio::task::spawn_blocking(move || registry.save(&directory));
         let saved = match saving.await {
             Ok(saved) => saved,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),

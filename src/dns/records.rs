@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
-    sync::Arc,
 };
 
 use hickory_proto::{
@@ -19,7 +18,7 @@ use super::{
     name::{Asked, hex},
     reply::{Found, Reply},
 };
-use crate::probe::Host;
+use crate::{compact::Pairs, probe::Host};
 
 /// Longest string within a TXT record, by RFC 1035.
 const MAX_STRING: usize = 255;
@@ -332,7 +331,7 @@ fn address_record(name: &Name, ttl: u32, address: IpAddr) -> Record {
 
 /// Metadata as RFC 1464 writes it: `key=value`, the key escaped. Keys that begin with `rfc1035-`
 /// stand for plain texts: their values alone.
-fn txt(meta: &BTreeMap<Arc<str>, Arc<str>>) -> impl Iterator<Item = TXT> {
+fn txt(meta: &Pairs) -> impl Iterator<Item = TXT> {
     meta.iter().map(|(key, value)| {
         let text = if key.to_ascii_lowercase().starts_with("rfc1035-") {
             value.to_string()

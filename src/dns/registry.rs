@@ -44,7 +44,7 @@ fn instance(tables: &Tables, row: &row::Service) -> Option<Instance> {
         node: node(tables.node(&row.node)?),
         address: row.address.parse().ok(),
         port: row.port,
-        tags: row.tags.clone(),
+        tags: Arc::clone(&row.tags),
         health: health.unwrap_or(Health::Passing),
         weight_passing: weight(row.weights.passing),
         weight_warning: weight(row.weights.warning),

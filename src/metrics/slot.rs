@@ -11,7 +11,8 @@ use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed,
+            AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+            Ordering::Relaxed,
         },
     },
     time::Duration,
@@ -67,7 +68,7 @@ pub struct Slot {
     /// Those that say something of the target: what is shown must never seem to go back.
     conclusive: AtomicU64,
     failures: AtomicU64,
-    inconclusive: AtomicU64,
+    inconclusive: AtomicU32,
     last_started: AtomicI64,
     last_success: AtomicI64,
     last_nanos: AtomicU64,
@@ -75,11 +76,11 @@ pub struct Slot {
     certificate_expiry: AtomicI64,
     chain_expiry: AtomicI64,
     changes: AtomicU32,
-    /// How often it has turned critical or well again since that was taken.
-    flips: AtomicU32,
-    successes: AtomicU32,
-    consecutive_failures: AtomicU32,
+    /// Results in a row: as many successes, or failures below zero.
+    streak: AtomicI32,
     answer: AtomicU32,
+    /// How often it has turned critical or well again since that was taken.
+    flips: AtomicU16,
     status: AtomicU8,
     verdict: AtomicU8,
     outcome: AtomicU8,
@@ -94,8 +95,19 @@ pub struct Slot {
 /// What is no number.
 #[derive(Debug, Default)]
 struct Told {
-    detail: Option<Box<str>>,
+    /// Few have one, and it is reached through one word.
+    detail: Option<Box<Box<str>>>,
     attempts: Attempts,
+}
+
+impl Told {
+    fn detail(&self) -> Option<&str> {
+        self.detail.as_deref().map(|detail| &**detail)
+    }
+
+    fn tell(&mut self, detail: Option<&str>) {
+        self.detail = detail.map(|detail| Box::new(detail.into()));
+    }
 }
 
 /// A reading of a [`Slot`].
@@ -168,7 +180,7 @@ impl Slot {
         let conclusive = facts.probes.saturating_sub(facts.inconclusive);
         self.conclusive.store(conclusive, Relaxed);
         self.failures.store(facts.failures, Relaxed);
-        self.inconclusive.store(facts.inconclusive, Relaxed);
+        self.inconclusive.store(u32::try_from(facts.inconclusive).unwrap_or(u32::MAX), Relaxed);
         self.last_started.store(millis(facts.last_started), Relaxed);
         self.last_success.store(millis(facts.last_success), Relaxed);
         self.last_nanos.store(nanos(facts.last_duration), Relaxed);
@@ -179,7 +191,7 @@ impl Slot {
         self.answer.store(encode_answer(facts.answer), Relaxed);
         self.outcome.store(encode_outcome(facts.last_outcome), Relaxed);
         self.remarked.store(facts.detail.is_some(), Relaxed);
-        self.told().detail.clone_from(&facts.detail);
+        self.told().tell(facts.detail.as_deref());
         self.status.store(facts.status as u8, Relaxed);
         self.verdict.store(facts.verdict as u8, Relaxed);
         self.stale.store(facts.stale, Relaxed);
@@ -199,11 +211,15 @@ impl Slot {
     pub fn record(&self, observation: &Observation, attempts: usize) -> bool {
         let failed = matches!(observation.outcome, Outcome::Failure(_));
         // One writer: a load and a store are cheaper than an atomic addition and as right.
-        let finished = match observation.outcome {
-            Outcome::Inconclusive(_) => &self.inconclusive,
-            Outcome::Success | Outcome::Warning(_) | Outcome::Failure(_) => &self.conclusive,
-        };
-        finished.store(finished.load(Relaxed) + 1, Relaxed);
+        match observation.outcome {
+            Outcome::Inconclusive(_) => {
+                let count = self.inconclusive.load(Relaxed).saturating_add(1);
+                self.inconclusive.store(count, Relaxed);
+            }
+            Outcome::Success | Outcome::Warning(_) | Outcome::Failure(_) => {
+                self.conclusive.store(self.conclusive.load(Relaxed) + 1, Relaxed);
+            }
+        }
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
         if matches!(observation.outcome, Outcome::Success | Outcome::Warning(_)) {
             self.last_success.store(observation.started.millis(), Relaxed);
@@ -226,8 +242,8 @@ impl Slot {
             told.attempts.push(observation, attempts);
             if has_text {
                 self.remarked.store(observation.detail.is_some(), Relaxed);
-                if told.detail != observation.detail {
-                    told.detail.clone_from(&observation.detail);
+                if told.detail() != observation.detail.as_deref() {
+                    told.tell(observation.detail.as_deref());
                     says_otherwise = true;
                 }
             }
@@ -254,17 +270,16 @@ impl Slot {
 
     /// Takes how often the check has turned critical, or well again, since this was asked last.
     pub fn take_flips(&self) -> u32 {
-        self.flips.swap(0, Relaxed)
+        self.flips.swap(0, Relaxed).into()
     }
 
     fn set_streak(&self, streak: Streak) {
-        let (successes, failures) = match streak {
-            Streak::None => (0, 0),
-            Streak::Successes(n) => (n, 0),
-            Streak::Failures(n) => (0, n),
+        let signed = match streak {
+            Streak::None => 0,
+            Streak::Successes(n) => i32::try_from(n).unwrap_or(i32::MAX),
+            Streak::Failures(n) => -i32::try_from(n).unwrap_or(i32::MAX),
         };
-        self.successes.store(successes, Relaxed);
-        self.consecutive_failures.store(failures, Relaxed);
+        self.streak.store(signed, Relaxed);
     }
 
     /// Puts down that the last result has grown too old. Says whether that is new.
@@ -291,17 +306,18 @@ impl Slot {
 
     /// Everything.
     pub fn read(&self) -> Facts {
-        Facts { detail: self.told().detail.clone(), ..self.read_numbers() }
+        Facts { detail: self.told().detail().map(Into::into), ..self.read_numbers() }
     }
 
     /// Everything but the text: takes no lock and allocates nothing.
     pub fn read_numbers(&self) -> Facts {
-        let streak = match (self.successes.load(Relaxed), self.consecutive_failures.load(Relaxed)) {
-            (0, 0) => Streak::None,
-            (n, 0) => Streak::Successes(n),
-            (_, n) => Streak::Failures(n),
+        let signed = self.streak.load(Relaxed);
+        let streak = match signed.signum() {
+            0 => Streak::None,
+            1 => Streak::Successes(signed.unsigned_abs()),
+            _ => Streak::Failures(signed.unsigned_abs()),
         };
-        let inconclusive = self.inconclusive.load(Relaxed);
+        let inconclusive = self.inconclusive.load(Relaxed).into();
         Facts {
             probes: self.conclusive.load(Relaxed) + inconclusive,
             failures: self.failures.load(Relaxed),

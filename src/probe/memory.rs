@@ -18,7 +18,7 @@ impl Memory {
         let session = probe.resumes().then(Arc::default);
         match &probe.0 {
             Kind::Grpc(probe) if probe.spec().watch => {
-                Some(Self::Grpc(grpc::Kept::watching(), session))
+                Some(Self::Grpc(grpc::Kept::of(true), session))
             }
             Kind::Grpc(probe) if probe.spec().keep_alive => {
                 Some(Self::Grpc(grpc::Kept::default(), session))

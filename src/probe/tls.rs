@@ -206,7 +206,7 @@ impl PartialEq for Client {
 impl Client {
     /// Reads the files and builds the configuration; `alpn` names the protocol to agree on.
     pub(super) fn prepare(spec: &Spec, alpn: Option<&[u8]>) -> Result<Self, PrepareError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = default_provider();
         let (roots, ca) = match &spec.ca_file {
             Some(path) => {
                 let pem = read_file(path)?;
@@ -444,6 +444,12 @@ fn read_roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, PrepareError> {
             .map_err(|source| PrepareError::Authority { path: path.to_owned(), source })?;
     }
     Ok(roots)
+}
+
+/// The cryptography of all clients, made once.
+fn default_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
 }
 
 /// The system's authorities, or Mozilla's where the system has none; read once.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    mem,
     sync::{Arc, Weak},
 };
 
@@ -11,6 +12,7 @@ use super::{
     snapshot::{Maintained, Snapshot},
 };
 use crate::{
+    compact::{ByKey, Few},
     judge::{Machine, Streak},
     metrics::{ClassSlot, Slot, text},
     model::{CheckId, CheckKey, InstanceId, ServiceName},
@@ -20,11 +22,19 @@ use crate::{
 /// All that is registered.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) instances: BTreeMap<InstanceId, Listed>,
+    pub(super) instances: HashMap<ByKey<Instance>, Held, foldhash::fast::RandomState>,
     /// The instances of each service, in order.
-    pub(super) services: BTreeMap<ServiceName, BTreeSet<InstanceId>>,
+    pub(super) services: BTreeMap<ServiceName, BTreeSet<ByKey<Instance>>>,
     pub(super) maintenance: Maintained,
     classes: HashMap<(ServiceName, CheckId, Protocol), Kin>,
+}
+
+/// What is held of an instance.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) source: Source,
+    /// By id.
+    pub(super) checks: Few<Arc<Check>>,
 }
 
 /// What the checks of a class have in common.
@@ -48,10 +58,15 @@ impl State {
     }
 
     /// An instance as it is now.
-    pub(super) fn listed(&self, id: &InstanceId) -> Option<Listed> {
-        let listed = self.instances.get(id)?.clone();
-        let maintenance = self.maintenance.get(id).or_else(|| self.maintenance.node.clone());
-        Some(Listed { maintenance, ..listed })
+    pub(super) fn listed(&self, id: &str) -> Option<Listed> {
+        let (ByKey(instance), held) = self.instances.get_key_value(id)?;
+        let own = self.maintenance.get(&instance.id);
+        Some(Listed {
+            source: held.source,
+            instance: Arc::clone(instance),
+            checks: held.checks.to_vec(),
+            maintenance: own.or_else(|| self.maintenance.node.clone()),
+        })
     }
 
     /// Becomes exactly this list. Says what is to be done, and how much that is.
@@ -60,33 +75,38 @@ impl State {
         registrations: Vec<Registration>,
         remembered: &mut Snapshot,
     ) -> (Difference, Vec<Order>) {
-        let held = std::mem::take(&mut self.instances);
-        let (mut before, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            held.into_iter().partition(|(_, listed)| listed.source == Source::Config);
-        self.instances = others;
+        let are_configured = self.instances.values().any(|held| held.source == Source::Config);
+        if registrations.is_empty() && !are_configured {
+            return (Difference::default(), Vec::new());
+        }
+        let mut before = mem::take(&mut self.instances);
         self.services.clear();
         let mut merge = Merge { remembered, orders: Vec::new() };
         let mut difference = Difference::default();
         for registration in registrations {
-            let id = &registration.instance.id;
-            let old = before.remove(id).or_else(|| self.instances.remove(id));
-            let held = old.as_ref().map(|listed| Arc::clone(&listed.instance));
+            let old = before.remove_entry(registration.instance.id.as_str());
+            let held = old.as_ref().map(|(instance, _)| instance.clone());
             let ordered = merge.orders.len();
-            let listed = self.list(registration, (Source::Config, old), &mut merge);
+            let (instance, listed) = self.list(registration, (Source::Config, old), &mut merge);
             match held {
                 None => difference.registered += 1,
                 Some(held) => {
-                    let same = Arc::ptr_eq(&held, &listed.instance);
+                    let same = Arc::ptr_eq(&held.0, &instance.0);
                     difference.changed += usize::from(!same || merge.orders.len() > ordered);
                 }
             }
-            self.instances.insert(listed.instance.id.clone(), listed);
+            self.instances.insert(instance, listed);
         }
-        difference.deregistered = before.len();
-        let gone = before.into_values().flat_map(|listed| listed.checks);
+        let (mut gone, others): (Vec<_>, Vec<_>) =
+            before.into_iter().partition(|(_, held)| held.source == Source::Config);
+        self.instances.extend(others);
+        difference.deregistered = gone.len();
+        gone.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let gone = gone.iter().flat_map(|(_, held)| &held.checks);
         merge.orders.extend(gone.map(|check| Order::Stop(check.key.clone())));
-        for (id, listed) in &self.instances {
-            self.services.entry(listed.instance.service.clone()).or_default().insert(id.clone());
+        for instance in self.instances.keys() {
+            let service = self.services.entry(instance.0.service.clone()).or_default();
+            service.insert(instance.clone());
         }
         self.drop_empty_classes();
         (difference, merge.orders)
@@ -100,38 +120,40 @@ impl State {
         remembered: &mut Snapshot,
     ) -> Vec<Order> {
         let mut merge = Merge { remembered, orders: Vec::new() };
-        let id = registration.instance.id.clone();
-        let old = self.instances.remove(&id);
-        if let Some(old) = &old {
-            self.leave(old);
+        let old = self.instances.remove_entry(registration.instance.id.as_str());
+        if let Some((instance, _)) = &old {
+            self.leave(&instance.0);
         }
-        let before = old.as_ref().map(|old| old.checks.clone()).unwrap_or_default();
-        let listed = self.list(registration, (source, old), &mut merge);
-        self.services.entry(listed.instance.service.clone()).or_default().insert(id.clone());
-        let kept: Vec<_> = listed.checks.iter().map(|check| Arc::clone(&check.class)).collect();
-        self.instances.insert(id, listed);
-        let is_kept = |check: &&Arc<Check>| kept.iter().any(|c| Arc::ptr_eq(c, &check.class));
+        let before = old.as_ref().map(|(_, held)| held.checks.clone()).unwrap_or_default();
+        let (instance, listed) = self.list(registration, (source, old), &mut merge);
+        let service = self.services.entry(instance.0.service.clone()).or_default();
+        service.insert(instance.clone());
+        let kept = listed.checks.clone();
+        self.instances.insert(instance, listed);
+        let is_kept =
+            |check: &&Arc<Check>| kept.iter().any(|kept| Arc::ptr_eq(&kept.class, &check.class));
         before.iter().filter(|check| !is_kept(check)).for_each(|check| self.let_class_go(check));
         merge.orders
     }
 
     /// Lets an instance go. Says what is to be done.
     pub(super) fn remove(&mut self, id: &InstanceId) -> Vec<Order> {
-        let Some(listed) = self.instances.remove(id) else { return Vec::new() };
-        self.leave(&listed);
+        let Some((instance, held)) = self.instances.remove_entry(id.as_str()) else {
+            return Vec::new();
+        };
+        self.leave(&instance.0);
         self.maintenance.set(id, None);
-        let stops = listed.checks.iter().map(|check| Order::Stop(check.key.clone())).collect();
-        listed.checks.iter().for_each(|check| self.let_class_go(check));
+        let stops = held.checks.iter().map(|check| Order::Stop(check.key.clone())).collect();
+        held.checks.iter().for_each(|check| self.let_class_go(check));
         stops
     }
 
     /// Takes an instance from the list of its service.
-    fn leave(&mut self, listed: &Listed) {
-        let service = &listed.instance.service;
-        if let Some(instances) = self.services.get_mut(service) {
-            instances.remove(&listed.instance.id);
+    fn leave(&mut self, instance: &Instance) {
+        if let Some(instances) = self.services.get_mut(&instance.service) {
+            instances.remove(instance.id.as_str());
             if instances.is_empty() {
-                self.services.remove(service);
+                self.services.remove(&instance.service);
             }
         }
     }
@@ -140,10 +162,9 @@ impl State {
     fn let_class_go(&mut self, gone: &Check) {
         let service = &gone.instance.service;
         let mut others = self.services.get(service).into_iter().flatten();
-        let is_kept = others.any(|id| {
-            let listed =
-                self.instances.get(id).filter(|listed| listed.instance.id != gone.instance.id);
-            listed.is_some_and(|l| l.checks.iter().any(|c| Arc::ptr_eq(&c.class, &gone.class)))
+        let is_kept = others.any(|other| {
+            let held = self.instances.get(other).filter(|_| other.0.id != gone.instance.id);
+            held.is_some_and(|h| h.checks.iter().any(|c| Arc::ptr_eq(&c.class, &gone.class)))
         });
         if !is_kept {
             let protocol = gone.definition.probe.protocol();
@@ -155,12 +176,14 @@ impl State {
     fn list(
         &mut self,
         registration: Registration,
-        (source, old): (Source, Option<Listed>),
+        (source, old): (Source, Option<(ByKey<Instance>, Held)>),
         merge: &mut Merge<'_>,
-    ) -> Listed {
+    ) -> (ByKey<Instance>, Held) {
         let (instance, mut before) = match old {
-            Some(old) if *old.instance == registration.instance => (old.instance, old.checks),
-            Some(old) => (Arc::new(registration.instance), old.checks),
+            Some((ByKey(instance), held)) if *instance == registration.instance => {
+                (instance, held.checks.to_vec())
+            }
+            Some((_, held)) => (Arc::new(registration.instance), held.checks.to_vec()),
             None => (Arc::new(registration.instance), Vec::new()),
         };
         let mut checks = Vec::with_capacity(registration.checks.len());
@@ -177,7 +200,7 @@ impl State {
         }
         merge.orders.extend(before.into_iter().map(|gone| Order::Stop(gone.key.clone())));
         checks.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Listed { source, instance, checks, maintenance: None }
+        (ByKey(instance), Held { source, checks: checks.into() })
     }
 
     /// Makes a check, from what is held or remembered of it, and orders it to run.
@@ -247,7 +270,7 @@ impl State {
     }
 
     fn drop_empty_classes(&mut self) {
-        let checks = self.instances.values().flat_map(|listed| &listed.checks);
+        let checks = self.instances.values().flat_map(|held| &held.checks);
         let live: HashSet<_> = checks.map(|check| Arc::as_ptr(&check.class)).collect();
         self.classes.retain(|_, kin| live.contains(&Arc::as_ptr(&kin.class)));
     }
@@ -255,11 +278,11 @@ impl State {
     /// Tells the scheduler how these instances stand now.
     pub(super) fn maintenance_orders<'a>(
         &self,
-        instances: impl IntoIterator<Item = &'a Listed>,
+        instances: impl IntoIterator<Item = &'a Held>,
         reason: Option<Arc<str>>,
     ) -> Vec<Order> {
         let reason = reason.unwrap_or_else(|| "maintenance ended".into());
-        let checks = instances.into_iter().flat_map(|listed| &listed.checks);
+        let checks = instances.into_iter().flat_map(|held| &held.checks);
         checks
             .map(|check| Order::Maintain {
                 key: check.key.clone(),

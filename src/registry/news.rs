@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashSet,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -45,12 +46,13 @@ impl News {
 
     /// Takes the checks that have changed.
     pub fn take_changed(&self) -> Vec<CheckKey> {
-        self.lock().changed.drain().collect()
+        // With the room it took: all may have changed at once, which is seldom.
+        mem::take(&mut self.lock().changed).into_iter().collect()
     }
 
     /// Takes the checks that say something else.
     pub fn take_said(&self) -> Vec<CheckKey> {
-        self.lock().said.drain().collect()
+        mem::take(&mut self.lock().said).into_iter().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Left> {

@@ -109,7 +109,11 @@ pub enum Error {
 
 impl Snapshot {
     /// Reads the state of these checks.
-    pub fn take(checks: impl IntoIterator<Item = Arc<Check>>, maintenance: Maintained) -> Self {
+    #[cfg(test)]
+    pub(super) fn take(
+        checks: impl IntoIterator<Item = Arc<Check>>,
+        maintenance: Maintained,
+    ) -> Self {
         let checks =
             checks.into_iter().map(|check| (check.key.clone(), check.slot.read())).collect();
         Self { checks, maintenance }
@@ -193,27 +197,39 @@ impl Snapshot {
         }
     }
 
-    /// Writes the state to a data directory: wholly, durably, or not at all.
-    pub fn save(&self, directory: &Path) -> Result<(), Error> {
-        let path = directory.join(FILE);
-        let beside = path.with_extension("json.new");
-        let failed = |doing| {
-            let path = beside.clone();
-            move |source| Error::Io { doing, path, source }
-        };
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&beside).map_err(failed("create"))?;
-        let mut buffered = io::BufWriter::new(&mut file);
-        serde_json::to_writer(&mut buffered, &wire::State::of(self))
-            .map_err(io::Error::from)
-            .and_then(|()| buffered.flush())
-            .map_err(failed("write"))?;
-        drop(buffered);
-        file.sync_all().map_err(failed("sync"))?;
-        fs::rename(&beside, &path).map_err(failed("rename"))?;
-        fs::File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("sync"))
+    /// Lets go of the room that has become free.
+    pub(super) fn shrink(&mut self) {
+        if self.checks.capacity() > 4 * self.checks.len() {
+            self.checks.shrink_to_fit();
+        }
     }
+}
+
+/// Writes the state of these checks to a data directory: wholly, durably, or not at all. Each is
+/// read as it is written: there is never a second copy of all of it.
+pub(super) fn save(
+    checks: &[Arc<Check>],
+    maintenance: &Maintained,
+    directory: &Path,
+) -> Result<(), Error> {
+    let path = directory.join(FILE);
+    let beside = path.with_extension("json.new");
+    let failed = |doing| {
+        let path = beside.clone();
+        move |source| Error::Io { doing, path, source }
+    };
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&beside).map_err(failed("create"))?;
+    let mut buffered = io::BufWriter::with_capacity(1 << 16, &mut file);
+    serde_json::to_writer(&mut buffered, &wire::Written::of(checks, maintenance))
+        .map_err(io::Error::from)
+        .and_then(|()| buffered.flush())
+        .map_err(failed("write"))?;
+    drop(buffered);
+    file.sync_all().map_err(failed("sync"))?;
+    fs::rename(&beside, &path).map_err(failed("rename"))?;
+    fs::File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("sync"))
 }
 
 /// How long what was found stays true without being asked again: three intervals and a timeout,
@@ -225,22 +241,75 @@ fn lasting(schedule: &Schedule) -> Duration {
 
 /// The file's own types: the domain may change without the file's form doing so.
 mod wire {
+    use std::fmt;
+
+    use serde::{
+        Deserializer, Serializer,
+        de::{SeqAccess, Visitor},
+    };
+
     use super::{
-        BTreeMap, CheckKey, Deserialize, Duration, Facts, Maintained, Serialize, Snapshot, Streak,
-        VERSION, Verdict, clock,
+        Arc, BTreeMap, CheckKey, Deserialize, Duration, Facts, HashMap, Maintained, Serialize,
+        Snapshot, Streak, VERSION, Verdict, clock,
     };
     use crate::{
         clock::Timestamp,
         model::{self, Reason, Serving},
+        registry,
     };
 
-    #[derive(Serialize, Deserialize)]
+    /// As it is read.
+    #[derive(Deserialize)]
     pub(super) struct State {
         version: u32,
-        saved: i64,
         node_maintenance: Option<String>,
         maintenance: BTreeMap<String, String>,
-        checks: Vec<Check>,
+        checks: Checks,
+    }
+
+    /// As it is written.
+    #[derive(Serialize)]
+    pub(super) struct Written<'a> {
+        version: u32,
+        saved: i64,
+        node_maintenance: Option<&'a str>,
+        maintenance: BTreeMap<&'a str, &'a str>,
+        #[serde(serialize_with = "each")]
+        checks: &'a [Arc<registry::Check>],
+    }
+
+    /// Checks as they are remembered, without a list of them in between.
+    struct Checks(HashMap<CheckKey, Facts>);
+
+    impl<'de> Deserialize<'de> for Checks {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct All;
+
+            impl<'de> Visitor<'de> for All {
+                type Value = Checks;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a list of checks")
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Checks, A::Error> {
+                    let mut checks = HashMap::new();
+                    while let Some(check) = all.next_element::<Check>()? {
+                        checks.extend(check.into_facts());
+                    }
+                    Ok(Checks(checks))
+                }
+            }
+
+            deserializer.deserialize_seq(All)
+        }
+    }
+
+    fn each<S: Serializer>(
+        checks: &&[Arc<registry::Check>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(checks.iter().map(|check| Check::of(&check.key, &check.slot.read())))
     }
 
     #[derive(Serialize, Deserialize)]
@@ -278,21 +347,20 @@ mod wire {
         Grpc(String),
     }
 
-    impl State {
-        pub(super) fn of(snapshot: &Snapshot) -> Self {
-            let maintenance = &snapshot.maintenance.instances;
+    impl<'a> Written<'a> {
+        pub(super) fn of(checks: &'a [Arc<registry::Check>], maintenance: &'a Maintained) -> Self {
+            let out = maintenance.instances.iter();
             Self {
                 version: VERSION,
                 saved: clock::now().millis(),
-                node_maintenance: snapshot.maintenance.node.as_deref().map(str::to_owned),
-                maintenance: maintenance
-                    .iter()
-                    .map(|(id, reason)| (id.to_string(), reason.to_string()))
-                    .collect(),
-                checks: snapshot.checks.iter().map(|(key, facts)| Check::of(key, facts)).collect(),
+                node_maintenance: maintenance.node.as_deref(),
+                maintenance: out.map(|(id, reason)| (id.as_str(), &**reason)).collect(),
+                checks,
             }
         }
+    }
 
+    impl State {
         pub(super) fn into_snapshot(self) -> serde_json::Result<Snapshot> {
             if self.version != VERSION {
                 let found = self.version;
@@ -306,8 +374,7 @@ mod wire {
                     maintenance.set(&id, Some(reason.into()));
                 }
             }
-            let checks = self.checks.into_iter().filter_map(Check::into_facts).collect();
-            Ok(Snapshot { checks, maintenance })
+            Ok(Snapshot { checks: self.checks.0, maintenance })
         }
     }
 

@@ -45,7 +45,7 @@ fn registration(service: &str, id: &str, checks: &[&Arc<Definition>]) -> Registr
             id: id.parse().unwrap(),
             service: service.parse().unwrap(),
             endpoint: Endpoint { host: "127.0.0.1".parse().unwrap(), port: 80 },
-            tags: Vec::new(),
+            tags: Arc::default(),
             meta: Arc::default(),
         },
         checks: checks.iter().map(assigned).collect(),
@@ -195,7 +195,7 @@ async fn a_check_goes_on_where_a_restart_left_it() {
     seen(&rig, "a", Verdict::Critical, clock::now());
     seen(&rig, "b", Verdict::Critical, Timestamp::from_seconds(1));
     rig.registry.maintain("b", Some("disk".into())).await.unwrap();
-    rig.registry.snapshot().save(directory.path()).unwrap();
+    rig.registry.save(directory.path()).unwrap();
 
     let mut rig = Rig::new(Snapshot::load(directory.path()).unwrap());
     rig.registry.replace(list()).await;
@@ -254,7 +254,8 @@ async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_defini
     let Rig { registry, orders } = Rig::new(Snapshot::default());
     let put = async |id: &str, seconds| {
         let own = definition("up", seconds);
-        registry.put(registration("web", id, &[&own]), Source::Api).await;
+        registry.put(registration("web", id, &[&own]), Source::Api);
+        registry.flush().await;
         Arc::downgrade(&own)
     };
     let held = |id: &str| Arc::clone(&registry.instance(id).unwrap().checks[0]);
@@ -273,7 +274,13 @@ async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_defini
     put("a", 10).await;
     assert!(Arc::ptr_eq(&before, &held("a")), "what is the same goes on undisturbed");
     drop(before);
-    registry.remove(&"a".parse().unwrap()).await;
+    registry.remove(&"a".parse().unwrap());
+    registry.flush().await;
     drop(orders);
     assert_eq!(first.strong_count(), 0, "nothing is held for what may come");
+}
+
+#[test]
+fn a_check_and_its_instance_stay_small() {
+    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (280, 88));
 }

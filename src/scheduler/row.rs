@@ -1,6 +1,11 @@
 //! What a prober thread knows of one check on its schedule.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
+    num::NonZeroU64,
+    sync::Arc,
+};
 
 use super::{
     plan::{Grid, Micros},
@@ -8,7 +13,7 @@ use super::{
 };
 use crate::{
     judge::Machine,
-    model::{Extra, Turn},
+    model::{CheckKey, Extra, Turn},
     registry::Check,
 };
 
@@ -55,6 +60,30 @@ impl Row {
         }
     }
 }
+
+/// A check by its name, which it holds itself.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) Arc<Check>);
+
+impl Borrow<CheckKey> for Named {
+    fn borrow(&self) -> &CheckKey {
+        &self.0.key
+    }
+}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Named {}
 
 /// Tells probes apart, so that one that lands finds out whether it is still waited for.
 pub(super) type FlightId = NonZeroU64;

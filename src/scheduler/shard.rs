@@ -35,7 +35,7 @@ use crate::{
 use super::{
     plan::{self, Grid, Micros, micros},
     pulse::{self, Beat},
-    row::{FlightId, Row},
+    row::{FlightId, Named, Row},
     stall::{Departure, Stall},
     tripwire::Wires,
     wheel::Wheel,
@@ -86,7 +86,7 @@ pub(super) struct Shard<P> {
     wheel: Wheel,
     rows: Vec<Row>,
     free: Vec<u32>,
-    index: HashMap<CheckKey, u32, foldhash::fast::RandomState>,
+    index: HashMap<Named, u32, foldhash::fast::RandomState>,
     hosts: HashMap<Host, u32, foldhash::fast::RandomState>,
     flights: Flights,
     last_flight: FlightId,
@@ -223,9 +223,8 @@ impl<P: Prober> Shard<P> {
     fn admit(&mut self, check: Arc<Check>, start: Start) {
         let grid = Grid::new(plan::hash(&check.key), &check.definition.schedule, &self.anchor);
         let delay = micros(check.definition.schedule.initial_delay);
-        let key = check.key.clone();
         let mut row = Row::new(grid, grid.first_from(self.now() + delay));
-        let held = self.index.get(&key).copied();
+        let held = self.index.remove(&check.key);
         match (start, held) {
             (Start::Afresh(machine), _) => row.machine = machine,
             (Start::InPlace, Some(held)) => self.hand_over(held, &check, &mut row),
@@ -236,11 +235,12 @@ impl<P: Prober> Shard<P> {
             self.retire(held);
         }
         check.slot.judged(&row.machine);
+        let name = Named(Arc::clone(&check));
         row.check = Some(check);
         self.partners.metrics.queue_length.inc();
         let extra = row.extra;
         let index = self.place(row);
-        self.index.insert(key, index);
+        self.index.insert(name, index);
         self.extras.extend(extra.map(|(due, _)| Reverse((due, index))));
         self.await_due(index);
     }
@@ -274,6 +274,10 @@ impl<P: Prober> Shard<P> {
         if let Some(index) = self.free.pop() {
             self.rows[index as usize] = row;
             return index;
+        }
+        if self.rows.len() == self.rows.capacity() {
+            // By an eighth, not by as much again: with very many checks that is much.
+            self.rows.reserve_exact(self.rows.len() / 8 + 64);
         }
         self.rows.push(row);
         u32::try_from(self.rows.len() - 1)

@@ -220,7 +220,7 @@ fn registration(port: u16, schedule: Schedule) -> Registration {
             id: format!("web-{port}").parse().unwrap(),
             service: "web".parse().unwrap(),
             endpoint: Endpoint { host: "127.0.0.1".parse().unwrap(), port },
-            tags: Vec::new(),
+            tags: Arc::default(),
             meta: Arc::default(),
         },
         checks: vec![Assigned {
@@ -503,7 +503,7 @@ async fn a_probe_under_way_survives_a_change_of_what_is_not_asked() {
     let rig = Rig::new(SETTINGS, move |_, _| slow());
     let tagged = |tag: usize| {
         let mut registration = registration(1, schedule(TEN));
-        registration.instance.tags = vec![tag.to_string().into()];
+        registration.instance.tags = [tag.to_string().into()].into();
         registration
     };
     for tag in 0..40 {
@@ -531,4 +531,9 @@ async fn a_check_aimed_elsewhere_keeps_its_status_and_counts_afresh() {
         rig.told(),
         ["web-1:up unknown to critical (status)", "web-1:up critical to passing (ok)"]
     );
+}
+
+#[test]
+fn a_row_of_the_schedule_stays_small() {
+    assert!(size_of::<row::Row>() <= 120, "{}", size_of::<row::Row>());
 }

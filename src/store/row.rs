@@ -4,21 +4,22 @@
 //! default, and one that goes is passed over when an older file is read. Whoever wants a row's
 //! meaning in the domain's words converts it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::{
+    clock::Timestamp,
+    compact::{Keyed, Pairs},
+};
+
+mod form;
 
 /// The number of a committed change. The first is 1; it only grows, also over restarts.
 pub type Index = u64;
 
 /// Texts under names.
-pub type Map = BTreeMap<Arc<str>, Arc<str>>;
-
-fn is_empty(map: &Arc<Map>) -> bool {
-    map.is_empty()
-}
+pub type Map = Pairs;
 
 /// When a row was made and last changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ pub struct Stamp {
 }
 
 /// Who answers for a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The configuration: what is not in it any more goes.
@@ -73,7 +74,7 @@ pub struct Node {
 }
 
 /// How much an instance is to be used, by its health.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Weights {
     /// While it is passing.
     pub passing: u32,
@@ -124,36 +125,55 @@ pub struct Extras {
     pub token: u64,
 }
 
-/// An instance of a service on a node.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Service {
+/// What instances of a service have in common. Rows that have the same share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct ServiceShape {
     /// The node it is on.
     pub node: Arc<str>,
-    /// Unique on its node.
-    pub id: Arc<str>,
     /// The service's name.
     pub name: Arc<str>,
-    /// Where it listens; empty if at its node's address.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub address: Arc<str>,
-    /// Zero if it has none.
-    pub port: u16,
     /// In the order given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<Arc<str>>,
-    /// Metadata, shared with whoever looks at the instance.
-    #[serde(skip_serializing_if = "is_empty")]
-    pub meta: Arc<Map>,
+    pub tags: Arc<[Arc<str>]>,
     /// How much it is to be used.
     pub weights: Weights,
     /// Who answers for it.
     pub origin: Origin,
+}
+
+/// An instance of a service on a node.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Service {
+    /// Unique on its node.
+    pub id: Arc<str>,
+    /// Where it listens; empty if at its node's address.
+    pub address: Arc<str>,
+    /// Zero if it has none.
+    pub port: u16,
+    /// Metadata, shared with whoever looks at the instance.
+    pub meta: Arc<Map>,
     /// What few have.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub extras: Option<Box<Extras>>,
     /// When.
     pub stamp: Stamp,
+    /// What it has in common with others; read as if it were a part of this.
+    pub shape: Arc<ServiceShape>,
+}
+
+impl Deref for Service {
+    type Target = ServiceShape;
+
+    fn deref(&self) -> &ServiceShape {
+        &self.shape
+    }
+}
+
+impl Service {
+    /// The same on a node.
+    #[must_use]
+    pub fn on(mut self, node: &Arc<str>) -> Self {
+        Arc::make_mut(&mut self.shape).node = Arc::clone(node);
+        self
+    }
 }
 
 /// What consumers are told of a check.
@@ -200,59 +220,91 @@ impl fmt::Display for Health {
     }
 }
 
-/// A check of an instance or of a node, with what consumers are told of it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Check {
+/// What checks of one kind have in common. Rows that have the same share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct CheckShape {
     /// The node it is on.
     pub node: Arc<str>,
-    /// Unique on its node.
-    pub id: Arc<str>,
     /// For people.
     pub name: Arc<str>,
-    /// The instance it tells of; empty if it tells of the node.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub service: Arc<str>,
     /// The id by which the scheduler knows it within its instance; empty if it is not run here.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub run: Arc<str>,
+    /// For people; never changed by results.
+    pub notes: Arc<str>,
+    /// How it is asked, in Consul's word.
+    pub kind: Arc<str>,
+    /// From one run to the next, as Go writes durations; empty if there is none.
+    pub interval: Arc<str>,
+    /// The longest a run may take, likewise.
+    pub timeout: Arc<str>,
+    /// After how many seconds of being critical its instance is deregistered; zero if never.
+    pub deregister_after: u32,
+    /// Who answers for it.
+    pub origin: Origin,
+}
+
+/// A check of an instance or of a node, with what consumers are told of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Check {
+    /// Unique on its node.
+    pub id: Arc<str>,
+    /// The instance it tells of; empty if it tells of the node.
+    pub service: Arc<str>,
     /// Published.
     pub status: Health,
     /// Whether a result has ever borne on the status; else it is the one it was registered with.
     pub judged: bool,
     /// Since when it has this status, in milliseconds of the Unix epoch.
     pub since: i64,
-    /// For people; never changed by results.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub notes: Arc<str>,
     /// What the last result said.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub output: Arc<str>,
-    /// How it is asked, in Consul's word.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub kind: Arc<str>,
     /// What was registered, as JSON: of ours, to ask it again after a restart; of the catalog's,
     /// to show it. Empty for the configuration's, which is read again.
-    #[serde(skip_serializing_if = "str::is_empty")]
     pub definition: Arc<str>,
-    /// From one run to the next, as Go writes durations; empty if there is none.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub interval: Arc<str>,
-    /// The longest a run may take, likewise.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub timeout: Arc<str>,
-    /// After how many seconds of being critical its instance is deregistered; zero if never.
-    pub deregister_after: u32,
-    /// Who answers for it.
-    pub origin: Origin,
     /// When.
     pub stamp: Stamp,
+    /// What it has in common with others; read as if it were a part of this.
+    pub shape: Arc<CheckShape>,
+}
+
+impl Deref for Check {
+    type Target = CheckShape;
+
+    fn deref(&self) -> &CheckShape {
+        &self.shape
+    }
 }
 
 impl Check {
+    /// The same on a node.
+    #[must_use]
+    pub fn on(mut self, node: &Arc<str>) -> Self {
+        Arc::make_mut(&mut self.shape).node = Arc::clone(node);
+        self
+    }
+
+    /// The same, which the scheduler knows by this id.
+    #[must_use]
+    pub fn run_as(mut self, run: Arc<str>) -> Self {
+        Arc::make_mut(&mut self.shape).run = run;
+        self
+    }
+
     /// Since when it has its status.
     pub const fn since(&self) -> Timestamp {
         Timestamp::from_millis(self.since)
+    }
+}
+
+impl Keyed for Service {
+    fn key(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Keyed for Check {
+    fn key(&self) -> &str {
+        &self.id
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
     sync::Arc,
+    vec,
 };
 
 mod apply;
@@ -14,6 +16,7 @@ use super::{
     row::{Check, Index, Key, Node, Note, Pair, Row, Service, Session, Tombstone},
     topic::Topic,
 };
+use crate::compact::{ByKey, Few, Keys};
 
 /// A row before and after.
 #[derive(Debug, Clone)]
@@ -78,26 +81,67 @@ struct Indexes {
 #[derive(Debug, Default)]
 struct NodeEntry {
     row: Option<Arc<Node>>,
-    services: BTreeMap<Arc<str>, Instance>,
-    checks: BTreeMap<Arc<str>, Arc<Check>>,
+    /// The instances with their checks.
+    services: HashMap<ByKey<Service>, Few<Arc<Check>>, foldhash::fast::RandomState>,
+    checks: Keys<Check>,
     /// The checks of the node itself.
-    own: BTreeSet<Arc<str>>,
+    own: Few<Arc<Check>>,
     index: Index,
     checks_index: Index,
-}
-
-#[derive(Debug)]
-struct Instance {
-    row: Arc<Service>,
-    checks: Vec<Arc<str>>,
 }
 
 /// The instances of a service.
 #[derive(Debug, Default)]
 struct Group {
-    members: BTreeSet<(Arc<str>, Arc<str>)>,
+    members: BTreeSet<Member>,
     index: Index,
     checks_index: Index,
+}
+
+/// An instance in the order of nodes and ids.
+#[derive(Debug)]
+struct Member(Arc<Service>);
+
+impl Member {
+    fn place(&self) -> (&str, &str) {
+        (&self.0.node, &self.0.id)
+    }
+}
+
+impl Ord for Member {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for Member {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for Member {}
+
+impl NodeEntry {
+    /// The instances by id.
+    fn instances(&self) -> vec::IntoIter<&Arc<Service>> {
+        let mut all: Vec<_> = self.services.keys().collect();
+        all.sort_unstable();
+        all.into_iter().map(|held| &held.0).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The checks by id.
+    fn checks(&self) -> vec::IntoIter<&Arc<Check>> {
+        let mut all: Vec<_> = self.checks.iter().collect();
+        all.sort_unstable();
+        all.into_iter().map(|held| &held.0).collect::<Vec<_>>().into_iter()
+    }
 }
 
 /// A name as it is looked up: names are the same in any case of letters.
@@ -151,55 +195,64 @@ impl Tables {
 
     /// The instances of a service by node and id.
     pub fn service(&self, name: &str) -> impl Iterator<Item = &Arc<Service>> {
-        let members = self.groups.get(&*folded(name)).map(|group| &group.members);
-        members.into_iter().flatten().filter_map(|(node, id)| self.instance(node, id))
+        let group = self.groups.get(&*folded(name));
+        group.into_iter().flat_map(|group| &group.members).map(|member| &member.0)
     }
 
     /// All instances of all services by name, node and id.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        let members = self.groups.values().flat_map(|group| &group.members);
-        members.filter_map(|(node, id)| self.instance(node, id))
+        self.groups.values().flat_map(|group| &group.members).map(|member| &member.0)
     }
 
     /// An instance by its node and id.
     pub fn instance(&self, node: &str, id: &str) -> Option<&Arc<Service>> {
-        Some(&self.nodes.get(&*folded(node))?.services.get(id)?.row)
+        Some(&self.held(node, id)?.0.0)
+    }
+
+    fn held(&self, node: &str, id: &str) -> Option<(&ByKey<Service>, &Few<Arc<Check>>)> {
+        self.nodes.get(&*folded(node))?.services.get_key_value(id)
     }
 
     /// The instances on a node by id.
     pub fn instances_on(&self, node: &str) -> impl Iterator<Item = &Arc<Service>> {
+        self.nodes.get(&*folded(node)).into_iter().flat_map(NodeEntry::instances)
+    }
+
+    /// The instances on a node, in no order.
+    pub fn each_instance_on(&self, node: &str) -> impl Iterator<Item = &Arc<Service>> {
         let entry = self.nodes.get(&*folded(node));
-        entry.into_iter().flat_map(|entry| entry.services.values().map(|held| &held.row))
+        entry.into_iter().flat_map(|entry| entry.services.keys().map(|held| &held.0))
     }
 
     /// A check by its node and id.
     pub fn check(&self, node: &str, id: &str) -> Option<&Arc<Check>> {
-        self.nodes.get(&*folded(node))?.checks.get(id)
+        Some(&self.nodes.get(&*folded(node))?.checks.get(id)?.0)
     }
 
     /// All checks by node and id.
     pub fn checks(&self) -> impl Iterator<Item = &Arc<Check>> {
-        self.nodes.values().flat_map(|entry| entry.checks.values())
+        self.nodes.values().flat_map(NodeEntry::checks)
     }
 
     /// The checks of a node and of its instances by id.
     pub fn checks_on(&self, node: &str) -> impl Iterator<Item = &Arc<Check>> {
-        self.nodes.get(&*folded(node)).into_iter().flat_map(|entry| entry.checks.values())
+        self.nodes.get(&*folded(node)).into_iter().flat_map(NodeEntry::checks)
+    }
+
+    /// The checks of a node and of its instances, in no order.
+    pub fn each_check_on(&self, node: &str) -> impl Iterator<Item = &Arc<Check>> {
+        let entry = self.nodes.get(&*folded(node));
+        entry.into_iter().flat_map(|entry| entry.checks.iter().map(|held| &held.0))
     }
 
     /// The checks of the node itself by id.
     pub fn node_checks(&self, node: &str) -> impl Iterator<Item = &Arc<Check>> {
-        let entry = self.nodes.get(&*folded(node));
-        entry.into_iter().flat_map(|entry| entry.own.iter().filter_map(|id| entry.checks.get(id)))
+        self.nodes.get(&*folded(node)).into_iter().flat_map(|entry| &entry.own)
     }
 
     /// The checks of an instance by id.
     pub fn instance_checks(&self, node: &str, id: &str) -> impl Iterator<Item = &Arc<Check>> {
-        let entry = self.nodes.get(&*folded(node));
-        let held = entry.and_then(|entry| Some((entry, entry.services.get(id)?)));
-        held.into_iter().flat_map(|(entry, held)| {
-            held.checks.iter().filter_map(|check| entry.checks.get(check))
-        })
+        self.held(node, id).into_iter().flat_map(|(_, checks)| checks)
     }
 
     /// A pair by its key.
@@ -266,7 +319,8 @@ impl Tables {
     pub(super) fn rows(&self) -> Vec<Row> {
         let nodes = self.nodes().cloned().map(Row::Node);
         let services = self.services().cloned().map(Row::Service);
-        let checks = self.checks().cloned().map(Row::Check);
+        let checks = self.nodes.values().flat_map(|entry| &entry.checks);
+        let checks = checks.map(|held| Row::Check(Arc::clone(&held.0)));
         let pairs = self.pairs.values().cloned().map(Row::Pair);
         let sessions = self.sessions.values().cloned().map(Row::Session);
         let tombstones = self.tombstones.values().cloned().map(Row::Tombstone);

@@ -84,11 +84,12 @@ impl<'a> Tx<'a> {
     pub fn delete(&mut self, key: Key) -> bool {
         match &key {
             Key::Node(name) => {
-                let services: Vec<_> = self.instances_on(name).map(|s| Arc::clone(&s.id)).collect();
+                let services: Vec<_> =
+                    self.each_instance_on(name).map(|s| Arc::clone(&s.id)).collect();
                 for id in services {
                     self.delete(Key::Service(Arc::clone(name), id));
                 }
-                let checks: Vec<_> = self.checks_on(name).map(|c| Arc::clone(&c.id)).collect();
+                let checks: Vec<_> = self.each_check_on(name).map(|c| Arc::clone(&c.id)).collect();
                 for id in checks {
                     self.remove(Key::Check(Arc::clone(name), id));
                 }

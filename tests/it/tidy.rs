@@ -12,7 +12,7 @@ use rollcall::metrics::catalogue;
 /// The layers, lowest first. A module uses only modules of lower layers; those of one layer do
 /// not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["build", "clock", "duration", "share", "spelling", "tasks"],
+    &["build", "clock", "compact", "duration", "share", "spelling", "tasks"],
     &["model"],
     &["doubt", "event", "judge", "probe", "telemetry"],
     &["metrics", "publish", "store"],

@@ -1,6 +1,7 @@
 //! Checks that follow others.
 
 use super::*;
+use crate::store::row::{Check, CheckShape};
 
 const ALIAS: &str = "service:lb";
 
@@ -119,8 +120,9 @@ async fn an_alias_of_a_node_mirrors_the_checks_of_the_node_alone() {
         let (node, store) = (Arc::<str>::from("node-2"), Arc::clone(&rig.store));
         async move {
             let row = crate::store::row::Node { name: Arc::clone(&node), ..Default::default() };
-            let check =
-                Check { node, id: "c".into(), name: "c".into(), status, ..Check::default() };
+            let shape = CheckShape { node, name: "c".into(), ..CheckShape::default() };
+            let shape = shape.into();
+            let check = Check { id: "c".into(), status, shape, ..Check::default() };
             store.write(|tx| Ok::<_, Unwritten>((tx.put(row), tx.put(check)))).await.unwrap();
         }
     };

@@ -159,7 +159,8 @@ async fn a_check_that_comes_and_goes_stays_out_until_it_has_settled() {
     assert_eq!(rig.metric("rollcall_published_held{by=\"damping\"}"), "1");
     // What is well is not deregistered.
     let mut row = rig.row("web-0:port");
-    (row.deregister_after, row.since) = (60, 0);
+    row.since = 0;
+    Arc::make_mut(&mut row.shape).deregister_after = 60;
     rig.store.write(|tx| Ok::<_, Unwritten>(tx.put(row))).await.unwrap();
     rig.agent.reap_once(Timestamp::from_millis(0), &as_of(clock::now())).await.unwrap();
     assert!(rig.registry.instance("web-0").is_some());
@@ -194,7 +195,8 @@ async fn nobody_is_deregistered_while_the_guard_holds() {
     let rig = passing("web", 20).await;
     rig.fail(&["web-0", "web-1", "web-2", "web-3", "web-4"], SILENT).await;
     let mut row = rig.row("web-0:port");
-    (row.deregister_after, row.since) = (60, 0);
+    row.since = 0;
+    Arc::make_mut(&mut row.shape).deregister_after = 60;
     rig.store.write(|tx| Ok::<_, Unwritten>(tx.put(row))).await.unwrap();
     let later = Timestamp::from_millis(clock::now().millis() + 3_600_000);
     rig.agent.reap_once(Timestamp::from_millis(0), &as_of(later)).await.unwrap();

@@ -17,7 +17,7 @@ pub(super) fn registration(service: &str, id: &str, checks: &[&str]) -> Registra
             id: id.parse().unwrap(),
             service: service.parse().unwrap(),
             endpoint: Endpoint { host: "10.0.0.1".parse().unwrap(), port: 80 },
-            tags: Vec::new(),
+            tags: Arc::default(),
             meta: Arc::default(),
         },
         checks: checks.iter().map(|check| assigned(check, &tcp())).collect(),

@@ -178,8 +178,7 @@ async fn a_node_that_is_renamed_takes_its_registrations_along() {
         for row in &checks {
             named(&row.node);
         }
-        let back: Vec<_> =
-            checks.into_iter().map(|row| Check { node: "node-1".into(), ..row }).collect();
+        let back: Vec<_> = checks.into_iter().map(|row| row.on(&"node-1".into())).collect();
         assert_eq!(back, before.1);
         assert_eq!(services.len(), before.0.len());
         let mut now = known_of(&renamed);

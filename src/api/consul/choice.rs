@@ -52,7 +52,7 @@ impl Choice {
     /// Whether a node is among those asked for.
     pub(super) fn has_node(&self, node: &Node) -> bool {
         let held = |(key, value): &(String, String)| {
-            let held = node.meta.as_ref().and_then(|meta| meta.get(&**key));
+            let held = node.meta.as_ref().and_then(|meta| meta.get(key));
             held.is_some_and(|held| **held == **value)
         };
         !self.is_of_peer && self.meta.iter().all(held)

@@ -60,13 +60,13 @@ async fn only_the_latest_are_kept() {
 #[tokio::test]
 async fn an_event_for_others_is_dropped_here() {
     let rig = Rig::with_node().await;
-    let web = row::Service {
+    let shape = row::ServiceShape {
         node: "node-1".into(),
-        id: "web-1".into(),
         name: "web".into(),
-        tags: vec!["blue".into()],
-        ..row::Service::default()
+        tags: ["blue".into()].into(),
+        ..row::ServiceShape::default()
     };
+    let web = row::Service { id: "web-1".into(), shape: shape.into(), ..row::Service::default() };
     rig.put_rows([row::Row::from(web)]).await;
     let router = rig.router();
     for (query, seen) in [

@@ -11,11 +11,11 @@ impl Rig {
         let rig = Self::bare();
         let node = row::Node { name: "node-1".into(), ..row::Node::default() };
         let check = row::Check {
-            node: "node-1".into(),
             id: "serfHealth".into(),
             status: row::Health::Passing,
             ..row::Check::default()
         };
+        let check = check.on(&"node-1".into());
         rig.put_rows([row::Row::from(node), check.into()]).await;
         rig
     }

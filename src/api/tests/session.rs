@@ -15,8 +15,8 @@ impl Rig {
 
     async fn set_check(&self, id: &str, status: row::Health) {
         let (node, id) = ("node-1".into(), id.into());
-        self.put_rows([row::Row::from(row::Check { node, id, status, ..row::Check::default() })])
-            .await;
+        let check = row::Check { id, status, ..row::Check::default() }.on(&node);
+        self.put_rows([row::Row::from(check)]).await;
     }
 }
 
@@ -45,19 +45,17 @@ async fn a_session_has_all_of_consuls_fields_and_defaults() {
 #[tokio::test]
 async fn a_session_is_made_as_asked() {
     let rig = Rig::with_node().await;
-    let web = row::Service {
-        node: "node-1".into(),
-        id: "web".into(),
-        name: "web".into(),
-        ..row::Service::default()
-    };
+    let node = "node-1".into();
+    let shape = row::ServiceShape { name: "web".into(), ..row::ServiceShape::default() };
+    let web = row::Service { id: "web".into(), shape: shape.into(), ..row::Service::default() };
+    let web = web.on(&node);
     let check = row::Check {
-        node: "node-1".into(),
         id: "web:1".into(),
         service: "web".into(),
         status: row::Health::Warning,
         ..row::Check::default()
     };
+    let check = check.on(&node);
     rig.put_rows([row::Row::from(web), check.into()]).await;
     let id = rig
         .session(json!({

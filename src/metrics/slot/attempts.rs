@@ -1,21 +1,20 @@
 //! The last attempts of a check, packed, for whoever asks why it is as it is.
 //!
-//! A ring of 48 bytes an attempt, allocated once, with the first of them. What seldom changes from
-//! one attempt to the next (the address asked, the certificate, the text of what went wrong) is
-//! held beside it once and shared by attempts in a row that are alike, so that a target that is
-//! well, or not well in the same way, costs a comparison and no allocation.
+//! A line of bytes, oldest first: of an attempt some 20, for most of its times fit into two bytes and
+//! most of its phases have not been. What seldom is there at all (the certificate, the text of what
+//! went wrong, the wish to be asked at another time) is held beside it, and shared by attempts in a
+//! row that are alike.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{
-    clock::Timestamp,
-    model::{Certificate, Observation, Outcome, Phase, Phases},
-};
+use crate::model::{Certificate, Observation, Outcome};
 
-use super::{decode_answer, decode_outcome, encode_answer, encode_outcome};
+mod bytes;
+
+use bytes::Packed;
 
 /// Most of what went wrong that is kept of each attempt, in bytes; the whole text of the last one
 /// is in the slot.
@@ -64,29 +63,19 @@ impl JsonSchema for Kept {
     }
 }
 
-/// The ring. Holds at most as many as [`Attempts::push`] is told.
+/// The attempts. There are at most as many as [`Attempts::push`] is told.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attempts {
-    ring: Vec<Packed>,
-    /// Where the next one goes once the ring is full: the oldest.
-    oldest: usize,
+    packed: Packed,
+    /// Beside each attempt, if there is anything beside one of them.
+    asides: Option<Box<Asides>>,
 }
 
-#[derive(Debug, Clone)]
-struct Packed {
-    started: i64,
-    aside: Option<Arc<Aside>>,
-    /// Times in microseconds: up to 71 minutes, longer ones are held as that.
-    duration: u32,
-    phases: [u32; Phase::COUNT],
-    answer: u32,
-    outcome: u8,
-}
+type Asides = VecDeque<Option<Arc<Aside>>>;
 
-/// What seldom changes.
+/// What seldom is there.
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Aside {
-    peer: Option<SocketAddr>,
     certificate: Option<Arc<Certificate>>,
     ask_again: Option<Duration>,
     text: Option<Box<str>>,
@@ -100,82 +89,60 @@ impl Attempts {
             return;
         }
         let aside = self.aside(observation);
-        let packed = Packed::of(observation, aside);
-        if self.ring.len() < most {
-            self.ring.reserve_exact(most - self.ring.len());
-            self.ring.push(packed);
-        } else {
-            self.ring[self.oldest] = packed;
-            self.oldest = (self.oldest + 1) % most;
+        let held = self.packed.push(observation, most);
+        if aside.is_none() && self.asides.is_none() {
+            return;
+        }
+        let asides = self.asides.get_or_insert_default();
+        asides.push_back(aside);
+        while asides.len() > held {
+            asides.pop_front();
+        }
+        while asides.len() < held {
+            asides.push_front(None);
+        }
+        if asides.iter().all(Option::is_none) {
+            self.asides = None;
         }
     }
 
     /// All that are held, oldest first. Times are exact to the microsecond; texts are cut, and there
     /// are none of successes.
     pub(super) fn read(&self) -> Vec<Observation> {
-        let (newer, older) = self.ring.split_at(self.oldest);
-        older.iter().chain(newer).filter_map(Packed::unpacked).collect()
+        let mut all = self.packed.read();
+        for (attempt, aside) in all.iter_mut().zip(self.asides.iter().flat_map(|all| &**all)) {
+            if let Some(aside) = aside {
+                attempt.certificate.clone_from(&aside.certificate);
+                attempt.ask_again = aside.ask_again;
+                attempt.detail.clone_from(&aside.text);
+            }
+        }
+        all
     }
 
     /// What there is to hold beside an attempt: shared with the one before if it is the same.
     fn aside(&self, observation: &Observation) -> Option<Arc<Aside>> {
         let text = text_of(observation);
-        let newest = match self.oldest {
-            0 => self.ring.last(),
-            oldest => self.ring.get(oldest - 1),
-        };
-        let held = newest.and_then(|newest| newest.aside.as_ref()).filter(|held| {
-            held.peer == observation.peer
-                && held.certificate == observation.certificate
-                && held.ask_again == observation.ask_again
+        let Observation { certificate, ask_again, .. } = observation;
+        if text.is_none() && certificate.is_none() && ask_again.is_none() {
+            return None;
+        }
+        let newest = self.asides.as_ref().and_then(|asides| asides.back()?.as_ref());
+        let held = newest.filter(|held| {
+            held.certificate == *certificate
+                && held.ask_again == *ask_again
                 && held.text.as_deref() == text
         });
-        if let Some(held) = held {
-            return Some(Arc::clone(held));
-        }
-        let aside = Aside {
-            peer: observation.peer,
-            certificate: observation.certificate.clone(),
-            ask_again: observation.ask_again,
-            text: text.map(Into::into),
-        };
-        (aside != Aside::default()).then(|| Arc::new(aside))
-    }
-}
-
-impl Packed {
-    fn of(observation: &Observation, aside: Option<Arc<Aside>>) -> Self {
-        let mut phases = [0; Phase::COUNT];
-        for phase in Phase::ALL {
-            phases[phase.index()] = micros(observation.phases.get(*phase));
-        }
-        Self {
-            started: observation.started.millis(),
-            aside,
-            duration: micros(observation.duration),
-            phases,
-            answer: encode_answer(observation.answer),
-            outcome: encode_outcome(Some(observation.outcome)),
-        }
-    }
-
-    fn unpacked(&self) -> Option<Observation> {
-        let outcome = decode_outcome(self.outcome)?;
-        let mut phases = Phases::default();
-        for phase in Phase::ALL {
-            phases.add(*phase, from_micros(self.phases[phase.index()]));
-        }
-        let aside = self.aside.as_deref();
-        let started = Timestamp::from_millis(self.started);
-        Some(Observation {
-            phases,
-            answer: decode_answer(self.answer),
-            peer: aside.and_then(|aside| aside.peer),
-            certificate: aside.and_then(|aside| aside.certificate.clone()),
-            ask_again: aside.and_then(|aside| aside.ask_again),
-            detail: aside.and_then(|aside| aside.text.clone()),
-            ..Observation::new(started, from_micros(self.duration), outcome)
-        })
+        Some(held.map_or_else(
+            || {
+                Arc::new(Aside {
+                    certificate: certificate.clone(),
+                    ask_again: *ask_again,
+                    text: text.map(Into::into),
+                })
+            },
+            Arc::clone,
+        ))
     }
 }
 
@@ -191,18 +158,15 @@ fn text_of(observation: &Observation) -> Option<&str> {
     }
 }
 
-fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
-}
-
-fn from_micros(micros: u32) -> Duration {
-    Duration::from_micros(u64::from(micros))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::model::{Answer, Reason};
+    use crate::{
+        clock::Timestamp,
+        model::{Answer, Phase, Phases, Reason},
+    };
 
     fn attempt(second: i64, outcome: Outcome) -> Observation {
         let mut phases = Phases::default();
@@ -271,7 +235,7 @@ mod tests {
     fn none_are_kept_where_none_are_wanted() {
         let mut attempts = Attempts::default();
         attempts.push(&attempt(1, Outcome::Success), 0);
-        assert_eq!((attempts.read().len(), attempts.ring.capacity()), (0, 0));
+        assert_eq!((attempts.read().len(), attempts.packed.capacity()), (0, 0));
     }
 
     #[test]
@@ -281,12 +245,29 @@ mod tests {
             attempts.push(&attempt(second, Outcome::Failure(Reason::Status)), 3);
         }
         attempts.push(&attempt(5, Outcome::Success), 3);
-        let aside = |index: usize| attempts.ring[index].aside.as_ref().unwrap();
-        // Over the edge of the ring, too: the fourth stands where the first was.
-        assert!(Arc::ptr_eq(aside(0), aside(2)));
-        assert!(!Arc::ptr_eq(aside(0), aside(1)), "a success has no text");
-        assert_eq!(size_of::<Packed>(), 48);
-        assert_eq!(attempts.ring.capacity(), 3, "allocated once, and no more than is needed");
+        let aside = |index: usize| attempts.asides.as_ref().unwrap()[index].as_ref().unwrap();
+        assert!(Arc::ptr_eq(aside(0), aside(1)));
+        assert!(!Arc::ptr_eq(aside(1), aside(2)), "a success has no text");
+    }
+
+    #[test]
+    fn what_is_well_takes_little_and_has_nothing_beside() {
+        let well = |second| Observation {
+            certificate: None,
+            ask_again: None,
+            ..attempt(second, Outcome::Success)
+        };
+        let mut attempts = Attempts::default();
+        (1..=20).for_each(|second| attempts.push(&well(second), 5));
+        assert_eq!(attempts.read(), (16..=20).map(well).collect::<Vec<_>>());
+        assert!(attempts.asides.is_none());
+        assert!(attempts.packed.capacity() <= 120, "{}", attempts.packed.capacity());
+        assert_eq!(size_of::<Attempts>(), 32);
+        attempts.push(&attempt(21, Outcome::Failure(Reason::Status)), 5);
+        assert_eq!(attempts.read()[4], attempt(21, Outcome::Failure(Reason::Status)));
+        assert_eq!(attempts.read()[3], well(20));
+        (22..=26).for_each(|second| attempts.push(&well(second), 5));
+        assert!(attempts.asides.is_none(), "what went wrong is forgotten with its attempt");
     }
 
     #[test]

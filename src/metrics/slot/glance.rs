@@ -41,7 +41,7 @@ impl Slot {
             certificate_expiry: self.certificate_expiry.load(Relaxed),
             chain_expiry: self.chain_expiry.load(Relaxed),
             changes: self.changes.load(Relaxed),
-            consecutive_failures: self.consecutive_failures.load(Relaxed),
+            consecutive_failures: self.streak.load(Relaxed).min(0).unsigned_abs(),
             status: self.status(),
         }
     }

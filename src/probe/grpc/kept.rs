@@ -59,9 +59,9 @@ impl Drop for Place {
 }
 
 impl Kept {
-    /// None yet, of a target that is listened to between probes.
-    pub(in crate::probe) fn watching() -> Self {
-        Self { watch: Some(Arc::default()), ..Self::default() }
+    /// None yet, of a target that may be listened to between probes.
+    pub(in crate::probe) fn of(watches: bool) -> Self {
+        Self { watch: watches.then(Arc::default), ..Self::default() }
     }
 
     pub(super) fn watch(&self) -> Option<&Arc<Watch>> {

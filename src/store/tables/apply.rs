@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Instance, Tables, folded};
-use crate::store::{
-    row::{Index, Key, Row, Service},
-    topic::Topic,
+use super::{Member, NodeEntry, Tables, folded};
+use crate::{
+    compact::ByKey,
+    store::{
+        row::{Check, Index, Key, Row, Service},
+        topic::Topic,
+    },
 };
 
 /// Deleted keys remembered; of those forgotten only the latest deletion is known.
@@ -128,8 +131,7 @@ impl Tables {
     /// What bears on all instances of a node has changed.
     fn touch_groups_on(&mut self, index: Index, node: &str, touched: &mut Vec<Topic>) {
         let Some(entry) = self.nodes.get(node) else { return };
-        let names: BTreeSet<_> =
-            entry.services.values().map(|held| shared(&held.row.name)).collect();
+        let names: BTreeSet<_> = entry.services.keys().map(|held| shared(&held.0.name)).collect();
         for name in names {
             if let Some(group) = self.groups.get_mut(&name) {
                 group.index = index;
@@ -150,36 +152,44 @@ impl Tables {
         entry.index = index;
         self.indexes.catalog = index;
         touched.extend([Topic::Catalog, Topic::Node(Arc::clone(&folded))]);
-        let held = entry.services.remove(id);
-        let before = held.as_ref().map(|held| Arc::clone(&held.row));
+        let held = entry.services.remove_entry(&**id);
+        let (before, checks) = held.map(|(row, checks)| (row.0, checks)).unzip();
         let mut has_checks = false;
         let mut now = None;
         if let Some(Row::Service(mut service)) = after {
-            if let Some(node) = entry.row.as_ref().filter(|node| node.name != service.node) {
-                Arc::make_mut(&mut service).node = Arc::clone(&node.name);
+            // The same text as before: others hold it as well.
+            if let (Some(before), Some(row)) = (&before, Arc::get_mut(&mut service)) {
+                row.id = Arc::clone(&before.id);
             }
-            let checks = held.map(|held| held.checks).unwrap_or_default();
+            if let Some(node) = entry.row.as_ref().filter(|node| node.name != service.node) {
+                service = Arc::new(Service::clone(&service).on(&node.name));
+            }
+            let checks = checks.unwrap_or_default();
             has_checks = !checks.is_empty();
             now = Some(Arc::clone(&service));
-            entry.services.insert(Arc::clone(&service.id), Instance { row: service, checks });
+            entry.services.insert(ByKey(service), checks);
         }
-        let named = |row: &Arc<Service>| (shared(&row.name), row.tags.clone());
-        let shown_as = (before.as_ref().map(named), now.as_ref().map(named));
-        if shown_as.0 != shown_as.1 {
+        let is_shown_as_before = match (&before, &now) {
+            (Some(before), Some(now)) => {
+                super::folded(&before.name) == super::folded(&now.name) && before.tags == now.tags
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_shown_as_before {
             self.indexes.services = index;
             touched.push(Topic::Services);
             if has_checks {
                 self.touch_checks(index, &folded, touched);
             }
         }
-        let member = (Arc::clone(&folded), Arc::clone(id));
-        let (old, new) = (shown_as.0.map(|old| old.0), shown_as.1.map(|new| new.0));
-        if let Some(old) = old.filter(|old| Some(old) != new.as_ref()) {
-            self.leave(index, old, &member, touched);
+        let new = now.as_ref().map(|now| shared(&now.name));
+        if let Some(before) = before {
+            self.leave(index, before, new.as_ref(), touched);
         }
-        if let Some(name) = new {
+        if let (Some(name), Some(now)) = (new, now) {
             let group = self.groups.entry(Arc::clone(&name)).or_default();
-            group.members.insert(member);
+            group.members.insert(Member(now));
             group.index = index;
             touched.push(Topic::Service(Arc::clone(&name)));
             if has_checks {
@@ -190,21 +200,24 @@ impl Tables {
         self.drop_empty_node(&folded);
     }
 
-    /// An instance leaves a service.
+    /// An instance leaves a service, to come back at once if it stays in it.
     fn leave(
         &mut self,
         index: Index,
-        name: Arc<str>,
-        member: &(Arc<str>, Arc<str>),
+        before: Arc<Service>,
+        new: Option<&Arc<str>>,
         touched: &mut Vec<Topic>,
     ) {
-        if let Some(group) = self.groups.get_mut(&name) {
-            group.members.remove(member);
-            (group.index, group.checks_index) = (index, index);
-            if group.members.is_empty() {
-                self.groups.remove(&name);
-                self.indexes.emptied = index;
-            }
+        let name = shared(&before.name);
+        let Some(group) = self.groups.get_mut(&name) else { return };
+        group.members.remove(&Member(before));
+        if new == Some(&name) {
+            return;
+        }
+        (group.index, group.checks_index) = (index, index);
+        if group.members.is_empty() {
+            self.groups.remove(&name);
+            self.indexes.emptied = index;
         }
         touched.extend([Topic::Service(Arc::clone(&name)), Topic::ServiceChecks(name)]);
     }
@@ -218,53 +231,32 @@ impl Tables {
     ) {
         let folded = shared(node);
         let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
-        let before = entry.checks.remove(id);
-        if let Some(check) = &before {
-            let of = Arc::clone(&check.service);
-            self.detach(&folded, id, &of);
-            self.touch_check(index, &folded, &of, touched);
+        let before = entry.checks.take(&**id).map(|held| held.0);
+        if let Some(before) = &before {
+            entry.detach(before);
+            self.touch_check(index, &folded, &before.service, touched);
         }
         if let Some(Row::Check(mut check)) = after {
+            if let (Some(before), Some(row)) = (&before, Arc::get_mut(&mut check)) {
+                row.id = Arc::clone(&before.id);
+            }
             let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
-            if let Some(node) = entry.row.as_ref().filter(|node| node.name != check.node) {
-                Arc::make_mut(&mut check).node = Arc::clone(&node.name);
-            }
-            match entry.services.get_mut(&check.service) {
-                Some(held) => {
-                    if !Arc::ptr_eq(&check.service, &held.row.id) {
-                        Arc::make_mut(&mut check).service = Arc::clone(&held.row.id);
-                    }
-                    held.checks.reserve_exact(1);
-                    held.checks.push(Arc::clone(&check.id));
-                    held.checks.sort_unstable();
-                }
-                None => drop(entry.own.insert(Arc::clone(&check.id))),
-            }
-            let of = Arc::clone(&check.service);
-            entry.checks.insert(Arc::clone(&check.id), check);
-            if before.is_none_or(|before| before.service != of) {
-                self.touch_check(index, &folded, &of, touched);
+            let check = entry.attach(check);
+            if before.is_none_or(|before| before.service != check.service) {
+                self.touch_check(index, &folded, &check.service, touched);
             }
         }
         self.touch_checks(index, &folded, touched);
         self.drop_empty_node(&folded);
     }
 
-    fn detach(&mut self, node: &str, id: &str, service: &str) {
-        let Some(entry) = self.nodes.get_mut(node) else { return };
-        entry.own.remove(id);
-        if let Some(held) = entry.services.get_mut(service) {
-            held.checks.retain(|check| **check != *id);
-        }
-    }
-
     /// A check of this instance, or of the node if there is none such, has changed.
     fn touch_check(&mut self, index: Index, node: &str, of: &str, touched: &mut Vec<Topic>) {
-        let held = self.nodes.get(node).and_then(|entry| entry.services.get(of));
-        let Some(held) = held else {
+        let held = self.nodes.get(node).and_then(|entry| entry.services.get_key_value(of));
+        let Some((held, _)) = held else {
             return self.touch_groups_on(index, node, touched);
         };
-        let name = shared(&held.row.name);
+        let name = shared(&held.0.name);
         if let Some(group) = self.groups.get_mut(&name) {
             (group.index, group.checks_index) = (index, index);
         }
@@ -284,6 +276,33 @@ impl Tables {
             entry.row.is_none() && entry.services.is_empty() && entry.checks.is_empty()
         }) {
             self.nodes.remove(name);
+        }
+    }
+}
+
+impl NodeEntry {
+    /// Takes a check in, with its instance or with the node's own. Returns it as it is held: it
+    /// shares the names of its node and its instance.
+    fn attach(&mut self, mut check: Arc<Check>) -> Arc<Check> {
+        if let Some(node) = self.row.as_ref().filter(|node| node.name != check.node) {
+            check = Arc::new(Check::clone(&check).on(&node.name));
+        }
+        let held = self.services.get_key_value(&*check.service).map(|(held, _)| &held.0.id);
+        if let Some(service) = held.filter(|id| !Arc::ptr_eq(id, &check.service)) {
+            let service = Arc::clone(service);
+            Arc::make_mut(&mut check).service = service;
+        }
+        let together = self.services.get_mut(&*check.service).unwrap_or(&mut self.own);
+        together.put(Arc::clone(&check), |check| &*check.id);
+        self.checks.insert(ByKey(Arc::clone(&check)));
+        check
+    }
+
+    fn detach(&mut self, check: &Check) {
+        let is_other = |held: &Arc<Check>| held.id != check.id;
+        self.own.retain(is_other);
+        if let Some(checks) = self.services.get_mut(&*check.service) {
+            checks.retain(is_other);
         }
     }
 }

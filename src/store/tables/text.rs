@@ -1,83 +1,128 @@
-//! Texts that many rows have in common are held once: names of services, tags, kinds, intervals.
+//! What many rows have in common is held once: names of services, tags, kinds, intervals, and all of
+//! these together.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    hash::{BuildHasher as _, Hash},
+    sync::Arc,
+};
 
-use crate::store::row::{Map, Row};
+use crate::store::row::{CheckShape, Map, Row, ServiceShape};
 
 /// Longer texts are seldom the same.
 const LONGEST: usize = 64;
 
-/// Texts that rows share.
+/// What rows share.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
-    held: HashSet<Arc<str>, foldhash::fast::RandomState>,
-    /// Texts no row has any more are looked for when there are so many.
-    sweep_at: usize,
+    single: Recent<str>,
+    maps: Recent<Map>,
+    services: Recent<ServiceShape>,
+    checks: Recent<CheckShape>,
+}
+
+/// What was shared lately: of what falls on one place the last. So what is the same for many is
+/// found nearly always, what is never the same costs nothing, and nothing is to be swept out.
+#[derive(Debug)]
+struct Recent<T: ?Sized> {
+    places: Vec<Option<Arc<T>>>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl<T: ?Sized> Default for Recent<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), hasher: foldhash::fast::RandomState::default() }
+    }
+}
+
+impl<T: ?Sized + Hash + Eq> Recent<T> {
+    const PLACES: usize = 4096;
+
+    /// Where what is the same as this is, or is to be.
+    fn place(&mut self, wanted: &T) -> &mut Option<Arc<T>> {
+        if self.places.is_empty() {
+            self.places.resize_with(Self::PLACES, || None);
+        }
+        let hash = self.hasher.hash_one(wanted);
+        #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
+        &mut self.places[hash as usize % Self::PLACES]
+    }
+
+    /// What is the same, if it is there.
+    fn held(&mut self, wanted: &T) -> Option<Arc<T>> {
+        self.place(wanted).clone().filter(|held| **held == *wanted)
+    }
 }
 
 impl Texts {
     /// The same row, which holds what other rows hold already.
     pub(super) fn share(&mut self, mut row: Row) -> Row {
         match &mut row {
-            Row::Service(row) if Arc::strong_count(row) == 1 => {
-                let row = Arc::make_mut(row);
-                self.one(&mut row.node);
-                self.one(&mut row.name);
-                row.tags.shrink_to_fit();
-                row.tags.iter_mut().for_each(|tag| self.one(tag));
-                self.map(&mut row.meta);
-            }
-            Row::Check(row) if Arc::strong_count(row) == 1 => {
-                let row = Arc::make_mut(row);
-                for text in [&mut row.node, &mut row.name, &mut row.run, &mut row.kind] {
-                    self.one(text);
-                }
-                for text in [&mut row.notes, &mut row.output, &mut row.interval, &mut row.timeout] {
-                    self.one(text);
+            Row::Service(row) => {
+                if let Some(row) = Arc::get_mut(row) {
+                    self.service_shape(&mut row.shape);
+                    self.map(&mut row.meta);
                 }
             }
-            // What others hold has been shared before, and of the rest there are few.
-            Row::Service(_)
-            | Row::Check(_)
-            | Row::Node(_)
-            | Row::Pair(_)
-            | Row::Session(_)
-            | Row::Tombstone(_)
-            | Row::Note(_) => {}
+            Row::Check(row) => {
+                if let Some(row) = Arc::get_mut(row) {
+                    self.check_shape(&mut row.shape);
+                    self.one(&mut row.output);
+                    self.one(&mut row.definition);
+                }
+            }
+            // Of these there are few.
+            Row::Node(_) | Row::Pair(_) | Row::Session(_) | Row::Tombstone(_) | Row::Note(_) => {}
         }
         row
     }
 
     /// A map that others hold has been shared before.
     fn map(&mut self, map: &mut Arc<Map>) {
-        let Some(map) = Arc::get_mut(map).filter(|map| !map.is_empty()) else { return };
-        *map = std::mem::take(map)
-            .into_iter()
-            .map(|(mut key, mut value)| {
-                self.one(&mut key);
-                self.one(&mut value);
-                (key, value)
-            })
-            .collect();
+        let Some(own) = Arc::get_mut(map) else { return };
+        if let Some(held) = self.maps.held(own) {
+            *map = held;
+            return;
+        }
+        own.texts_mut().for_each(|text| self.one(text));
+        *self.maps.place(map) = Some(Arc::clone(map));
+    }
+
+    fn service_shape(&mut self, shape: &mut Arc<ServiceShape>) {
+        if let Some(held) = self.services.held(shape) {
+            *shape = held;
+            return;
+        }
+        let own = Arc::make_mut(shape);
+        self.one(&mut own.node);
+        self.one(&mut own.name);
+        for tag in Arc::make_mut(&mut own.tags) {
+            self.one(tag);
+        }
+        *self.services.place(shape) = Some(Arc::clone(shape));
+    }
+
+    fn check_shape(&mut self, shape: &mut Arc<CheckShape>) {
+        if let Some(held) = self.checks.held(shape) {
+            *shape = held;
+            return;
+        }
+        let own = Arc::make_mut(shape);
+        for text in [&mut own.node, &mut own.name, &mut own.run, &mut own.notes, &mut own.kind] {
+            self.one(text);
+        }
+        self.one(&mut own.interval);
+        self.one(&mut own.timeout);
+        *self.checks.place(shape) = Some(Arc::clone(shape));
     }
 
     fn one(&mut self, text: &mut Arc<str>) {
-        if text.is_empty() {
-            *text = Arc::default();
-        } else if let Some(held) = self.held.get(text) {
-            *text = Arc::clone(held);
-        } else if text.len() <= LONGEST {
-            self.sweep();
-            self.held.insert(Arc::clone(text));
-        }
-    }
-
-    fn sweep(&mut self) {
-        const FEW: usize = 1024;
-        if self.held.len() < self.sweep_at.max(FEW) {
+        if text.len() > LONGEST {
             return;
         }
-        self.held.retain(|text| Arc::strong_count(text) > 1);
-        self.sweep_at = 2 * self.held.len();
+        let place = self.single.place(text);
+        match place {
+            Some(held) if **held == **text => *text = Arc::clone(held),
+            Some(_) | None => *place = Some(Arc::clone(text)),
+        }
     }
 }

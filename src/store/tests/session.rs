@@ -34,7 +34,7 @@ fn session(id: &str, delay: Duration) -> Session {
 }
 
 fn check(id: &str, status: Health) -> Check {
-    Check { node: "n".into(), id: id.into(), status, ..Check::default() }
+    Check { id: id.into(), status, ..Check::default() }.on(&"n".into())
 }
 
 fn with_node() -> Tables {

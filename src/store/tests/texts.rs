@@ -2,16 +2,23 @@
 
 use std::sync::Arc;
 
-use crate::store::{Store, Unwritten, row::Service};
+use crate::store::{
+    Store, Unwritten,
+    row::{Check, Service, ServiceShape},
+};
 
 fn service(id: &str) -> Service {
     let text = |text: &str| Arc::<str>::from(text);
-    Service {
+    let shape = ServiceShape {
         node: text("n"),
-        id: text(id),
         name: text("web"),
-        tags: vec![text("primary")],
+        tags: [text("primary")].into(),
+        ..ServiceShape::default()
+    };
+    Service {
+        id: text(id),
         meta: Arc::new([(text("zone"), text("a"))].into()),
+        shape: shape.into(),
         ..Service::default()
     }
 }
@@ -28,6 +35,7 @@ async fn names_tags_and_metadata_of_many_instances_are_held_once() {
     let tables = store.read();
     let [one, two] = ["1", "2"].map(|id| Arc::clone(tables.instance("n", id).unwrap()));
     assert_eq!((&*two.name, &*two.tags[0], &*two.meta["zone"]), ("web", "primary", "a"));
+    assert!(Arc::ptr_eq(&one.shape, &two.shape));
     assert!(Arc::ptr_eq(&one.node, &two.node));
     assert!(Arc::ptr_eq(&one.name, &two.name));
     assert!(Arc::ptr_eq(&one.tags[0], &two.tags[0]));
@@ -46,4 +54,9 @@ async fn what_subscribers_are_told_is_what_is_held() {
     let told = told.next().await.unwrap();
     let Some(crate::store::Row::Service(told)) = &told.changes[0].after else { panic!("{told:?}") };
     assert!(Arc::ptr_eq(told, store.read().instance("n", "1").unwrap()), "a second copy is kept");
+}
+
+#[test]
+fn rows_stay_small() {
+    assert_eq!((size_of::<Service>(), size_of::<Check>()), (80, 128));
 }

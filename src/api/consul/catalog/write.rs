@@ -19,7 +19,9 @@ use crate::{
     },
     store::{
         Key, Tables, Tx, folded,
-        row::{Check, Extras, Map, Node, Origin, Place, Service, Weights},
+        row::{
+            Check, CheckShape, Extras, Map, Node, Origin, Place, Service, ServiceShape, Weights,
+        },
     },
 };
 
@@ -170,10 +172,12 @@ fn map(given: &std::collections::BTreeMap<String, String>) -> Map {
 
 /// Puts an instance. Of one that the agent answers for only the tags are taken, if it lets them.
 fn put_service(tx: &mut Tx<'_>, own: &str, node: &Arc<str>, given: &body::Service) {
-    let tags: Vec<Arc<str>> = given.tags.iter().map(|tag| tag.as_str().into()).collect();
+    let tags: Arc<[Arc<str>]> = given.tags.iter().map(|tag| tag.as_str().into()).collect();
     if let Some(held) = kept_service(tx, own, node, &given.id) {
         if held.extras.as_ref().is_some_and(|extras| extras.enable_tag_override) {
-            tx.put(Service { tags, ..Service::clone(&held) });
+            let mut row = Service::clone(&held);
+            Arc::make_mut(&mut row.shape).tags = tags;
+            tx.put(row);
         }
         return;
     }
@@ -193,19 +197,22 @@ fn put_service(tx: &mut Tx<'_>, own: &str, node: &Arc<str>, given: &body::Servic
     };
     // Go's client sends zeros for weights that nobody set.
     let weights = given.weights.as_ref().filter(|weights| weights.passing > 0);
-    tx.put(Service {
+    let shape = ServiceShape {
         node: Arc::clone(node),
-        id: given.id.as_str().into(),
         name: given.name.as_str().into(),
-        address: given.address.as_str().into(),
-        port: given.port,
         tags,
-        meta: map(&given.meta).into(),
         weights: weights.map_or_else(Weights::default, |weights| Weights {
             passing: weights.passing,
             warning: weights.warning,
         }),
         origin: Origin::Catalog,
+    };
+    tx.put(Service {
+        id: given.id.as_str().into(),
+        address: given.address.as_str().into(),
+        port: given.port,
+        meta: map(&given.meta).into(),
+        shape: shape.into(),
         extras: (extras != Extras::default()).then(|| Box::new(extras)),
         ..Service::default()
     });
@@ -234,21 +241,25 @@ fn put_check(
     let status = given.status.as_str().into();
     let held = tx.check(node, &given.id).filter(|held| held.status == status);
     let since = held.map_or_else(|| tx.now().millis(), |held| held.since);
-    tx.put(Check {
+    let shape = CheckShape {
         node: Arc::clone(node),
-        id: given.id.as_str().into(),
         name: given.name.as_str().into(),
+        notes: given.notes.as_str().into(),
+        kind: kind.unwrap_or(&given.kind).into(),
+        interval: given.interval.as_str().into(),
+        timeout: given.timeout.as_str().into(),
+        origin: Origin::Catalog,
+        ..CheckShape::default()
+    };
+    tx.put(Check {
+        id: given.id.as_str().into(),
         service: given.service_id.as_str().into(),
         status,
         judged: true,
         since,
-        notes: given.notes.as_str().into(),
         output: given.output.as_str().into(),
-        kind: kind.unwrap_or(&given.kind).into(),
         definition: text.filter(|text| text != "{}").unwrap_or_default().into(),
-        interval: given.interval.as_str().into(),
-        timeout: given.timeout.as_str().into(),
-        origin: Origin::Catalog,
+        shape: shape.into(),
         ..Check::default()
     });
     Ok(())

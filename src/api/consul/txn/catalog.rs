@@ -9,7 +9,7 @@ use crate::{
     api::consul::DATACENTER,
     store::{
         Index, Key, Row, Tx,
-        row::{self, Extras, Health, Node, Place, Service, Weights},
+        row::{self, CheckShape, Extras, Health, Node, Place, Service, ServiceShape, Weights},
     },
 };
 
@@ -223,16 +223,19 @@ impl ServiceOp {
         // Go's client sends zeros for weights that nobody set.
         let weights = body.weights.filter(|weights| weights.passing > 0);
         let weights = weights.map(|w| Weights { passing: w.passing, warning: w.warning });
-        Ok(Row::from(Service {
+        let shape = ServiceShape {
             node: Arc::clone(&node.name),
-            id: Arc::clone(id),
             name: Arc::clone(&body.service),
-            address: Arc::clone(&body.address),
-            port: body.port,
-            tags: body.tags.clone(),
-            meta: body.meta.clone().into(),
+            tags: body.tags.as_slice().into(),
             weights: weights.unwrap_or_default(),
             origin: before.map(|row| row.origin).unwrap_or_default(),
+        };
+        Ok(Row::from(Service {
+            id: Arc::clone(id),
+            address: Arc::clone(&body.address),
+            port: body.port,
+            meta: body.meta.clone().into(),
+            shape: shape.into(),
             extras: (extras != Extras::default()).then(|| Box::new(extras)),
             ..Service::default()
         }))
@@ -300,37 +303,45 @@ impl CheckBody {
         let status = Health::from(&*self.status);
         let now = tx.now().millis();
         let since = before.as_ref().filter(|row| row.status == status).map_or(now, |row| row.since);
-        let run_here = before.as_ref().filter(|row| row.origin.is_local()).cloned();
+        let run_here = before.filter(|row| row.origin.is_local());
         let definition: Map<_, _> = self.definition.clone().into_iter().filter(is_set).collect();
         let text = |name: &str| definition.get(name).and_then(Value::as_str).unwrap_or_default();
         let or = |given: &Arc<str>, name| {
             if given.is_empty() { text(name).into() } else { Arc::clone(given) }
         };
         let as_written = || row::Check {
-            kind: if self.kind.is_empty() {
-                kind_of(&definition).into()
-            } else {
-                Arc::clone(&self.kind)
-            },
-            interval: or(&self.interval, "Interval"),
-            timeout: or(&self.timeout, "Timeout"),
             definition: if definition.is_empty() {
                 "".into()
             } else {
                 Value::Object(definition.clone()).to_string().into()
             },
+            shape: Arc::new(CheckShape {
+                kind: if self.kind.is_empty() {
+                    kind_of(&definition).into()
+                } else {
+                    Arc::clone(&self.kind)
+                },
+                interval: or(&self.interval, "Interval"),
+                timeout: or(&self.timeout, "Timeout"),
+                ..CheckShape::default()
+            }),
             ..row::Check::default()
         };
-        Ok(Row::from(row::Check {
+        let held = run_here.unwrap_or_else(as_written);
+        let shape = CheckShape {
             node: Arc::clone(&node.name),
-            id: Arc::clone(id),
             name: Arc::clone(&self.name),
+            notes: Arc::clone(&self.notes),
+            ..CheckShape::clone(&held.shape)
+        };
+        Ok(Row::from(row::Check {
+            id: Arc::clone(id),
             service: Arc::clone(&self.service_id),
             status,
             since,
-            notes: Arc::clone(&self.notes),
             output: Arc::clone(&self.output),
-            ..run_here.unwrap_or_else(as_written)
+            shape: shape.into(),
+            ..held
         }))
     }
 }
