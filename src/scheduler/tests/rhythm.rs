@@ -43,7 +43,7 @@ async fn a_failure_is_confirmed_within_a_second() {
 /// The same check, of an instance that is registered again with another tag.
 fn again(schedule: Schedule) -> Registration {
     let mut again = registration(1, schedule);
-    again.instance.tags = vec!["again".into()];
+    again.instance.tags = Arc::new(["again".into()]);
     again
 }
 

@@ -259,7 +259,7 @@ fn registrations(subjects: &[Subject], number: usize) -> Vec<Registration> {
                     service: service_of(subject).parse().unwrap(),
                     endpoint,
                     // Every other one changes each time, in what is no matter to probes.
-                    tags: vec![usize::midpoint(number, subject.instance).to_string().into()],
+                    tags: Arc::new([usize::midpoint(number, subject.instance).to_string().into()]),
                     meta: Arc::default(),
                 },
                 checks: vec![assigned],
