@@ -282,5 +282,5 @@ async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_defini
 
 #[test]
 fn a_check_and_its_instance_stay_small() {
-    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (280, 88));
+    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (272, 88));
 }

@@ -45,7 +45,7 @@ fn a_service_with_one_check() {
   }
 }"#,
         &expect![[r#"
-            redis redis 127.0.0.1:8000 ["primary"] {"meta": "for my service"}
+            redis redis 127.0.0.1:8000 ["primary"] Pairs([("meta", "for my service")])
               exec "Service 'redis' check" exec as service:redis:1: every 10s ±0.05 within 30s after 0ns, 1/1/1, 0.99
               tcp "Service 'redis' check" tcp at 127.0.0.1:8000 as service:redis:2: every 10s ±0.05 within 1s after 0ns, 1/1/1, 0.99
         "#]],
@@ -70,10 +70,10 @@ fn many_services_in_camel_case_with_nulls() {
   "check": { "id": "extra", "name": "extra", "service_id": "red0", "tcp": "10.1.2.3:1", "interval": "100ms" }
 }"#,
         &expect![[r#"
-            redis red0 10.1.2.3:6000 [] {}
+            redis red0 10.1.2.3:6000 [] Pairs([])
               alive "is it there" grpc at 10.1.2.3:6000 as alive: every 5s ±0.05 within 10s after 0ns, 1/2/2, 0.99
               extra "extra" tcp at 10.1.2.3:1 as extra: every 1s ±0.05 within 10s after 0ns, 1/1/1, 0.99
-            redis red1 127.0.0.1:7000 [] {}
+            redis red1 127.0.0.1:7000 [] Pairs([])
               http "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:1: every 30s ±0.05 within 5s after 0ns, 1/1/1, 0.99
               http-2 "Service 'redis' check" http at 10.1.2.3:7000 as service:red1:2: every 30s ±0.05 within 10s after 0ns, 1/1/1, 0.99
               ttl "Service 'redis' check" ttl as service:red1:3: every 30s ±0 within 10s after 0ns, 1/1/1, 0.99
@@ -105,7 +105,7 @@ fn kinds_of_check_that_are_not_run_are_named() {
 ]}, "checks": [{"name": "disk", "args": ["df"], "interval": "1m"}, {"name": "lost", "service_id": "q", "tcp": "h:1", "interval": "1m"},
   {"name": "node", "tcp": "h:1", "interval": "1m"}]}"#,
         &expect![[r#"
-            a a 127.0.0.1:1 [] {}
+            a a 127.0.0.1:1 [] Pairs([])
               ttl "Service 'a' check" ttl as service:a:1: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
               alias "Service 'a' check" alias as service:a:3: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
               exec "Service 'a' check" exec as service:a:4: every 1s ±0.05 within 30s after 0ns, 1/1/1, 0.99
@@ -157,7 +157,7 @@ fn checks_that_are_told_are_loaded_with_their_first_status() {
   {"TTL": "720h", "failures_before_critical": 3, "timeout": "1h"}
 ]}}"#,
         &expect![[r#"
-            a a 127.0.0.1:1 [] {}
+            a a 127.0.0.1:1 [] Pairs([])
               ttl "Service 'a' check" ttl as service:a:1, first passing: every 30s ±0 within 10s after 0ns, 1/1/1, 0.99
               like b "like b" alias as service:a:2: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
               alias "Service 'a' check" alias as service:a:3: every 60s ±0 within 10s after 0ns, 1/1/1, 0.99
@@ -369,7 +369,7 @@ fn a_silent_udp_target_does_not_take_longer_than_its_interval() {
   {"udp": "10.0.0.1:53", "interval": "1m"}
 ]}}"#,
         &expect![[r#"
-            dns dns 127.0.0.1:0 [] {}
+            dns dns 127.0.0.1:0 [] Pairs([])
               udp "Service 'dns' check" udp at 10.0.0.1:53 as service:dns:1: every 5s ±0.05 within 4s after 0ns, 1/1/1, 0.99
               udp-2 "Service 'dns' check" udp at 10.0.0.1:53 as service:dns:2: every 5s ±0.05 within 1s after 0ns, 1/1/1, 0.99
               udp-3 "Service 'dns' check" udp at 10.0.0.1:53 as service:dns:3: every 60s ±0.05 within 10s after 0ns, 1/1/1, 0.99

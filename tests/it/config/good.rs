@@ -47,11 +47,11 @@ fn the_example_means_what_it_says() {
     );
     expect![[r#"
         node-1 /var/lib/rollcall 127.0.0.1:8500 127.0.0.1:8502
-        web web-1 10.0.0.1:8080 ["frontend"] {"team": "shop", "tier": "1"}
+        web web-1 10.0.0.1:8080 ["frontend"] Pairs([("team", "shop"), ("tier", "1")])
           http "" http: every 5s ±0.05 within 1s after 0ns, 1/3/3, 0.99
           port "" tcp: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
           rpc "" grpc: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
-        web web-web.example-8080 web.example:8080 ["frontend", "canary"] {"team": "shop", "tier": "2"}
+        web web-web.example-8080 web.example:8080 ["frontend", "canary"] Pairs([("team", "shop"), ("tier", "2")])
           http "" http: every 5s ±0.05 within 1s after 0ns, 1/3/3, 0.99
           port "" tcp: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99
           rpc "" grpc: every 10s ±0.05 within 2s after 0ns, 1/3/3, 0.99

@@ -99,9 +99,9 @@ fn a_program_that_is_allowed_may_belong_to_an_instance_anywhere() {
     check_loaded(
         &[("rollcall.yaml", &text)],
         &expect![[r#"
-        disk disk-169.254.169.254-1 169.254.169.254:1 [] {}
-          exec "" exec: every 60s ±0.05 within 5s after 0ns, 1/3/3, 0.99
-    "#]],
+            disk disk-169.254.169.254-1 169.254.169.254:1 [] Pairs([])
+              exec "" exec: every 60s ±0.05 within 5s after 0ns, 1/3/3, 0.99
+        "#]],
     );
     assert_eq!(load(&text).unwrap().config.checks.exec, Allowed::Files);
     assert_eq!(load("checks: { exec: api }").unwrap().config.checks.exec, Allowed::Api);
@@ -114,12 +114,12 @@ fn programs_of_consul_files_come_after_the_kinds_that_consul_prefers() {
     check_loaded(
         &[("rollcall.yaml", config), ("a.json", CONSUL)],
         &expect![[r#"
-        disk d 127.0.0.1:0 [] {}
-          exec "Service 'disk' check" exec as service:d:1: every 60s ±0.05 within 30s after 0ns, 1/1/1, 0.99
-          exec-2 "Service 'disk' check" exec as service:d:2: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
-          exec-3 "Service 'disk' check" exec as service:d:3: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
-          http "Service 'disk' check" http at 10.0.0.1:80 as service:d:4: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
-    "#]],
+            disk d 127.0.0.1:0 [] Pairs([])
+              exec "Service 'disk' check" exec as service:d:1: every 60s ±0.05 within 30s after 0ns, 1/1/1, 0.99
+              exec-2 "Service 'disk' check" exec as service:d:2: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+              exec-3 "Service 'disk' check" exec as service:d:3: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+              http "Service 'disk' check" http at 10.0.0.1:80 as service:d:4: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+        "#]],
     );
 }
 
@@ -131,18 +131,18 @@ fn a_text_for_a_shell_is_not_run() {
     check_loaded(
         &[("rollcall.yaml", config), ("a.json", json)],
         &expect![[r#"
-        a a 127.0.0.1:0 [] {}
-          tcp "Service 'a' check" tcp at 10.0.0.1:1 as service:a:2: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
-        warning: checks of the kind script are not run in this version
-         --> a.json:1:42
-          |
-        1 | { "service": { "name": "a", "checks": [{ "script": "df -h | grep /", "interval": "1m" },
-          |                                          ^^^^^^^^ the service is loaded without this check
-          |
-          = help: no shell is run: write the program and its arguments as a list, `args`
+            a a 127.0.0.1:0 [] Pairs([])
+              tcp "Service 'a' check" tcp at 10.0.0.1:1 as service:a:2: every 60s ±0.05 within 5s after 0ns, 1/1/1, 0.99
+            warning: checks of the kind script are not run in this version
+             --> a.json:1:42
+              |
+            1 | { "service": { "name": "a", "checks": [{ "script": "df -h | grep /", "interval": "1m" },
+              |                                          ^^^^^^^^ the service is loaded without this check
+              |
+              = help: no shell is run: write the program and its arguments as a list, `args`
 
-        warning: 0 errors, 1 warning
-    "#]],
+            warning: 0 errors, 1 warning
+        "#]],
     );
 }
 
