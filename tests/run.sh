@@ -59,6 +59,7 @@ npm npm
 go golang-go
 setpriv util-linux
 strace strace
+valgrind valgrind
 mkfs.ext4 e2fsprogs
 END
     # Debian keeps the part of Python that makes environments in a package of its own.
@@ -153,7 +154,16 @@ heading "systemd unit"
 tests/unit.sh "$PWD/target/debug/rollcall"
 
 heading "container image"
-tests/image.sh
+PROFILE=fast tests/image.sh
+
+heading "what a probe costs, in instructions and system calls"
+optimised=(target/image/cargo/*/fast/rollcall)
+if [[ ! -x ${optimised[0]} ]]; then
+    # There was no image to be built here.
+    cargo build --locked --profile fast
+    optimised=(target/fast/rollcall)
+fi
+tests/cost.sh "${optimised[0]}"
 
 # A client that could not be had is told once more at the end.
 for missing in "$clients"/*.missing; do

@@ -100,19 +100,12 @@ struct News {
 impl Target {
     /// Where to connect to, and how to end the connection, if a probe of this target is a plain one.
     fn plain_way(&self) -> Option<(SocketAddr, Close)> {
-        let close = match &self.probe.0 {
-            Kind::Http(probe) => probe.is_lone().then(|| probe.spec().close),
-            Kind::Tcp(probe) => probe.is_lone().then(|| probe.spec().close),
-            Kind::Grpc(_)
-            | Kind::Udp(_)
-            | Kind::H2ping(_)
-            | Kind::Certificate(_)
-            | Kind::Dns(_)
-            | Kind::Etcd(_)
-            | Kind::Icmp(_)
-            | Kind::Exec(_)
-            | Kind::Ttl(_)
-            | Kind::Alias(_) => None,
+        let close = if let Kind::Http(probe) = &self.probe.0 {
+            probe.is_lone().then(|| probe.spec().close)
+        } else if let Kind::Tcp(probe) = &self.probe.0 {
+            probe.is_lone().then(|| probe.spec().close)
+        } else {
+            None
         };
         let (endpoint, close) = (self.destination()?, close?);
         match endpoint.host {
