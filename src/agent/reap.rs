@@ -96,7 +96,11 @@ impl Agent {
             })
             .await?;
         for id in round.due {
-            self.expire(&id, ages.now()).await?;
+            // Each takes a write to the disk, and meanwhile all may have changed.
+            if self.brakes.is_in_doubt() {
+                break;
+            }
+            self.expire(&id, started, ages).await?;
         }
         Ok(())
     }
@@ -116,15 +120,26 @@ impl Agent {
         }
     }
 
-    async fn expire(&self, id: &Arc<str>, now: Timestamp) -> Result<(), Unwritten> {
+    /// Deregisters an instance, if it is still critical for too long.
+    async fn expire(
+        &self,
+        id: &Arc<str>,
+        started: Timestamp,
+        ages: &Ages,
+    ) -> Result<(), Unwritten> {
         let gone = self
             .store
             .write(|tx| {
                 let Some(service) = tx.instance(&self.node, id).cloned() else { return Ok(None) };
+                let observed = |check: &Check| self.critical_since(check);
+                let is_overdue = |check: &Check| is_overdue(check, started, ages, observed);
+                if !tx.instance_checks(&self.node, id).any(|check| is_overdue(check)) {
+                    return Ok(None);
+                }
                 let checks = tx.instance_checks(&self.node, id);
                 let checks = checks.map(|check| Check::clone(check)).collect();
                 let service = Service::clone(&service);
-                let at = now.millis();
+                let at = ages.now().millis();
                 tx.put(Tombstone { service: service.clone(), checks, at, ..Tombstone::default() });
                 self.drop_instance(tx, id);
                 Ok::<_, Unwritten>(Some(service))
@@ -188,12 +203,8 @@ fn plan(
     let mut round = Round::default();
     let mut due: BTreeMap<&Arc<str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
     for row in tables.each_instance_on(node).filter(|row| row.origin.is_local()) {
-        let overdue = tables.instance_checks(node, &row.id).filter(|check| {
-            let after = Duration::from_secs(check.deregister_after.into());
-            check.status == Health::Critical
-                && !after.is_zero()
-                && critical_since(check).is_some_and(|since| ages.of(since.max(started)) >= after)
-        });
+        let checks = tables.instance_checks(node, &row.id);
+        let overdue = checks.filter(|check| is_overdue(check, started, ages, &critical_since));
         if let Some(since) = overdue.map(|check| check.since).min() {
             due.entry(&row.name).or_default().push((since, &row.id));
         }
@@ -219,6 +230,19 @@ fn plan(
         .map(|tombstone| Arc::clone(&tombstone.service.id))
         .collect();
     round
+}
+
+/// Whether a check has been critical for so long that its instance may go.
+fn is_overdue(
+    check: &Check,
+    started: Timestamp,
+    ages: &Ages,
+    critical_since: impl Fn(&Check) -> Option<Timestamp>,
+) -> bool {
+    let after = Duration::from_secs(check.deregister_after.into());
+    check.status == Health::Critical
+        && !after.is_zero()
+        && critical_since(check).is_some_and(|since| ages.of(since.max(started)) >= after)
 }
 
 #[cfg(test)]

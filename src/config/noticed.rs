@@ -5,7 +5,7 @@
 //! so gaps are spread like the sum of two dice (a triangle), and what is left of one follows
 //! from renewal theory: the density of the rest is the share of gaps that are longer, divided by the
 //! interval (Feller, *An Introduction to Probability Theory* II, XI.4). From the start of the first
-//! failing probe on, what happens is fixed: [`after_first`] walks through it.
+//! failing probe on, what happens is fixed: `after_first` walks through it.
 
 use std::time::Duration;
 

@@ -49,6 +49,12 @@ const BATCH: usize = 1024;
 const MAX_POOL: usize = 256;
 const MAX_KEPT_BUFFER: usize = 4096;
 
+/// A token is a row in the lower half and the generation of the probe in the upper: a socket that has
+/// been closed here may live on for a moment in a process that is being started, and what is told of
+/// it must not be taken for news of the next probe in its row.
+const HALF: u32 = usize::BITS / 2;
+const ROW: usize = (1 << HALF) - 1;
+
 /// Who asks: what is given back with the result.
 pub trait Ticket {
     /// Who is asked. The same every time.
@@ -62,6 +68,7 @@ pub struct Plain<T> {
     events: Events,
     flights: Vec<Option<Flight<T>>>,
     free: Vec<usize>,
+    generation: usize,
     /// No deadline is earlier than this; nothing if there is none.
     earliest: Option<Instant>,
     pool: Vec<Vec<u8>>,
@@ -71,6 +78,7 @@ pub struct Plain<T> {
 /// One probe under way.
 struct Flight<T> {
     ticket: T,
+    token: Token,
     started: Timestamp,
     trace: Trace,
     address: SocketAddr,
@@ -134,6 +142,7 @@ impl<T: Ticket> Plain<T> {
             events: Events::with_capacity(BATCH),
             flights: Vec::new(),
             free: Vec::new(),
+            generation: 0,
             earliest: None,
             pool: Vec::new(),
             landed: Vec::new(),
@@ -162,18 +171,21 @@ impl<T: Ticket> Plain<T> {
             self.flights.push(None);
             self.flights.len() - 1
         });
-        match self.launch(index, ticket.target(), way, &mut trace) {
-            Ok(socket) => {
+        self.generation = (self.generation + 1) & ROW;
+        let token = Token(self.generation << HALF | index);
+        match contained(|| self.launch(token, ticket.target(), way, &mut trace)) {
+            Some(Ok(socket)) => {
                 let deadline = trace.deadline();
                 self.earliest = Some(self.earliest.map_or(deadline, |then| then.min(deadline)));
                 let (address, stage) = (way.0, Stage::Connecting);
-                let flight = Flight { ticket, started, trace, address, socket, stage };
+                let flight = Flight { ticket, token, started, trace, address, socket, stage };
                 self.flights[index] = Some(flight);
             }
-            Err(fault) => {
+            failed => {
                 self.free.push(index);
-                let found = network::observe(ticket.target(), &mut trace, started, Err(fault));
-                self.landed.push((ticket, Some(found)));
+                let result = failed.map(|failed| failed.map(drop));
+                let found = observed(&ticket, &mut trace, started, result);
+                self.landed.push((ticket, found));
             }
         }
         Ok(())
@@ -181,7 +193,7 @@ impl<T: Ticket> Plain<T> {
 
     fn launch(
         &self,
-        index: usize,
+        token: Token,
         target: &Target,
         (address, close): (SocketAddr, Close),
         trace: &mut Trace,
@@ -195,7 +207,7 @@ impl<T: Ticket> Plain<T> {
         let mut socket = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.get_ref().registry();
-        let registered = registry.register(&mut socket, Token(index), interest);
+        let registered = registry.register(&mut socket, token, interest);
         registered.map_err(|error| Fault::local(&error))?;
         Ok(socket)
     }
@@ -231,7 +243,7 @@ impl<T: Ticket> Plain<T> {
                     may_have_failed: event.is_error() || event.is_write_closed(),
                     has_input: event.is_readable() || event.is_read_closed(),
                 };
-                self.advance(event.token().0, news);
+                self.advance(event.token(), news);
                 taken += 1;
             }
             if taken < BATCH {
@@ -245,13 +257,15 @@ impl<T: Ticket> Plain<T> {
         self.landed.drain(..)
     }
 
-    fn advance(&mut self, index: usize, news: News) {
-        let Some(flight) = self.flights.get_mut(index).and_then(Option::as_mut) else { return };
-        match catch_unwind(AssertUnwindSafe(|| flight.advance(news))) {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => self.land(index, Some(Ok(()))),
-            Ok(Err(fault)) => self.land(index, Some(Err(fault))),
-            Err(_panic) => self.land(index, None),
+    fn advance(&mut self, token: Token, news: News) {
+        let index = token.0 & ROW;
+        let flight = self.flights.get_mut(index).and_then(Option::as_mut);
+        let Some(flight) = flight.filter(|flight| flight.token == token) else { return };
+        match contained(|| flight.advance(news)) {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => self.land(index, Some(Ok(()))),
+            Some(Err(fault)) => self.land(index, Some(Err(fault))),
+            None => self.land(index, None),
         }
     }
 
@@ -263,8 +277,8 @@ impl<T: Ticket> Plain<T> {
             let Some(flight) = &self.flights[index] else { continue };
             let deadline = flight.trace.deadline();
             if deadline <= now {
-                let fault = flight.ticket.target().expired(&flight.trace);
-                self.land(index, Some(Err(fault)));
+                let fault = contained(|| flight.ticket.target().expired(&flight.trace));
+                self.land(index, fault.map(Err));
             } else {
                 earliest = Some(earliest.map_or(deadline, |then| then.min(deadline)));
             }
@@ -276,8 +290,7 @@ impl<T: Ticket> Plain<T> {
         let Some(flight) = self.flights[index].take() else { return };
         self.free.push(index);
         let Flight { ticket, started, mut trace, socket, .. } = flight;
-        let found =
-            result.map(|result| network::observe(ticket.target(), &mut trace, started, result));
+        let found = observed(&ticket, &mut trace, started, result);
         drop(socket);
         let mut buffer = std::mem::take(&mut trace.buffer);
         if self.pool.len() < MAX_POOL && buffer.capacity() <= MAX_KEPT_BUFFER {
@@ -286,6 +299,22 @@ impl<T: Ticket> Plain<T> {
         }
         self.landed.push((ticket, found));
     }
+}
+
+/// What a probe has found; nothing if it has panicked, or does so now.
+fn observed(
+    ticket: &impl Ticket,
+    trace: &mut Trace,
+    started: Timestamp,
+    result: Option<Result<(), Fault>>,
+) -> Option<Observation> {
+    let result = result?;
+    contained(|| network::observe(ticket.target(), trace, started, result))
+}
+
+/// Does something for one probe that must not take others with it if it panics.
+fn contained<R>(work: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 impl<T: Ticket> Flight<T> {

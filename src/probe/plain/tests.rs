@@ -137,6 +137,28 @@ async fn an_answer_that_is_there_before_the_question_is_read() {
     assert_eq!(verdict(&found.unwrap()), "success 200");
 }
 
+/// As when a program is started at that moment: its process has all descriptors until it is on its own.
+#[tokio::test]
+async fn what_is_told_of_a_probe_before_is_no_news_of_the_next() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint(listener.local_addr().unwrap());
+    let mut plain = plain();
+    assert!(plain.start(Named("before", http(json!({}), address)), PATIENCE).is_ok());
+    let copy = rustix::io::dup(&plain.flights[0].as_ref().unwrap().socket).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    io::Write::write_all(&mut stream, OK).unwrap();
+    let (_, found) = landed(&mut plain).await.remove(0);
+    assert_eq!(verdict(&found.unwrap()), "success 200");
+    let deaf = Deaf::new();
+    let next = Named("next", tcp(endpoint(deaf.address)));
+    assert!(plain.start(next, Duration::from_millis(50)).is_ok());
+    assert_eq!(plain.flights.len(), 1, "in the same row");
+    drop(stream);
+    let (_, found) = landed(&mut plain).await.remove(0);
+    assert_eq!(verdict(&found.unwrap()), "failure timeout_connect");
+    drop(copy);
+}
+
 #[tokio::test]
 async fn rows_and_buffers_are_used_again() {
     let server = Server::answering(OK).await;
@@ -189,7 +211,7 @@ async fn what_cannot_begin_has_ended_at_once() {
     assert!(plain.is_empty());
 }
 
-/// Panics when it is asked for its target once too often.
+/// Panics when it is asked for its target once too often: when its socket has news, or at the end.
 struct Fragile(Cell<u8>, Target);
 
 impl Ticket for Fragile {
@@ -204,7 +226,7 @@ impl Ticket for Fragile {
 async fn a_panic_ends_its_own_probe_alone() {
     let server = Server::answering(OK).await;
     let mut plain = plain();
-    for lives in [5, u8::MAX] {
+    for lives in [5, 6, u8::MAX] {
         let ticket = Fragile(Cell::new(lives), http(json!({}), server.endpoint()));
         assert!(plain.start(ticket, PATIENCE).is_ok());
     }
@@ -214,5 +236,5 @@ async fn a_panic_ends_its_own_probe_alone() {
         found.extend(landed.into_iter().map(|(_, found)| found.map(|found| verdict(&found))));
     }
     found.sort();
-    assert_eq!(found, [None, Some("success 200".to_owned())]);
+    assert_eq!(found, [None, None, Some("success 200".to_owned())]);
 }
