@@ -109,6 +109,7 @@ fn write_fleet(fleet: Fleet, path: &Path) -> Result<(), Failure> {
         file,
         "listen: {{ http: \"127.0.0.1:{api}\", grpc: \"127.0.0.1:0\" }}\n\
          scheduler: {{ max_in_flight: 8000 }}\n\
+         metrics: {{ per_target: off }}\n\
          services:\n\
          - name: bench\n\
          \x20 checks: [{{ {what}, interval: {interval}ms, timeout: {timeout}ms{fast} }}]\n\

@@ -16,29 +16,17 @@ impl Memory {
     /// Nothing yet, of one that is to be asked so.
     pub(super) fn of(probe: &Probe) -> Option<Self> {
         let session = probe.resumes().then(Arc::default);
-        match &probe.0 {
-            Kind::Grpc(probe) if probe.spec().watch => {
-                Some(Self::Grpc(grpc::Kept::of(true), session))
-            }
-            Kind::Grpc(probe) if probe.spec().keep_alive => {
-                Some(Self::Grpc(grpc::Kept::default(), session))
-            }
-            Kind::Http(probe) if probe.spec().keep_alive => {
-                Some(Self::Http(http::Kept::default(), session))
-            }
-            Kind::Http(_)
-            | Kind::Tcp(_)
-            | Kind::Grpc(_)
-            | Kind::Udp(_)
-            | Kind::H2ping(_)
-            | Kind::Certificate(_)
-            | Kind::Etcd(_)
-            | Kind::Icmp(_)
-            | Kind::Dns(_)
-            | Kind::Exec(_)
-            | Kind::Ttl(_)
-            | Kind::Alias(_) => session.map(Self::Tls),
+        if let Kind::Grpc(probe) = &probe.0
+            && (probe.spec().watch || probe.spec().keep_alive)
+        {
+            return Some(Self::Grpc(grpc::Kept::of(probe.spec().watch), session));
         }
+        if let Kind::Http(probe) = &probe.0
+            && probe.spec().keep_alive
+        {
+            return Some(Self::Http(http::Kept::default(), session));
+        }
+        session.map(Self::Tls)
     }
 
     pub(super) fn grpc(&self) -> Option<&grpc::Kept> {
@@ -103,20 +91,8 @@ impl Probe {
 
     /// Whether its connections are kept from one probe to the next.
     pub fn keeps_connections(&self) -> bool {
-        match &self.0 {
-            Kind::Http(probe) => probe.spec().keep_alive,
-            Kind::Grpc(probe) => probe.spec().keep_alive,
-            Kind::Tcp(_)
-            | Kind::Udp(_)
-            | Kind::H2ping(_)
-            | Kind::Certificate(_)
-            | Kind::Etcd(_)
-            | Kind::Icmp(_)
-            | Kind::Dns(_)
-            | Kind::Exec(_)
-            | Kind::Ttl(_)
-            | Kind::Alias(_) => false,
-        }
+        matches!(&self.0, Kind::Http(probe) if probe.spec().keep_alive)
+            || matches!(&self.0, Kind::Grpc(probe) if probe.spec().keep_alive)
     }
 
     /// Whether each probe may leave a port of ours in `TIME_WAIT`.

@@ -20,6 +20,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rustix::io::Errno;
@@ -233,7 +234,7 @@ pub(super) fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 
 fn prepare(socket: &Socket, options: Options) -> io::Result<()> {
     if options.close == Close::Reset {
-        socket.set_linger(Some(std::time::Duration::ZERO))?;
+        socket.set_linger(Some(Duration::ZERO))?;
     }
     #[cfg(target_os = "linux")]
     if options.acknowledge == Acknowledge::Late {
@@ -293,6 +294,15 @@ pub(super) fn settle_made(socket: &Socket, address: SocketAddr) -> io::Result<()
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(())
+}
+
+/// Lets a connection fail when what was sent is acknowledged by nobody for so long. Without that it
+/// is as good as any other, so it does not matter if this fails.
+pub(super) fn give_up_after(time: Duration, stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    drop(SockRef::from(stream).set_tcp_user_timeout(Some(time)));
+    #[cfg(not(target_os = "linux"))]
+    let _ = (time, stream);
 }
 
 /// Whether the kernel may choose this port for a socket of ours: any port if it does not say.

@@ -35,7 +35,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-pub(super) use self::session::Session;
+pub(super) use self::session::{FULL_EVERY, Session};
 pub use self::starttls::Starttls;
 use self::{identity::Identity, verify::Verifier};
 use super::{endpoint::Host, fault::Fault, trace::Trace};

@@ -163,6 +163,13 @@ impl Trace {
         self.certificate = certificate;
     }
 
+    /// When a connection with TLS that has just been made may serve no longer, for the target must show
+    /// its certificate again: in the handshake of a session that was resumed it has shown none.
+    pub(super) fn certificate_holds_until(&self) -> Instant {
+        let checked = self.session.as_ref().and_then(|session| session.checked());
+        checked.unwrap_or_else(Instant::now) + tls::FULL_EVERY
+    }
+
     /// Has the next TLS handshake be a full one: what was known of the target is in doubt.
     pub(super) fn distrust(&self) {
         if let Some(session) = &self.session {

@@ -4,7 +4,7 @@
 //! and settings that come meanwhile are answered with the next call. What one call may take from a
 //! target is bounded in frames and bytes, so every flood ends, whatever its frames are called.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -34,11 +34,6 @@ use crate::{
         trace::Trace,
     },
 };
-
-/// How long a connection with TLS may serve. Its certificate was checked when it was made; one that
-/// has expired, been revoked or been replaced since shows only in the next handshake. An hour is
-/// short beside the days of warning an expiry needs, and makes handshakes a negligible cost.
-pub(super) const MAX_TLS_AGE: Duration = Duration::from_secs(3600);
 
 /// Most frames and bytes that are read for the sake of one answer. Servers send three to eight frames
 /// of less than 300 bytes.
@@ -102,6 +97,9 @@ impl Connection {
     ) -> Result<Self, Fault> {
         let options = resolve::Options { close, acknowledge: Acknowledge::Late };
         let stream = resolve::connect(endpoint, options, trace).await?;
+        if close == Close::Fin {
+            resolve::give_up_after(trace.timeout() / 2, &stream);
+        }
         let stream: Stream = match &probe.tls {
             None => Either::Left(stream),
             Some(tls) => {
@@ -116,7 +114,7 @@ impl Connection {
             stream,
             peer: trace.peer,
             certificate: trace.certificate(),
-            fit_until: probe.tls.as_ref().map(|_| Instant::now() + MAX_TLS_AGE),
+            fit_until: probe.tls.as_ref().map(|_| trace.certificate_holds_until()),
             state: State::default(),
             rest: Vec::new(),
         })

@@ -26,7 +26,6 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::H
 use super::{
     Probe,
     answer::{MAX_HEADERS, MAX_MESSAGE, Reply, Said},
-    call::MAX_TLS_AGE,
     watch::{Stream, Watch},
 };
 use crate::{
@@ -134,6 +133,7 @@ impl Channel {
         let stream = resolve::connect(endpoint, options, trace).await?;
         // Otherwise the kernel holds back the request until the preface is acknowledged: 40 ms.
         stream.set_nodelay(true).map_err(|error| Fault::connect(&error))?;
+        resolve::give_up_after(trace.timeout() / 2, &stream);
         let peer = stream.peer_addr().map_err(|error| Fault::connect(&error))?;
         let (sender, driver) = match &probe.tls {
             None => handshake(stream, trace).await?,
@@ -144,7 +144,7 @@ impl Channel {
             }
         };
         let certificate = trace.certificate();
-        let fit_until = probe.tls.as_ref().map(|_| Instant::now() + MAX_TLS_AGE);
+        let fit_until = probe.tls.as_ref().map(|_| trace.certificate_holds_until());
         Ok(Self { sender, driver, origin, peer, certificate, fit_until, stream: None })
     }
 

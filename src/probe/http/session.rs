@@ -20,7 +20,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, ReadBuf},
     net::TcpStream,
@@ -152,7 +151,7 @@ impl Connection {
         // Otherwise the kernel holds back what follows a first write until that is acknowledged.
         stream.set_nodelay(true).map_err(|error| Fault::connect(&error))?;
         if outgoing.request.after == After::Keep {
-            give_up_after(trace.timeout() / 2, &stream);
+            resolve::give_up_after(trace.timeout() / 2, &stream);
         }
         let host = &route.endpoint.host;
         let stream: Stream = match (route.scheme, &probe.tls, route.origin) {
@@ -166,7 +165,7 @@ impl Connection {
             (Scheme::Https, None, _) => return Err(Fault::ours("TLS was not made ready")),
         };
         let speech = speak(probe.spec.version, stream, trace).await?;
-        let fit_until = Instant::now() + MAX_AGE;
+        let fit_until = trace.certificate_holds_until().min(Instant::now() + MAX_AGE);
         let certificate = trace.certificate();
         Ok(Self { speech, peer: trace.peer, certificate, fit_until })
     }
@@ -228,15 +227,6 @@ impl Connection {
             Speech::Http2(session) => session.close(),
         }
     }
-}
-
-/// Lets a connection fail when what was sent is acknowledged by nobody for so long. Without that it
-/// is as good as any other, so it does not matter if this fails.
-pub(super) fn give_up_after(time: Duration, stream: &TcpStream) {
-    #[cfg(target_os = "linux")]
-    drop(SockRef::from(stream).set_tcp_user_timeout(Some(time)));
-    #[cfg(not(target_os = "linux"))]
-    let _ = (time, stream);
 }
 
 /// Begins to speak what is configured, or what the target has chosen.

@@ -35,8 +35,10 @@ use crate::{
     probe::grpc::{Place, Places},
 };
 
-/// From one full handshake to the next, at most.
-const FULL_EVERY: Duration = Duration::from_secs(3600);
+/// From one full handshake to the next, at most. A certificate that has expired, been revoked or been
+/// replaced since shows only in the next one. An hour is short beside the days of warning an expiry
+/// needs, and makes handshakes a negligible cost.
+pub(in crate::probe) const FULL_EVERY: Duration = Duration::from_secs(3600);
 
 /// The session of one target. Its name is not asked for: a check has one.
 #[derive(Debug, Default)]
@@ -136,6 +138,11 @@ impl Session {
             state.has_offered = false;
             state.barred_until = Some(Instant::now() + FULL_EVERY);
         }
+    }
+
+    /// When the certificate was checked last, if it was and nothing has failed since.
+    pub(in crate::probe) fn checked(&self) -> Option<Instant> {
+        self.state().full.as_ref().map(|full| full.at)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

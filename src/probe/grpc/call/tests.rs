@@ -172,3 +172,20 @@ proptest! {
         }
     }
 }
+
+/// A connection that a firewall has forgotten must leave time for another one; that half is enough
+/// needs such a firewall.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_connection_to_be_kept_is_given_up_after_half_the_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = testing::endpoint(listener.local_addr().unwrap());
+    let mut set = Vec::new();
+    for close in [Close::Fin, Close::Reset] {
+        let mut trace = Trace::new(std::time::Duration::from_secs(2), Arc::default());
+        let connection = Connection::open(&probe(""), &endpoint, close, &mut trace).await.unwrap();
+        let Either::Left(stream) = &connection.stream else { panic!("in plain text") };
+        set.push(socket2::SockRef::from(stream).tcp_user_timeout().unwrap());
+    }
+    assert_eq!(set, [Some(std::time::Duration::from_secs(1)), None]);
+}

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::{
     model::Observation,
-    probe::{Held, Network, Prober, egress},
+    probe::{Held, Network, Prober, egress, resolve},
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -374,7 +374,7 @@ async fn where_none_can_be_kept_a_bare_connection_is_held_until_one_is() {
 async fn a_kept_connection_is_given_up_when_nobody_acknowledges_for_half_the_deadline() {
     let server = patient(OK).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
-    session::give_up_after(Duration::from_secs(1), &stream);
+    resolve::give_up_after(Duration::from_secs(1), &stream);
     let set = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
     assert_eq!(set, Some(Duration::from_secs(1)));
 }

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rcgen::date_time_ymd;
 use rustls::{ServerConfig, pki_types::PrivateKeyDer, server::ProducesTickets};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -14,7 +17,11 @@ use crate::{
     probe::{
         Network, Prober, Spec, Target, egress,
         testing::{self, PATIENCE, Server, ask, hold, read_request, say_and_close, verdict},
-        tls::testing::{Authority, provider, server_config},
+        tls::{
+            self,
+            testing::{Authority, provider, server_config},
+        },
+        trace::Trace,
     },
 };
 
@@ -313,4 +320,31 @@ fn a_session_is_good_for_one_address() {
     assert!(full.is_good(at, peer(1)));
     assert!(!full.is_good(at, peer(2)));
     assert!(!full.is_good(at + FULL_EVERY, peer(1)));
+}
+
+/// One that is kept after a resumed handshake has not shown the certificate for as long as that of the
+/// full handshake before.
+#[tokio::test]
+async fn a_kept_connection_shows_the_certificate_again_an_hour_after_it_was_checked() {
+    let counting = Counting::start(|_| ()).await;
+    let spec = testing::spec(counting.authority.trust(&json!({})));
+    let client = tls::Client::prepare(&spec, None).unwrap();
+    let endpoint = counting.server.endpoint();
+    let session = Arc::new(Session::default());
+    let mut until = Vec::new();
+    for _ in 0..2 {
+        let mut trace = Trace::new(PATIENCE, Arc::default());
+        trace.session = Some(Arc::clone(&session));
+        trace.peer = Some(counting.server.address);
+        let stream = TcpStream::connect(counting.server.address).await.unwrap();
+        let mut stream = client.connect(&endpoint.host, stream, &mut trace).await.unwrap();
+        until.push(trace.certificate_holds_until());
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        // The ticket comes with it; how the server ends the connection does not matter.
+        drop(stream.read_to_end(&mut answer).await);
+        pass(FULL_EVERY / 2).await;
+    }
+    assert_eq!(counting.counts(), (1, 1));
+    assert_eq!(until[0], until[1]);
 }
