@@ -24,6 +24,7 @@ mod hold;
 pub mod http;
 mod http2;
 pub mod icmp;
+mod line;
 mod memory;
 mod network;
 mod nonce;

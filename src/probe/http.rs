@@ -9,8 +9,9 @@
 //! An answer that ends before it is whole is `connection_reset`, also if the connection was closed
 //! in order. Encoded bodies are not decoded: the request says `Accept-Encoding: identity`.
 //!
-//! HTTP/2 (`h2`) is the library's, within the same bounds. What is not plain, another version or a
-//! kept connection, is in `session`, so that plain probes do not carry its state.
+//! HTTP/2 (`h2`) is the library's, within the same bounds. What a task does beyond one request on a
+//! fresh connection, in another version or on a kept one, is in `session`, so that other probes do not
+//! carry its state.
 
 mod auth;
 mod body;
@@ -58,7 +59,8 @@ pub use self::{
 };
 pub(super) use self::{
     exchange::{Reader, Received},
-    kept::Kept,
+    kept::{Idle, Kept},
+    session::MAX_AGE,
     traceparent::Ids,
 };
 use super::{
@@ -218,8 +220,12 @@ impl Spec {
             headers: Some(&self.headers),
             credentials,
             body: &self.body,
-            after: if self.keep_alive { After::Keep } else { After::Close },
+            after: self.after(),
         }
+    }
+
+    fn after(&self) -> After {
+        if self.keep_alive { After::Keep } else { After::Close }
     }
 
     fn path(&self) -> &Path {
@@ -302,9 +308,11 @@ impl Probe {
         self.spec.version == Version::Http1 && !self.spec.keep_alive
     }
 
-    /// Whether it is one request, and that in plain text.
+    /// Whether it is one request in plain text.
     pub(super) fn is_lone(&self) -> bool {
-        self.is_plain() && self.scheme == Scheme::Http && self.spec.follow_redirects == 0
+        self.spec.version == Version::Http1
+            && self.scheme == Scheme::Http
+            && self.spec.follow_redirects == 0
     }
 
     /// Takes in what has come of the answer to a plain request; the answer, once it is whole.
@@ -318,7 +326,8 @@ impl Probe {
 
     /// What is known of the answer to a plain request before it comes.
     fn terms(&self) -> Terms<'_> {
-        Terms { body: self.body(), after: After::Close, expected: &self.spec.expected_headers }
+        let expected = &self.spec.expected_headers;
+        Terms { body: self.body(), after: self.spec.after(), expected }
     }
 
     fn body(&self) -> Body {
@@ -371,13 +380,19 @@ pub(super) async fn probe(
     probe.redacted(result)
 }
 
-/// Puts the request of a plain probe into the trace's buffer.
+/// Sees whether a plain probe may be made, and writes its request.
 pub(super) fn begin(probe: &Probe, instance: &Endpoint, trace: &mut Trace) -> Result<(), Fault> {
     announce(&probe.spec, instance, trace)?;
+    write(probe, instance, trace);
+    Ok(())
+}
+
+/// Puts the request of a plain probe into the trace's buffer.
+pub(super) fn write(probe: &Probe, instance: &Endpoint, trace: &mut Trace) {
+    trace.buffer.clear();
     let endpoint = probe.spec.endpoint(instance);
     let place = Place { scheme: probe.scheme, endpoint, ids: trace.ids.as_deref() };
     probe.render(place, &mut trace.buffer);
-    Ok(())
 }
 
 /// What a plain probe has come to.

@@ -1,15 +1,17 @@
-//! Plain probes, all of a thread in one place: an HTTP/1.1 request in plain text on a fresh
-//! connection, or a connection alone, to an address that needs no look-up.
+//! Plain probes, all of a thread in one place: an HTTP/1.1 request in plain text, or a connection
+//! alone, to an address that needs no look-up.
 //!
 //! Nearly all checks are of this kind, and what they cost is what a fleet costs. A task, a timer and
 //! a boxed future for each would be two thirds of what we add to the work of the kernel. Here a
 //! probe is a row with a socket and its [`Trace`]; one poller tells which sockets have news, and the
 //! loop of the thread lets [`Plain::turn`] take them all in at once. What a probe asks and how an
 //! answer is understood is written once, in `http` and `resolve`; this drives it, as the futures of
-//! [`Network`] drive it for all other probes.
+//! [`Network`] drive it for all other probes. A connection that is kept stays with the poller.
 //!
 //! The poller is itself a descriptor that the runtime waits on ([`Plain::ready`]), so nothing here
 //! waits, and a thread without plain probes pays nothing.
+
+mod flight;
 
 use std::{
     fmt,
@@ -19,18 +21,16 @@ use std::{
     time::Duration,
 };
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
-use rustix::{
-    buffer::spare_capacity,
-    net::{RecvFlags, SendFlags, recv, send},
-};
-use socket2::SockRef;
+use mio::{Events, Poll, Token, net::TcpStream};
 use tokio::{io::unix::AsyncFd, time::Instant};
 
+use self::flight::{Flight, News, Progress, Wire};
 use super::{
     Close, Host, Kind, Network, Target,
     fault::Fault,
-    http, network,
+    grpc, http,
+    line::{Line, Lines},
+    network,
     resolve::{self, Acknowledge, Options},
     trace::Trace,
 };
@@ -55,6 +55,9 @@ const MAX_KEPT_BUFFER: usize = 4096;
 const HALF: u32 = usize::BITS / 2;
 const ROW: usize = (1 << HALF) - 1;
 
+/// In a row: it is that of a connection that is kept, not of a probe.
+const KEPT: usize = 1 << (HALF - 1);
+
 /// Who asks: what is given back with the result.
 pub trait Ticket {
     /// Who is asked. The same every time.
@@ -68,6 +71,7 @@ pub struct Plain<T> {
     events: Events,
     flights: Vec<Option<Flight<T>>>,
     free: Vec<usize>,
+    lines: Lines,
     generation: usize,
     /// No deadline is earlier than this; nothing if there is none.
     earliest: Option<Instant>,
@@ -75,55 +79,40 @@ pub struct Plain<T> {
     landed: Vec<(T, Option<Observation>)>,
 }
 
-/// One probe under way.
-struct Flight<T> {
-    ticket: T,
-    token: Token,
-    started: Timestamp,
-    trace: Trace,
-    address: SocketAddr,
-    socket: TcpStream,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// Until the socket is writable; a request is in the trace's buffer already.
-    Connecting,
-    /// So many bytes of the request are sent.
-    Asking(usize),
-    /// The answer comes into the trace's buffer.
-    Listening(http::Reader),
-}
-
-/// What the poller says of a socket. It says so once.
+/// Where a probe goes.
 #[derive(Debug, Clone, Copy)]
-struct News {
-    /// An error waits, or the socket can no longer be written to.
-    may_have_failed: bool,
-    /// There is something to read, be it the end.
-    has_input: bool,
+struct Way {
+    address: SocketAddr,
+    close: Close,
+    is_kept: bool,
 }
 
 impl Target {
-    /// Where to connect to, and how to end the connection, if a probe of this target is a plain one.
-    fn plain_way(&self) -> Option<(SocketAddr, Close)> {
-        let close = if let Kind::Http(probe) = &self.probe.0 {
-            probe.is_lone().then(|| probe.spec().close)
+    /// Where to connect to, and how, if a probe of this target is a plain one.
+    fn plain_way(&self) -> Option<Way> {
+        let (close, is_kept) = if let Kind::Http(probe) = &self.probe.0 {
+            let http::Spec { close, keep_alive, .. } = *probe.spec();
+            // The target's log should not blame us for a connection that was kept.
+            let close = if keep_alive { Close::Fin } else { close };
+            probe.is_lone().then_some((close, keep_alive))
         } else if let Kind::Tcp(probe) = &self.probe.0 {
-            probe.is_lone().then(|| probe.spec().close)
+            probe.is_lone().then_some((probe.spec().close, false))
         } else {
             None
-        };
-        let (endpoint, close) = (self.destination()?, close?);
+        }?;
+        let endpoint = self.destination()?;
         match endpoint.host {
-            Host::Ip(ip) => Some((SocketAddr::new(ip, endpoint.port), close)),
+            Host::Ip(ip) => {
+                let address = SocketAddr::new(ip, endpoint.port);
+                Some(Way { address, close, is_kept })
+            }
             Host::Name(_) => None,
         }
     }
 
-    fn http(&self) -> Option<&http::Probe> {
-        if let Kind::Http(probe) = &self.probe.0 { Some(probe) } else { None }
+    /// What is kept of it from one plain probe to the next.
+    fn kept(&self) -> Option<&http::Kept> {
+        self.memory.as_ref().and_then(|memory| memory.http())
     }
 }
 
@@ -142,6 +131,7 @@ impl<T: Ticket> Plain<T> {
             events: Events::with_capacity(BATCH),
             flights: Vec::new(),
             free: Vec::new(),
+            lines: Lines::default(),
             generation: 0,
             earliest: None,
             pool: Vec::new(),
@@ -171,15 +161,13 @@ impl<T: Ticket> Plain<T> {
             self.flights.push(None);
             self.flights.len() - 1
         });
-        self.generation = (self.generation + 1) & ROW;
-        let token = Token(self.generation << HALF | index);
-        match contained(|| self.launch(token, ticket.target(), way, &mut trace)) {
-            Some(Ok(socket)) => {
+        match contained(|| self.board(index, ticket.target(), way, &mut trace)) {
+            Some(Ok(wire)) => {
                 let deadline = trace.deadline();
                 self.earliest = Some(self.earliest.map_or(deadline, |then| then.min(deadline)));
-                let (address, stage) = (way.0, Stage::Connecting);
-                let flight = Flight { ticket, token, started, trace, address, socket, stage };
+                let flight = Flight::new((ticket, started), trace, way.address, wire);
                 self.flights[index] = Some(flight);
+                self.depart(index);
             }
             failed => {
                 self.free.push(index);
@@ -191,25 +179,64 @@ impl<T: Ticket> Plain<T> {
         Ok(())
     }
 
-    fn launch(
-        &self,
-        token: Token,
+    /// Writes the request, and finds the connection for it: the kept one if it is fit, else a new one.
+    fn board(
+        &mut self,
+        index: usize,
         target: &Target,
-        (address, close): (SocketAddr, Close),
+        way: Way,
         trace: &mut Trace,
-    ) -> Result<TcpStream, Fault> {
-        if let Some(probe) = target.http() {
+    ) -> Result<Wire, Fault> {
+        if let Some(probe) = target.plain_http() {
             http::begin(probe, target.endpoint(), trace)?;
         }
+        if let Some(kept) = target.kept()
+            && let Some((http::Idle::Plain(line), place)) = kept.take()
+            && line.is_fit()
+            && self.lines.lend(&line, index)
+        {
+            trace.peer = Some(line.peer);
+            trace.enter(Phase::Exchange);
+            return Ok(Wire::Kept(line, Some(place)));
+        }
+        self.dial(index, way, trace)
+    }
+
+    /// Sends for a new connection.
+    fn dial(&mut self, index: usize, way: Way, trace: &mut Trace) -> Result<Wire, Fault> {
         trace.enter(Phase::Connect);
-        let options = Options { close, acknowledge: Acknowledge::Late };
-        let socket = resolve::send_for(address, options, trace)?;
-        let mut socket = TcpStream::from_std(socket.into());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registry = self.poll.get_ref().registry();
-        let registered = registry.register(&mut socket, token, interest);
-        registered.map_err(|error| Fault::local(&error))?;
-        Ok(socket)
+        let options = Options { close: way.close, acknowledge: Acknowledge::Late };
+        let socket = resolve::send_for(way.address, options, trace)?;
+        if !way.is_kept {
+            let token = self.token(index);
+            return Ok(Wire::Own(TcpStream::from_std(socket.into()), token));
+        }
+        // Otherwise the kernel holds back what follows a first write until that is acknowledged.
+        socket.set_tcp_nodelay(true).map_err(|error| Fault::local(&error))?;
+        resolve::give_up_after(trace.timeout() / 2, &socket);
+        let socket = TcpStream::from_std(socket.into());
+        let row = self.lines.room();
+        let name = (row, self.token(KEPT | row));
+        let fit_until = Instant::now() + http::MAX_AGE;
+        let line = self.lines.open(name, (socket, way.address), fit_until, index);
+        Ok(Wire::Kept(Box::new(line), None))
+    }
+
+    /// A name for the poller that was not used lately.
+    fn token(&mut self, row: usize) -> Token {
+        self.generation = (self.generation + 1) & ROW;
+        Token(self.generation << HALF | row)
+    }
+
+    /// Lets a probe that has a connection, or has sent for one, go as far as it can, and has the poller
+    /// tell when it can go on.
+    fn depart(&mut self, index: usize) {
+        self.step(index, None);
+        if let Some(flight) = &mut self.flights[index]
+            && let Err(error) = flight.register(self.poll.get_ref().registry())
+        {
+            self.land(index, Some(Err(Fault::local(&error))));
+        }
     }
 
     /// Waits until there may be news of one of them. May be dropped at any time.
@@ -227,6 +254,13 @@ impl<T: Ticket> Plain<T> {
         if self.landed.is_empty() { self.earliest } else { Some(Instant::now()) }
     }
 
+    /// Whether to call [`Plain::turn`] now, news or not, before others are started: a deadline has come,
+    /// or there are kept connections, of which it must be known which have ended.
+    pub fn wants_a_turn(&self) -> bool {
+        let is_due = |deadline| deadline <= Instant::now();
+        self.lines.len() > 0 || self.next_deadline().is_some_and(is_due)
+    }
+
     /// Takes in all there is, without waiting, and gives back those that have ended: nothing in
     /// place of an observation if the probe panicked.
     pub fn turn(&mut self) -> std::vec::Drain<'_, (T, Option<Observation>)> {
@@ -242,8 +276,9 @@ impl<T: Ticket> Plain<T> {
                 let news = News {
                     may_have_failed: event.is_error() || event.is_write_closed(),
                     has_input: event.is_readable() || event.is_read_closed(),
+                    has_ended: event.is_read_closed(),
                 };
-                self.advance(event.token(), news);
+                self.hear(event.token(), news);
                 taken += 1;
             }
             if taken < BATCH {
@@ -257,16 +292,58 @@ impl<T: Ticket> Plain<T> {
         self.landed.drain(..)
     }
 
-    fn advance(&mut self, token: Token, news: News) {
-        let index = token.0 & ROW;
-        let flight = self.flights.get_mut(index).and_then(Option::as_mut);
-        let Some(flight) = flight.filter(|flight| flight.token == token) else { return };
-        match contained(|| flight.advance(news)) {
-            Some(Ok(true)) => {}
-            Some(Ok(false)) => self.land(index, Some(Ok(()))),
-            Some(Err(fault)) => self.land(index, Some(Err(fault))),
-            None => self.land(index, None),
+    /// Takes in news of a socket, if a probe is still interested in it.
+    fn hear(&mut self, token: Token, news: News) {
+        let row = token.0 & ROW;
+        let index = if row & KEPT == 0 { Some(row) } else { self.lines.user(row & !KEPT, token) };
+        let Some(index) = index else {
+            // Of a connection that nobody uses. That it can be written to is no news.
+            if news.has_input || news.may_have_failed {
+                self.lines.ended(row & !KEPT, token);
+            }
+            return;
+        };
+        let flight = self.flights.get(index).and_then(Option::as_ref);
+        if flight.is_some_and(|flight| flight.wire.token() == token) {
+            self.step(index, Some(news));
         }
+    }
+
+    /// Lets a probe go as far as it can.
+    fn step(&mut self, index: usize, news: Option<News>) {
+        let Some(flight) = &mut self.flights[index] else { return };
+        match contained(|| flight.advance(news)) {
+            Some(Ok(Progress::Waits)) => {}
+            Some(Err(_)) if flight.may_try_again() => {
+                let again = contained(|| self.try_again(index));
+                if let failed @ (None | Some(Err(_))) = again {
+                    self.land(index, failed);
+                } else {
+                    self.depart(index);
+                }
+            }
+            ended => self.land(index, ended.map(|ended| ended.map(drop))),
+        }
+    }
+
+    /// Has a probe whose kept connection has failed go on with a new one: the connection's own failure
+    /// is not the target's.
+    fn try_again(&mut self, index: usize) -> Result<(), Fault> {
+        let Some(mut flight) = self.flights[index].take() else { return Ok(()) };
+        let result = self.dial_again(index, &mut flight);
+        self.flights[index] = Some(flight);
+        result
+    }
+
+    fn dial_again(&mut self, index: usize, flight: &mut Flight<T>) -> Result<(), Fault> {
+        let target = flight.ticket.target();
+        let (Some(probe), Some(way)) = (target.plain_http(), target.plain_way()) else {
+            return Err(Fault::ours("a plain probe went astray"));
+        };
+        http::write(probe, target.endpoint(), &mut flight.trace);
+        let wire = self.dial(index, way, &mut flight.trace)?;
+        flight.change_to(wire);
+        Ok(())
     }
 
     /// Ends those whose time is over, and looks for the next deadline.
@@ -289,15 +366,35 @@ impl<T: Ticket> Plain<T> {
     fn land(&mut self, index: usize, result: Option<Result<(), Fault>>) {
         let Some(flight) = self.flights[index].take() else { return };
         self.free.push(index);
-        let Flight { ticket, started, mut trace, socket, .. } = flight;
+        let Flight { ticket, started, mut trace, wire, is_reusable, .. } = flight;
         let found = observed(&ticket, &mut trace, started, result);
-        drop(socket);
+        if let Wire::Kept(line, place) = wire {
+            contained(|| self.put_away(ticket.target(), (line, place), is_reusable));
+        }
         let mut buffer = std::mem::take(&mut trace.buffer);
         if self.pool.len() < MAX_POOL && buffer.capacity() <= MAX_KEPT_BUFFER {
             buffer.clear();
             self.pool.push(buffer);
         }
         self.landed.push((ticket, found));
+    }
+
+    /// Keeps the connection of a probe that has ended, if it can be used again and there is a place.
+    fn put_away(
+        &mut self,
+        target: &Target,
+        (line, place): (Box<Line>, Option<grpc::Place>),
+        is_reusable: bool,
+    ) {
+        let Some(kept) = target.kept() else { return };
+        let place = place.or_else(|| self.network.places.take());
+        match place.filter(|_| is_reusable) {
+            Some(place) => {
+                self.lines.rest(&line);
+                kept.put(http::Idle::Plain(line), place);
+            }
+            None => kept.let_go(),
+        }
     }
 }
 
@@ -315,87 +412,6 @@ fn observed(
 /// Does something for one probe that must not take others with it if it panics.
 fn contained<R>(work: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(work)).ok()
-}
-
-impl<T: Ticket> Flight<T> {
-    /// Goes on as far as it can. Says whether it waits for more; otherwise it has succeeded.
-    fn advance(&mut self, news: News) -> Result<bool, Fault> {
-        let Self { ticket, trace, address, socket, stage, .. } = self;
-        let probe = ticket.target().http();
-        if let Stage::Connecting = stage {
-            let socket = SockRef::from(&*socket);
-            let settled = if news.may_have_failed {
-                resolve::settle(&socket, *address)
-            } else {
-                resolve::settle_made(&socket, *address)
-            };
-            settled.map_err(|error| Fault::connect(&error))?;
-            if probe.is_none() {
-                return Ok(false);
-            }
-            trace.enter(Phase::Exchange);
-            *stage = Stage::Asking(0);
-        }
-        // A connection alone has ended by now.
-        let Some(probe) = probe else { return Err(Fault::ours("a plain probe went astray")) };
-        if let Stage::Asking(sent) = stage {
-            if !tell(socket, &trace.buffer, sent).map_err(|error| Fault::exchange(&error))? {
-                return Ok(true);
-            }
-            trace.buffer.clear();
-            *stage = Stage::Listening(http::Reader::default());
-            // An answer that is not there yet will be news.
-            if !news.has_input {
-                return Ok(true);
-            }
-        }
-        let Stage::Listening(reader) = stage else { return Ok(true) };
-        let received = match hear(socket, reader, probe, trace) {
-            Ok(None) => return Ok(true),
-            Ok(Some(received)) => Ok(received),
-            Err(fault) => Err(fault),
-        };
-        http::conclude(probe, received, trace).map(|()| false)
-    }
-}
-
-/// Sends what is left of a request; says whether that was all.
-fn tell(socket: &TcpStream, request: &[u8], sent: &mut usize) -> io::Result<bool> {
-    while *sent < request.len() {
-        match send(socket, &request[*sent..], SendFlags::NOSIGNAL) {
-            Ok(more) => *sent += more,
-            Err(rustix::io::Errno::AGAIN) => return Ok(false),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(true)
-}
-
-/// Reads what there is of an answer; the answer, once it is whole. Until it is, it reads to the very
-/// end of what there is: the end of the connection that has come already will not be news again.
-fn hear(
-    socket: &TcpStream,
-    reader: &mut http::Reader,
-    probe: &http::Probe,
-    trace: &mut Trace,
-) -> Result<Option<http::Received>, Fault> {
-    loop {
-        trace.make_room();
-        let read = match recv(socket, spare_capacity(&mut trace.buffer), RecvFlags::empty()) {
-            Ok((_, read)) => read,
-            Err(rustix::io::Errno::AGAIN) => return Ok(None),
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(Fault::exchange(&error.into())),
-        };
-        if read == 0 {
-            return reader.end(trace).map(Some);
-        }
-        trace.answer_begins();
-        if let Some(received) = probe.take_in(reader, trace)? {
-            return Ok(Some(received));
-        }
-    }
 }
 
 impl<T> fmt::Debug for Plain<T> {

@@ -296,11 +296,21 @@ pub(super) fn settle_made(socket: &Socket, address: SocketAddr) -> io::Result<()
     Ok(())
 }
 
+/// Asks whether a connection that was sent for is there. Costs a system call.
+pub(super) fn is_made(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+    let asked = socket.connect(&address.into());
+    match asked.map_err(|error| (Errno::from_io_error(&error), error)) {
+        Ok(()) | Err((Some(Errno::ISCONN), _)) => Ok(true),
+        Err((Some(Errno::ALREADY | Errno::INPROGRESS), _)) => Ok(false),
+        Err((_, error)) => Err(error),
+    }
+}
+
 /// Lets a connection fail when what was sent is acknowledged by nobody for so long. Without that it
 /// is as good as any other, so it does not matter if this fails.
-pub(super) fn give_up_after(time: Duration, stream: &TcpStream) {
+pub(super) fn give_up_after<'s>(time: Duration, stream: impl Into<SockRef<'s>>) {
     #[cfg(target_os = "linux")]
-    drop(SockRef::from(stream).set_tcp_user_timeout(Some(time)));
+    drop(stream.into().set_tcp_user_timeout(Some(time)));
     #[cfg(not(target_os = "linux"))]
     let _ = (time, stream);
 }

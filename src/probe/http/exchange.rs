@@ -49,6 +49,13 @@ pub(in crate::probe) struct Received {
     pub(super) is_reusable: bool,
 }
 
+impl Received {
+    /// Whether the connection can carry another request.
+    pub(in crate::probe) fn is_reusable(&self) -> bool {
+        self.is_reusable
+    }
+}
+
 /// Sends the request in the trace's buffer and leaves the answer's body there.
 pub(super) async fn ask(
     probe: &Probe,

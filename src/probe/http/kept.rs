@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::session::Connection;
-use crate::probe::{Held, grpc::Place};
+use crate::probe::{Held, grpc::Place, line::Line};
 
 /// The kept connection of one target; it has one of the places that all targets share.
 #[derive(Debug, Default)]
@@ -22,8 +22,26 @@ pub(in crate::probe) struct Kept(Mutex<Slot>);
 #[derive(Debug, Default)]
 struct Slot {
     state: State,
-    /// Whoever waits for the end of it.
-    watcher: Option<Waker>,
+    /// Whoever waits, and for what.
+    watcher: Option<(Event, Waker)>,
+}
+
+/// A connection between two probes.
+#[derive(Debug)]
+pub(in crate::probe) enum Idle {
+    /// Of probes that are tasks.
+    Session(Box<Connection>),
+    /// Of plain probes.
+    Plain(Box<Line>),
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// That there is a connection.
+    Start,
+    /// That it is of no more use, or gone.
+    End,
 }
 
 #[derive(Debug, Default)]
@@ -34,16 +52,16 @@ enum State {
     /// A probe has it.
     Taken,
     /// It has been idle since then.
-    Idle(Box<Connection>, Place, Instant),
+    Idle(Idle, Place, Instant),
 }
 
 impl Kept {
-    pub(super) fn take(&self) -> Option<(Box<Connection>, Place)> {
+    pub(in crate::probe) fn take(&self) -> Option<(Idle, Place)> {
         let mut slot = self.lock();
         match std::mem::take(&mut slot.state) {
-            State::Idle(connection, place, _) => {
+            State::Idle(idle, place, _) => {
                 slot.state = State::Taken;
-                Some((connection, place))
+                Some((idle, place))
             }
             state @ (State::None | State::Taken) => {
                 slot.state = state;
@@ -52,12 +70,12 @@ impl Kept {
         }
     }
 
-    pub(super) fn put(&self, connection: Box<Connection>, place: Place) {
-        self.lock().turn(State::Idle(connection, place, Instant::now()));
+    pub(in crate::probe) fn put(&self, idle: Idle, place: Place) {
+        self.lock().turn(State::Idle(idle, place, Instant::now()));
     }
 
     /// Says that none is kept until the next is put.
-    pub(super) fn let_go(&self) {
+    pub(in crate::probe) fn let_go(&self) {
         self.lock().turn(State::None);
     }
 
@@ -77,7 +95,7 @@ impl Kept {
         poll_fn(|context| {
             let mut slot = self.lock();
             match slot.state {
-                State::None | State::Taken => slot.wait(context),
+                State::None | State::Taken => slot.wait(Event::Start, context),
                 State::Idle(..) => Poll::Ready(()),
             }
         })
@@ -92,13 +110,19 @@ impl Kept {
 impl Slot {
     fn turn(&mut self, state: State) {
         self.state = state;
-        if let Some(watcher) = self.watcher.take() {
-            watcher.wake();
+        let Some((event, waker)) = self.watcher.take() else { return };
+        // Whoever waits for the end need not be woken only to look at another connection.
+        if let (Event::End, State::Idle(idle, ..)) = (event, &mut self.state)
+            && idle.poll_end(&mut Context::from_waker(&waker)).is_pending()
+        {
+            self.watcher = Some((event, waker));
+        } else {
+            waker.wake();
         }
     }
 
-    fn wait<T>(&mut self, context: &Context<'_>) -> Poll<T> {
-        self.watcher = Some(context.waker().clone());
+    fn wait<T>(&mut self, event: Event, context: &Context<'_>) -> Poll<T> {
+        self.watcher = Some((event, context.waker().clone()));
         Poll::Pending
     }
 
@@ -106,14 +130,23 @@ impl Slot {
         match &mut self.state {
             State::None => return Poll::Ready(Held::Expired),
             State::Taken => {}
-            State::Idle(connection, _, since) => {
-                if connection.poll_end(context).is_ready() {
+            State::Idle(idle, _, since) => {
+                if idle.poll_end(context).is_ready() {
                     let lived = since.elapsed();
                     self.state = State::None;
                     return Poll::Ready(Held::Cut(lived));
                 }
             }
         }
-        self.wait(context)
+        self.wait(Event::End, context)
+    }
+}
+
+impl Idle {
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Session(connection) => connection.poll_end(context),
+            Self::Plain(line) => line.poll_end(context),
+        }
     }
 }

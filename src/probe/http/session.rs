@@ -34,7 +34,7 @@ use super::{
     exchange::{self, Origin, Received, Route},
     h2,
     head::Terms,
-    kept::Kept,
+    kept::{Idle, Kept},
     request::{Place, Request},
 };
 use crate::{
@@ -50,7 +50,7 @@ use crate::{
 
 /// How long a connection may serve. What is done when one is made (the name looked up, the address
 /// judged, the certificate checked) is so done now and then.
-const MAX_AGE: Duration = Duration::from_secs(600);
+pub(in crate::probe) const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// What bytes come from and go to.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -74,7 +74,7 @@ pub(super) enum Rendering {
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in crate::probe) struct Connection {
     speech: Speech,
     peer: Option<SocketAddr>,
     certificate: Option<Arc<Certificate>>,
@@ -107,7 +107,7 @@ pub(super) async fn ask_kept(
     (kept, places): (&Kept, &Places),
     trace: &mut Trace,
 ) -> Result<Received, Fault> {
-    if let Some((mut connection, place)) = kept.take()
+    if let Some((Idle::Session(mut connection), place)) = kept.take()
         && connection.is_fit()
     {
         trace.peer = connection.peer;
@@ -115,7 +115,7 @@ pub(super) async fn ask_kept(
         match connection.exchange(probe, outgoing, trace).await {
             Ok(received) => {
                 if received.is_reusable {
-                    kept.put(connection, place);
+                    kept.put(Idle::Session(connection), place);
                 } else {
                     kept.let_go();
                 }
@@ -129,7 +129,7 @@ pub(super) async fn ask_kept(
     let mut connection = Box::new(Connection::open(probe, outgoing, trace).await?);
     let received = connection.exchange(probe, outgoing, trace).await?;
     match places.take() {
-        Some(place) if received.is_reusable => kept.put(connection, place),
+        Some(place) if received.is_reusable => kept.put(Idle::Session(connection), place),
         Some(_) | None => {
             kept.let_go();
             connection.close();

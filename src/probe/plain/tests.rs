@@ -1,7 +1,7 @@
 //! Plain probes by the dozen. What a single one makes of an answer is tested where the protocols
 //! are: their tests ask by way of this, too.
 
-use std::{cell::Cell, collections::BTreeMap, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     model::Outcome,
     probe::{
-        Endpoint, Prober as _, Spec,
+        Endpoint, Held, Prober as _, Spec, egress,
         testing::{
             Deaf, PATIENCE, Server, closed_port, endpoint, landed, read_request, spec, target,
             target_dialing, verdict,
@@ -24,6 +24,12 @@ struct Named(&'static str, Target);
 impl Ticket for Named {
     fn target(&self) -> &Target {
         &self.1
+    }
+}
+
+impl Ticket for Rc<Target> {
+    fn target(&self) -> &Target {
+        self
     }
 }
 
@@ -144,7 +150,7 @@ async fn what_is_told_of_a_probe_before_is_no_news_of_the_next() {
     let address = endpoint(listener.local_addr().unwrap());
     let mut plain = plain();
     assert!(plain.start(Named("before", http(json!({}), address)), PATIENCE).is_ok());
-    let copy = rustix::io::dup(&plain.flights[0].as_ref().unwrap().socket).unwrap();
+    let copy = rustix::io::dup(plain.flights[0].as_ref().unwrap().wire.socket()).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     io::Write::write_all(&mut stream, OK).unwrap();
     let (_, found) = landed(&mut plain).await.remove(0);
@@ -180,7 +186,7 @@ async fn what_is_not_plain_is_given_back() {
         http(json!({}), named()),
         tcp(named()),
         http(json!({ "https": true }), numbered()),
-        http(json!({ "keep_alive": true }), numbered()),
+        http(json!({ "keep_alive": true, "version": "auto" }), numbered()),
         http(json!({ "version": "2" }), numbered()),
         http(json!({ "follow_redirects": 1 }), numbered()),
         target(&Spec::Tcp(spec(json!({ "tls": {} }))), numbered()),
@@ -226,7 +232,7 @@ impl Ticket for Fragile {
 async fn a_panic_ends_its_own_probe_alone() {
     let server = Server::answering(OK).await;
     let mut plain = plain();
-    for lives in [5, 6, u8::MAX] {
+    for lives in [5, 6, 7, u8::MAX] {
         let ticket = Fragile(Cell::new(lives), http(json!({}), server.endpoint()));
         assert!(plain.start(ticket, PATIENCE).is_ok());
     }
@@ -236,5 +242,79 @@ async fn a_panic_ends_its_own_probe_alone() {
         found.extend(landed.into_iter().map(|(_, found)| found.map(|found| verdict(&found))));
     }
     found.sort();
-    assert_eq!(found, [None, None, Some("success 200".to_owned())]);
+    assert_eq!(found, [None, None, None, Some("success 200".to_owned())]);
+}
+
+/// As from another host: the connection is not there when the call returns that sends for it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_not_there_at_once_is_waited_for() {
+    let policy = egress::Policy::new(&spec(json!({ "allow": ["0.0.0.0/8"] })));
+    let mut plain = Network::new(policy).plain().unwrap().unwrap();
+    let server = Server::answering(OK).await;
+    let elsewhere = |port| Endpoint::new("0.0.0.0".parse().unwrap(), port);
+    let open = elsewhere(server.address.port());
+    for (name, target, expected) in [
+        ("http", http(json!({}), open.clone()), "success 200"),
+        ("kept", http(json!({ "keep_alive": true }), open.clone()), "success 200"),
+        ("tcp", tcp(open), "success"),
+        ("closed", tcp(elsewhere(closed_port().port())), "failure connection_refused"),
+    ] {
+        assert!(plain.start(Named(name, target), PATIENCE).is_ok());
+        assert!(plain.flights[0].is_some(), "{name}");
+        let (_, found) = landed(&mut plain).await.remove(0);
+        assert_eq!(verdict(&found.unwrap()), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_kept_connection_is_news_while_nobody_asks() {
+    let hang_up = Arc::new(tokio::sync::Notify::new());
+    let signal = Arc::clone(&hang_up);
+    let server = Server::start(move |mut stream| {
+        let signal = Arc::clone(&signal);
+        async move {
+            read_request(&mut stream).await;
+            stream.write_all(OK).await.unwrap();
+            signal.notified().await;
+        }
+    })
+    .await;
+    let target = Rc::new(http(json!({ "keep_alive": true }), server.endpoint()));
+    let mut plain = plain();
+    assert!(plain.start(Rc::clone(&target), PATIENCE).is_ok());
+    let (_, found) = landed(&mut plain).await.remove(0);
+    assert_eq!(verdict(&found.unwrap()), "success 200");
+    assert!(plain.is_empty());
+    let kept = target.kept().unwrap();
+    let ended = kept.until_its_end();
+    tokio::pin!(ended);
+    assert!(futures_util::poll!(&mut ended).is_pending());
+    hang_up.notify_one();
+    let end = loop {
+        tokio::select! {
+            end = &mut ended => break end,
+            () = plain.ready() => assert_eq!(plain.turn().count(), 0),
+        }
+    };
+    assert!(matches!(end, Held::Cut(_)), "{end:?}");
+    assert!(!kept.is_there());
+}
+
+#[tokio::test]
+async fn a_kept_connection_of_a_target_that_is_gone_is_closed_and_its_row_used_again() {
+    let server = Server::start(|mut stream| async move {
+        while read_request(&mut stream).await.ends_with("\r\n\r\n") {
+            stream.write_all(OK).await.unwrap();
+        }
+    })
+    .await;
+    let mut plain = plain();
+    for _ in 0..3 {
+        let target = http(json!({ "keep_alive": true }), server.endpoint());
+        assert!(plain.start(Named("kept", target), PATIENCE).is_ok());
+        let (_, found) = landed(&mut plain).await.remove(0);
+        assert_eq!(verdict(&found.unwrap()), "success 200");
+    }
+    assert_eq!((server.connections(), plain.lines.len()), (3, 1));
 }

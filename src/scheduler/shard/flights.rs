@@ -103,9 +103,11 @@ impl Flights {
         while let Some(landed) = self.tasks.try_join_next() {
             self.landed.extend(landed.ok());
         }
-        let is_due = |deadline| deadline <= Instant::now();
-        if std::mem::take(&mut self.has_news) || self.next_deadline().is_some_and(is_due) {
-            self.landed.extend(self.plain.iter_mut().flat_map(Plain::turn));
+        let has_news = std::mem::take(&mut self.has_news);
+        if let Some(plain) = &mut self.plain
+            && (has_news || plain.wants_a_turn())
+        {
+            self.landed.extend(plain.turn());
         }
         std::mem::take(&mut self.landed)
     }

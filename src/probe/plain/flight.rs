@@ -1,0 +1,252 @@
+//! One plain probe under way: how far it is, and what news of its socket it takes to go on.
+
+use std::{io, net::SocketAddr};
+
+use mio::{Interest, Registry, Token, net::TcpStream};
+use rustix::{
+    buffer::spare_capacity,
+    net::{RecvFlags, SendFlags, recv, send},
+};
+use socket2::SockRef;
+
+use super::Ticket;
+use crate::{
+    clock::Timestamp,
+    model::Phase,
+    probe::{Target, fault::Fault, grpc, http, line::Line, resolve, trace::Trace},
+};
+
+/// One probe under way.
+pub(super) struct Flight<T> {
+    pub(super) ticket: T,
+    pub(super) started: Timestamp,
+    pub(super) trace: Trace,
+    pub(super) address: SocketAddr,
+    pub(super) wire: Wire,
+    pub(super) stage: Stage,
+    /// Whether the poller knows the socket.
+    pub(super) is_known: bool,
+    /// Whether the answer has left the connection as it must be for another request.
+    pub(super) is_reusable: bool,
+}
+
+/// The connection of a probe.
+#[derive(Debug)]
+pub(super) enum Wire {
+    /// For this one probe.
+    Own(TcpStream, Token),
+    /// To be kept if possible; if it was kept before, it has a place.
+    Kept(Box<Line>, Option<grpc::Place>),
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Until the socket is writable; a request is in the trace's buffer already.
+    Connecting,
+    /// So many bytes of the request are sent.
+    Asking(usize),
+    /// The answer comes into the trace's buffer.
+    Listening(http::Reader),
+}
+
+/// What the poller says of a socket. It says so once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct News {
+    /// An error waits, or the socket can no longer be written to.
+    pub(super) may_have_failed: bool,
+    /// There is something to read, be it the end.
+    pub(super) has_input: bool,
+    /// No more will come from the target.
+    pub(super) has_ended: bool,
+}
+
+/// Whether a probe has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It waits for news.
+    Waits,
+    /// It has succeeded.
+    Done,
+}
+
+impl Wire {
+    pub(super) fn token(&self) -> Token {
+        match self {
+            Self::Own(_, token) => *token,
+            Self::Kept(line, _) => line.token,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Own(socket, _) => socket,
+            Self::Kept(line, _) => &line.socket,
+        }
+    }
+}
+
+impl Target {
+    pub(super) fn plain_http(&self) -> Option<&http::Probe> {
+        if let super::Kind::Http(probe) = &self.probe.0 { Some(probe) } else { None }
+    }
+}
+
+impl<T: Ticket> Flight<T> {
+    /// A probe with its connection: the kept one, or one that is sent for.
+    pub(super) fn new(
+        (ticket, started): (T, Timestamp),
+        trace: Trace,
+        address: SocketAddr,
+        wire: Wire,
+    ) -> Self {
+        let (stage, is_known) = match &wire {
+            Wire::Kept(_, Some(_)) => (Stage::Asking(0), true),
+            Wire::Kept(_, None) | Wire::Own(..) => (Stage::Connecting, false),
+        };
+        Self { ticket, started, trace, address, wire, stage, is_known, is_reusable: false }
+    }
+
+    /// Begins again with another connection, which is sent for; the request is in the trace's buffer.
+    pub(super) fn change_to(&mut self, wire: Wire) {
+        self.wire = wire;
+        self.stage = Stage::Connecting;
+        self.is_known = false;
+        self.is_reusable = false;
+    }
+
+    /// Has the poller tell of the socket, unless it does already.
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.is_known {
+            return Ok(());
+        }
+        let interest = match (&self.stage, &self.wire) {
+            // It has said all it will.
+            (Stage::Listening(_), Wire::Own(..)) => Interest::READABLE,
+            _ => Interest::READABLE | Interest::WRITABLE,
+        };
+        let token = self.wire.token();
+        let socket = match &mut self.wire {
+            Wire::Own(socket, _) => socket,
+            Wire::Kept(line, _) => &mut line.socket,
+        };
+        registry.register(socket, token, interest)?;
+        self.is_known = true;
+        Ok(())
+    }
+
+    /// Whether what has failed is a connection that was kept, and nothing is known of the target: as
+    /// long as it has not begun to answer.
+    pub(super) fn may_try_again(&self) -> bool {
+        matches!(self.wire, Wire::Kept(_, Some(_))) && !self.trace.has_answer_begun()
+    }
+
+    /// Goes on as far as it can. Without news it has just begun.
+    pub(super) fn advance(&mut self, news: Option<News>) -> Result<Progress, Fault> {
+        if let Stage::Connecting = self.stage {
+            let is_made = match news {
+                Some(news) => self.settle(news).map(|()| true),
+                None => self.goes_on_at_once(),
+            };
+            if !is_made.map_err(|error| Fault::connect(&error))? {
+                return Ok(Progress::Waits);
+            }
+        }
+        let Self { ticket, trace, wire, stage, is_reusable, .. } = self;
+        // That there is a connection is all that is asked.
+        let Some(probe) = ticket.target().plain_http() else { return Ok(Progress::Done) };
+        if trace.phase() == Phase::Connect {
+            trace.enter(Phase::Exchange);
+        }
+        let socket = wire.socket();
+        if let Stage::Asking(sent) = stage {
+            if !tell(socket, &trace.buffer, sent).map_err(|error| Fault::exchange(&error))? {
+                return Ok(Progress::Waits);
+            }
+            trace.buffer.clear();
+            *stage = Stage::Listening(http::Reader::default());
+            // An answer that is not there yet will be news.
+            if !news.is_some_and(|news| news.has_input) {
+                return Ok(Progress::Waits);
+            }
+        }
+        let Stage::Listening(reader) = stage else { return Ok(Progress::Waits) };
+        let received = match hear(socket, reader, probe, trace) {
+            Ok(None) => return Ok(Progress::Waits),
+            Ok(Some(received)) => Ok(received),
+            Err(fault) => Err(fault),
+        };
+        *is_reusable = received.as_ref().is_ok_and(http::Received::is_reusable)
+            && !news.is_some_and(|news| news.has_ended || news.may_have_failed);
+        http::conclude(probe, received, trace).map(|()| Progress::Done)
+    }
+
+    /// Sees what became of the connection that there is news of.
+    fn settle(&mut self, news: News) -> io::Result<()> {
+        let socket = SockRef::from(self.wire.socket());
+        if news.may_have_failed {
+            resolve::settle(&socket, self.address)?;
+        } else {
+            resolve::settle_made(&socket, self.address)?;
+        }
+        self.stage = Stage::Asking(0);
+        Ok(())
+    }
+
+    /// Uses the connection if it is there already. To this very host it is there when the call
+    /// returns that has sent for it: then the poller need not be told, nor tell.
+    fn goes_on_at_once(&mut self) -> io::Result<bool> {
+        if !self.address.ip().is_loopback() {
+            return Ok(false);
+        }
+        let socket = self.wire.socket();
+        resolve::settle_made(&SockRef::from(socket), self.address)?;
+        if self.ticket.target().plain_http().is_none() {
+            return resolve::is_made(&SockRef::from(socket), self.address);
+        }
+        let mut sent = 0;
+        tell(socket, &self.trace.buffer, &mut sent)?;
+        if sent > 0 {
+            self.stage = Stage::Asking(sent);
+        }
+        Ok(sent > 0)
+    }
+}
+
+/// Sends what is left of a request; says whether that was all.
+fn tell(socket: &TcpStream, request: &[u8], sent: &mut usize) -> io::Result<bool> {
+    while *sent < request.len() {
+        match send(socket, &request[*sent..], SendFlags::NOSIGNAL) {
+            Ok(more) => *sent += more,
+            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+/// Reads what there is of an answer; the answer, once it is whole. Until it is, it reads to the very
+/// end of what there is: the end of the connection that has come already will not be news again.
+fn hear(
+    socket: &TcpStream,
+    reader: &mut http::Reader,
+    probe: &http::Probe,
+    trace: &mut Trace,
+) -> Result<Option<http::Received>, Fault> {
+    loop {
+        trace.make_room();
+        let read = match recv(socket, spare_capacity(&mut trace.buffer), RecvFlags::empty()) {
+            Ok((_, read)) => read,
+            Err(rustix::io::Errno::AGAIN) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(Fault::exchange(&error.into())),
+        };
+        if read == 0 {
+            return reader.end(trace).map(Some);
+        }
+        trace.answer_begins();
+        if let Some(received) = probe.take_in(reader, trace)? {
+            return Ok(Some(received));
+        }
+    }
+}
