@@ -61,7 +61,7 @@ enum Command {
     /// An id that is registered already is replaced, and keeps the status of its checks.
     Register(register::Args),
     /// Deregister instances.
-    Deregister(register::Ids),
+    Deregister(register::Deregistration),
     /// Bring back an instance that the daemon has deregistered by itself.
     Undo(register::Undo),
     /// Have targets asked now, beyond their schedule; what is found counts.

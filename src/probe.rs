@@ -240,7 +240,7 @@ impl Target {
             }
             Kind::Tcp(probe) => {
                 let result = tcp::probe(probe, &self.endpoint, trace).await;
-                result.map_err(|fault| probe.describe(fault, &trace.buffer))
+                result.map_err(|fault| probe.describe(fault, trace))
             }
             // Boxed: far larger than the others, which would all have its size.
             Kind::Grpc(probe) => {
@@ -264,7 +264,7 @@ impl Target {
 
     fn expired(&self, trace: &Trace) -> Fault {
         match &self.probe.0 {
-            Kind::Tcp(probe) => probe.describe(trace.expired(), &trace.buffer),
+            Kind::Tcp(probe) => probe.describe(trace.expired(), trace),
             Kind::Exec(_) => exec::expired(trace),
             Kind::Http(_)
             | Kind::Grpc(_)

@@ -76,7 +76,7 @@ fn show(explained: &Explanation, now: Timestamp, colour: bool) -> String {
             explained.holding.iter().map(|h| format!("{}: {}", h.source, h.text)).collect(),
         ),
         ("next", vec![next(explained)]),
-        ("certificate", certificate(explained, now).into_iter().collect()),
+        ("certificate", certificate(explained, now)),
         ("counted", vec![counted(explained)]),
     ];
     for (name, lines) in facts {
@@ -248,9 +248,15 @@ fn next(explained: &Explanation) -> String {
         .join("; ")
 }
 
-fn certificate(explained: &Explanation, now: Timestamp) -> Option<String> {
-    let expiry = explained.observed.certificate_expiry.as_deref()?;
-    Some(super::probe::expires(super::probe::moment(expiry)?, now))
+/// Of the last probe that was shown one; its expiry alone, if that was too long ago.
+fn certificate(explained: &Explanation, now: Timestamp) -> Vec<String> {
+    let mut seen = explained.attempts.iter().rev().map(|attempt| &attempt.probe);
+    if let Some(probe) = seen.find(|probe| probe.certificate_expiry.is_some()) {
+        return super::probe::certificate(probe, now);
+    }
+    let expiry = explained.observed.certificate_expiry.as_deref();
+    let expiry = expiry.and_then(super::probe::moment);
+    expiry.map(|expiry| super::probe::expires(expiry, now)).into_iter().collect()
 }
 
 fn counted(explained: &Explanation) -> String {

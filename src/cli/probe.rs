@@ -192,7 +192,11 @@ fn show(report: &Report, now: clock::Timestamp) -> String {
     }
     lines.push(format!("  {:<12}{:>9}", "total", millis(probe.duration_seconds)));
     lines.push(String::new());
-    lines.extend(certificate(probe, now));
+    let certificate = certificate(probe, now).into_iter().enumerate();
+    lines.extend(certificate.map(|(at, line)| match at {
+        0 => format!("  certificate {line}"),
+        _ => format!("    {line}"),
+    }));
     let code = probe.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
     let reason = attempt.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
     lines.push(format!("  {}{code}{reason}", attempt.outcome));
@@ -217,22 +221,23 @@ fn bar(share: f64) -> String {
     "█".repeat(width)
 }
 
-/// What a certificate says, and what about it should be known.
-fn certificate(probe: &native::Probe, now: clock::Timestamp) -> Vec<String> {
+/// What a certificate says, and what about it should be known: a line, and further ones that belong
+/// to it.
+pub(super) fn certificate(probe: &native::Probe, now: clock::Timestamp) -> Vec<String> {
     let Some(expiry) = probe.certificate_expiry.as_deref().and_then(moment) else {
         return Vec::new();
     };
-    let mut lines = vec![format!("  certificate {}", expires(expiry, now))];
+    let mut lines = vec![expires(expiry, now)];
     let Some(certificate) = &probe.certificate else { return lines };
-    lines.push(format!("    of {}, signed by {}", certificate.subject, certificate.issuer));
+    lines.push(format!("of {}, signed by {}", certificate.subject, certificate.issuer));
     if moment(&certificate.start).is_some_and(|start| start > now) {
-        lines.push(format!("    not valid before {}", certificate.start));
+        lines.push(format!("not valid before {}", certificate.start));
     }
     if let Some(chain) = moment(&certificate.chain_expiry).filter(|chain| *chain < expiry) {
-        lines.push(format!("    another of its chain {}", expires(chain, now)));
+        lines.push(format!("another of its chain {}", expires(chain, now)));
     }
     if !certificate.is_for_name {
-        lines.push("    not for the name that was asked for".to_owned());
+        lines.push("not for the name that was asked for".to_owned());
     }
     lines
 }

@@ -78,12 +78,15 @@ pub(super) struct Args {
 
 /// Arguments of `rollcall deregister`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Ids {
+pub(super) struct Deregistration {
     #[command(flatten)]
     client: Client,
     /// The id of an instance, not the name of its service.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
+    /// Take them out of service first, and leave them this long to finish what they have begun.
+    #[arg(long, value_name = "TIME")]
+    drain: Option<Period>,
 }
 
 /// Arguments of `rollcall undo`.
@@ -119,20 +122,46 @@ pub(super) async fn run(args: Args, out: &mut impl Write) -> anyhow::Result<Exit
     Ok(exit)
 }
 
-/// Deregisters one instance after the other, like [`run`].
-pub(super) async fn deregister(args: Ids, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let mut exit = Exit::Ok;
-    for id in &args.ids {
-        let path = format!("/v1/agent/service/deregister/{}", escape(id));
-        match put(&args.client, &path).await {
-            Ok(()) => writeln!(out, "{id} is deregistered")?,
-            Err(error) => {
-                eprintln!("rollcall: cannot deregister {id:?}: {error:#}");
-                exit = Exit::Failure;
-            }
+/// Deregisters one instance after the other, like [`run`]; drains all of them first, if asked to.
+/// Ended while they drain, it leaves them in maintenance.
+pub(super) async fn deregister(args: Deregistration, out: &mut impl Write) -> anyhow::Result<Exit> {
+    let Deregistration { client, mut ids, drain } = args;
+    let all = ids.len();
+    if let Some(time) = drain {
+        let path = |id: &str| {
+            let query = "enable=true&reason=draining%2C+to+be+deregistered";
+            format!("/v1/agent/service/maintenance/{}?{query}", escape(id))
+        };
+        ids = each(&client, &ids, path, ("drain", "is draining"), out).await?;
+        if !ids.is_empty() {
+            out.flush()?;
+            tokio::time::sleep(time.into()).await;
         }
     }
-    Ok(exit)
+    let path = |id: &str| format!("/v1/agent/service/deregister/{}", escape(id));
+    let done = each(&client, &ids, path, ("deregister", "is deregistered"), out).await?;
+    Ok(if done.len() == all { Exit::Ok } else { Exit::Failure })
+}
+
+/// Sends a PUT for each id, and says what has come of it. Gives back those that it has worked for.
+async fn each(
+    client: &Client,
+    ids: &[String],
+    path: impl Fn(&str) -> String,
+    (what, done): (&str, &str),
+    out: &mut impl Write,
+) -> anyhow::Result<Vec<String>> {
+    let mut taken = Vec::new();
+    for id in ids {
+        match put(client, &path(id)).await {
+            Ok(()) => {
+                writeln!(out, "{id} {done}")?;
+                taken.push(id.clone());
+            }
+            Err(error) => eprintln!("rollcall: cannot {what} {id:?}: {error:#}"),
+        }
+    }
+    Ok(taken)
 }
 
 /// Brings back an instance that the daemon has deregistered by itself.

@@ -2,9 +2,9 @@
 //!
 //! A bare TCP connection: no TLS, no request, no keep-alive packets, so the line carries nothing
 //! between its opening and its end, and a target pays one socket for it. What a target says of its
-//! own accord (a banner) is read and dropped. A target whose probes keep a connection needs
-//! no other: there it is the kept connection that is watched while it is idle, or the stream over
-//! which the target tells of changes that is listened to.
+//! own accord (a banner) is read and dropped. A target whose probes keep an HTTP connection needs no
+//! other, for that one is watched while it is idle; nor does one that is listened to over a stream in
+//! which it tells of changes.
 
 use std::{io, time::Duration};
 
@@ -40,9 +40,10 @@ impl Target {
         self.probe.protocol().waits_for_tcp() && self.destination().is_some()
     }
 
-    /// Whether it tells by itself when it changes, over a stream that its probes keep open.
+    /// Whether it tells by itself when it changes, over a stream that its probes keep open. Not, as
+    /// long as it has no such stream to offer.
     pub fn is_listened_to(&self) -> bool {
-        self.grpc().is_some_and(grpc::Kept::is_watching)
+        self.grpc().is_some_and(grpc::Kept::tells)
     }
 }
 
@@ -55,27 +56,28 @@ impl Network {
         within: Duration,
         life: Duration,
     ) -> Held {
-        if target.is_listened_to() {
-            return tokio::select! {
-                () = target.woken() => Held::Told,
-                () = sleep(life) => Held::Expired,
-            };
-        }
         let kept = target.memory.as_ref().and_then(|memory| memory.http());
-        if let Some(kept) = kept.filter(|kept| kept.is_there()) {
-            return tokio::select! {
-                end = kept.until_its_end() => end,
-                () = sleep(life) => Held::Expired,
-            };
-        }
+        let end = async {
+            if target.is_listened_to() {
+                listen(target).await
+            } else if let Some(kept) = kept.filter(|kept| kept.is_there()) {
+                kept.until_its_end().await
+            } else {
+                tokio::select! {
+                    end = self.keep_bare(target, within) => end,
+                    // From now on that one tells.
+                    () = until_there(kept) => Held::Expired,
+                    () = until_it_tells(target, true) => Held::Expired,
+                }
+            }
+        };
         tokio::select! {
-            end = self.keep_bare(target, within, life) => end,
-            // From now on that one tells.
-            () = until_there(kept) => Held::Expired,
+            end = end => end,
+            () = sleep(life) => Held::Expired,
         }
     }
 
-    async fn keep_bare(&self, target: &Target, within: Duration, life: Duration) -> Held {
+    async fn keep_bare(&self, target: &Target, within: Duration) -> Held {
         let Some(destination) = target.destination() else { return Held::Useless };
         let mut trace = self.trace(target, within);
         let deadline = trace.deadline();
@@ -86,13 +88,19 @@ impl Network {
             return Held::Cut(Duration::ZERO);
         };
         let opened = Instant::now();
-        tokio::select! {
-            ended = until_its_end(&stream) => match ended {
-                Ok(()) => Held::Cut(opened.elapsed()),
-                Err(Talkative) => Held::Useless,
-            },
-            () = sleep(life) => Held::Expired,
+        match until_its_end(&stream).await {
+            Ok(()) => Held::Cut(opened.elapsed()),
+            Err(Talkative) => Held::Useless,
         }
+    }
+}
+
+/// Waits until the target tells of a change.
+async fn listen(target: &Target) -> Held {
+    tokio::select! {
+        () = target.woken() => Held::Told,
+        // To be held anew, otherwise.
+        () = until_it_tells(target, false) => Held::Expired,
     }
 }
 
@@ -100,6 +108,14 @@ impl Network {
 async fn until_there(kept: Option<&http::Kept>) {
     match kept {
         Some(kept) => kept.until_it_is_there().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the target tells of changes by itself, or no longer does.
+async fn until_it_tells(target: &Target, tells: bool) {
+    match target.grpc() {
+        Some(kept) => kept.until_it_tells(tells).await,
         None => std::future::pending().await,
     }
 }

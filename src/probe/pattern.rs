@@ -38,6 +38,11 @@ impl Pattern {
     pub(super) fn is_match(&self, text: &[u8]) -> bool {
         self.0.is_match(text)
     }
+
+    /// Where the expression ends that is found first in `text`.
+    fn end_in(&self, text: &[u8]) -> Option<usize> {
+        self.0.find(text).map(|found| found.end())
+    }
 }
 
 impl FromStr for Pattern {
@@ -82,7 +87,16 @@ impl fmt::Debug for Pattern {
 
 /// Whether `needle` is found in `text`; the empty needle always is.
 pub(super) fn contains(text: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty() || text.windows(needle.len()).any(|window| window == needle)
+    end_of(needle, text).is_some()
+}
+
+/// Where `needle` ends that is found first in `text`; the empty needle is found at once.
+fn end_of(needle: &[u8], text: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
+    let start = text.windows(needle.len()).position(|window| window == needle)?;
+    Some(start + needle.len())
 }
 
 /// What an answer in bytes must hold.
@@ -97,6 +111,13 @@ impl Expectation<'_> {
     pub(super) fn is_met(&self, answer: &[u8]) -> bool {
         self.text.is_none_or(|text| contains(answer, text.as_slice()))
             && self.pattern.is_none_or(|pattern| pattern.is_match(answer))
+    }
+
+    /// Where that ends in an answer which makes it as expected; nothing if it is not.
+    pub(super) fn end_in(&self, answer: &[u8]) -> Option<usize> {
+        let text = self.text.map_or(Some(0), |text| end_of(text.as_slice(), answer))?;
+        let pattern = self.pattern.map_or(Some(0), |pattern| pattern.end_in(answer))?;
+        Some(text.max(pattern))
     }
 }
 

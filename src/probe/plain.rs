@@ -213,7 +213,6 @@ impl<T: Ticket> Plain<T> {
         }
         // Otherwise the kernel holds back what follows a first write until that is acknowledged.
         socket.set_tcp_nodelay(true).map_err(|error| Fault::local(&error))?;
-        resolve::give_up_after(trace.timeout() / 2, &socket);
         let socket = TcpStream::from_std(socket.into());
         let row = self.lines.room();
         let name = (row, self.token(KEPT | row));
@@ -314,25 +313,23 @@ impl<T: Ticket> Plain<T> {
         let Some(flight) = &mut self.flights[index] else { return };
         match contained(|| flight.advance(news)) {
             Some(Ok(Progress::Waits)) => {}
-            Some(Err(_)) if flight.may_try_again() => {
-                let again = contained(|| self.try_again(index));
-                if let failed @ (None | Some(Err(_))) = again {
-                    self.land(index, failed);
-                } else {
-                    self.depart(index);
-                }
-            }
+            Some(Ok(Progress::Dismissed)) => self.try_again(index),
+            Some(Err(_)) if flight.may_try_again() => self.try_again(index),
             ended => self.land(index, ended.map(|ended| ended.map(drop))),
         }
     }
 
     /// Has a probe whose kept connection has failed go on with a new one: the connection's own failure
     /// is not the target's.
-    fn try_again(&mut self, index: usize) -> Result<(), Fault> {
-        let Some(mut flight) = self.flights[index].take() else { return Ok(()) };
-        let result = self.dial_again(index, &mut flight);
+    fn try_again(&mut self, index: usize) {
+        let Some(mut flight) = self.flights[index].take() else { return };
+        let result = contained(|| self.dial_again(index, &mut flight));
         self.flights[index] = Some(flight);
-        result
+        if let Some(Ok(())) = result {
+            self.depart(index);
+        } else {
+            self.land(index, result);
+        }
     }
 
     fn dial_again(&mut self, index: usize, flight: &mut Flight<T>) -> Result<(), Fault> {
@@ -340,6 +337,7 @@ impl<T: Ticket> Plain<T> {
         let (Some(probe), Some(way)) = (target.plain_http(), target.plain_way()) else {
             return Err(Fault::ours("a plain probe went astray"));
         };
+        flight.trace.begin_again();
         http::write(probe, target.endpoint(), &mut flight.trace);
         let wire = self.dial(index, way, &mut flight.trace)?;
         flight.change_to(wire);

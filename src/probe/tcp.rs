@@ -1,5 +1,5 @@
 //! The TCP probe: success is a connection, with TLS from its beginning or after STARTTLS if asked for,
-//! and then the answer expected if any is.
+//! and then the answers expected if any are.
 //!
 //! An answer that is cut short is told apart by what came before: a target that closes the
 //! connection without a word is `connection_reset`; one that said something else than expected, and
@@ -7,31 +7,30 @@
 //! `timeout_response`, for it might have gone on; the detail shows what it said.
 
 mod bytes;
+mod dialogue;
 
 #[cfg(test)]
 mod tests;
 
 use ::url::Url;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::bytes::{Bytes, BytesError};
+use self::dialogue::Dialogue;
+pub use self::{
+    bytes::{Bytes, BytesError},
+    dialogue::Step,
+};
 use super::{
     PrepareError,
     endpoint::Endpoint,
-    fault::{Fault, printable},
-    pattern::{Expectation, Pattern},
+    fault::Fault,
+    pattern::Pattern,
     resolve::{self, Acknowledge, Close},
     tls::{self, Starttls},
     trace::Trace,
     url::{self, UrlError},
 };
-use crate::model::{Phase, Reason};
-
-/// Most bytes of an answer that are read.
-const MAX_ANSWER: usize = 64 * 1024;
-
-/// Most bytes of an answer that are shown.
-const SHOWN: usize = 80;
+use crate::model::Phase;
 
 /// A TCP check.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -51,6 +50,9 @@ pub struct Spec {
     pub expect: Option<Bytes>,
     /// Regular expression that the first 64 KiB of the answer must match somewhere. Default: none.
     pub expect_matches: Option<Pattern>,
+    /// What to say and to hear in several steps, 16 at most, instead of `send`, `expect` and
+    /// `expect_matches`. Default: none.
+    pub dialogue: Vec<Step>,
     /// How to end the connection; after a `send` without an expectation always `fin`. Default:
     /// `reset`.
     pub close: Close,
@@ -61,6 +63,7 @@ pub struct Spec {
 pub(super) struct Probe {
     spec: Spec,
     tls: Option<tls::Client>,
+    dialogue: Dialogue,
 }
 
 impl Spec {
@@ -87,21 +90,15 @@ impl Spec {
         let with = if is_tls { "TCP+TLS" } else { "TCP" };
         format!("{with} connect {url}: Success")
     }
-
-    fn expects_answer(&self) -> bool {
-        self.expect.is_some() || self.expect_matches.is_some()
-    }
-
-    fn expectation(&self) -> Expectation<'_> {
-        Expectation { text: self.expect.as_ref(), pattern: self.expect_matches.as_ref() }
-    }
 }
 
 impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
         let asked = spec.clone().tls_mut().cloned();
         let tls = asked.map(|tls| tls::Client::prepare(&tls, None)).transpose()?;
-        Ok(Self { spec: spec.clone(), tls })
+        let Spec { send, expect, expect_matches, .. } = spec.clone();
+        let dialogue = Dialogue::of(&spec.dialogue, Step { send, expect, expect_matches })?;
+        Ok(Self { spec: spec.clone(), tls, dialogue })
     }
 
     pub(super) fn tls(&self) -> Option<&tls::Client> {
@@ -114,24 +111,29 @@ impl Probe {
 
     /// Whether a connection is all that is asked for.
     pub(super) fn is_lone(&self) -> bool {
-        self.tls.is_none() && self.spec.send.is_none() && !self.spec.expects_answer()
+        self.tls.is_none() && self.dialogue.is_empty()
     }
 
     /// How the connection ends. A reset could overtake what was sent, and what nobody answers must
     /// at least arrive.
     pub(super) fn close(&self) -> Close {
-        let is_heard = self.spec.expects_answer() || self.spec.send.is_none();
-        if is_heard { self.spec.close } else { Close::Fin }
+        if self.dialogue.ends_heard() { self.spec.close } else { Close::Fin }
     }
 
     /// A fault with what was expected and what came.
-    pub(super) fn describe(&self, mut fault: Fault, answer: &[u8]) -> Fault {
-        if self.spec.expects_answer() && !answer.is_empty() {
-            let got = printable(answer.trim_ascii(), SHOWN);
-            let expected = printable(self.spec.expectation().to_string().as_bytes(), SHOWN);
-            fault.detail = format!("{}; expected {expected}; got \"{got}\"", fault.detail);
+    pub(super) fn describe(&self, fault: Fault, trace: &Trace) -> Fault {
+        self.dialogue.describe(fault, trace)
+    }
+
+    async fn converse<S>(&self, stream: &mut S, trace: &mut Trace) -> Result<(), Fault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if self.dialogue.is_empty() {
+            return Ok(());
         }
-        fault
+        trace.enter(Phase::Exchange);
+        self.dialogue.hold(stream, trace).await
     }
 }
 
@@ -145,55 +147,22 @@ pub(super) async fn probe(
     // Where we speak first, or not at all, the target need not be told early that it was heard.
     let waits = match spec.starttls {
         Some(starttls) => starttls.is_greeted(),
-        None => spec.expects_answer() && spec.send.is_none() && spec.tls.is_none(),
+        None => probe.dialogue.is_greeted() && spec.tls.is_none(),
     };
     let acknowledge = if waits { Acknowledge::AtOnce } else { Acknowledge::Late };
     let options = resolve::Options { close: probe.close(), acknowledge };
     let mut stream = resolve::connect(endpoint, options, trace).await?;
     match &probe.tls {
-        None => converse(spec, &mut stream, trace).await,
+        None => probe.converse(&mut stream, trace).await,
         Some(tls) => {
             Box::pin(async move {
                 if let Some(starttls) = spec.starttls {
                     starttls.prepare(&mut stream, trace).await?;
                 }
                 let mut stream = tls.connect(&endpoint.host, stream, trace).await?;
-                converse(spec, &mut stream, trace).await
+                probe.converse(&mut stream, trace).await
             })
             .await
         }
     }
-}
-
-async fn converse<S>(spec: &Spec, stream: &mut S, trace: &mut Trace) -> Result<(), Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if spec.send.is_none() && !spec.expects_answer() {
-        return Ok(());
-    }
-    trace.enter(Phase::Exchange);
-    if let Some(bytes) = &spec.send {
-        stream.write_all(bytes.as_slice()).await.map_err(|error| Fault::exchange(&error))?;
-        stream.flush().await.map_err(|error| Fault::exchange(&error))?;
-    }
-    if !spec.expects_answer() {
-        return Ok(());
-    }
-    while !spec.expectation().is_met(&trace.buffer) {
-        if trace.buffer.len() >= MAX_ANSWER {
-            return Err(Fault::new(Reason::Body, "the first 64 KiB are not as expected"));
-        }
-        let read = trace.fill(stream).await?;
-        trace.buffer.truncate(MAX_ANSWER);
-        if read == 0 {
-            return Err(if trace.buffer.is_empty() {
-                let detail = "the target closed the connection without an answer";
-                Fault::new(Reason::ConnectionReset, detail)
-            } else {
-                Fault::new(Reason::Body, "the answer is not as expected")
-            });
-        }
-    }
-    Ok(())
 }

@@ -52,6 +52,8 @@ pub(super) struct Trace {
     /// Bytes of the answer that came before those in the buffer and were not kept.
     pub(super) dropped: u64,
     received: bool,
+    /// How far a dialogue has come.
+    pub(super) step: u8,
 }
 
 impl Trace {
@@ -76,6 +78,7 @@ impl Trace {
             buffer: Vec::new(),
             dropped: 0,
             received: false,
+            step: 0,
         }
     }
 
@@ -175,6 +178,14 @@ impl Trace {
         if let Some(session) = &self.session {
             session.distrust();
         }
+    }
+
+    /// Forgets what came of a request that is to be made again on another connection.
+    pub(super) fn begin_again(&mut self) {
+        self.distrust();
+        self.answer = Answer::None;
+        self.buffer.clear();
+        self.received = false;
     }
 
     /// Says that some of the answer to the current request has come.

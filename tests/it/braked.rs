@@ -42,6 +42,9 @@ fn when_all_targets_die_consumers_find_what_the_guard_leaves_them_until_it_is_co
     wait_for("all are observed to be critical", || observed(&daemon) == 4);
     wait_for("three are held", || reasons(&daemon, "held") == 3);
     assert_eq!(count(&daemon, passing), 3);
+    let serving =
+        |name: &&&str| daemon.get(&format!("/v1/agent/health/service/id/{name}")).0 == 200;
+    assert_eq!(names.iter().filter(serving).count(), 3, "load balancers are told the same");
     assert_eq!(daemon.metric("rollcall_guard_active"), Some(1.0));
     assert_eq!(daemon.metric("rollcall_published_held{by=\"guard\"}"), Some(3.0));
     let critical = "rollcall_targets{check=\"http\",service_name=\"web\",protocol=\"http\",state=\"critical\"}";

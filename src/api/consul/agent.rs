@@ -78,11 +78,20 @@ async fn local_services(app: &App, is_wanted: impl Fn(&Service) -> bool) -> Vec<
     .await
 }
 
+/// The checks registered here, as their last results have them.
+async fn local_checks(app: &App) -> Vec<Told> {
+    let mut checks = published_checks(app, None).await;
+    for told in &mut checks {
+        told.check = app.view.agent.freshest(&told.check);
+    }
+    checks
+}
+
 /// The checks registered here, or those of them that bear on an instance: its node's, and its own;
-/// as their last results have them.
-async fn local_checks(app: &App, bearing_on: Option<&Service>) -> Vec<Told> {
+/// as consumers are told of them.
+async fn published_checks(app: &App, bearing_on: Option<&Service>) -> Vec<Told> {
     let node = &app.view.node_name;
-    let mut checks: Vec<Told> = settled(app, |tables| {
+    settled(app, |tables| {
         let rows: Vec<_> = match bearing_on {
             None => tables.checks_on(node).collect(),
             Some(service) => {
@@ -93,16 +102,12 @@ async fn local_checks(app: &App, bearing_on: Option<&Service>) -> Vec<Told> {
         let rows = rows.into_iter().filter(|row| row.origin.is_local());
         rows.map(|row| with_instance(tables, row)).collect()
     })
-    .await;
-    for told in &mut checks {
-        told.check = app.view.agent.freshest(&told.check);
-    }
-    checks
+    .await
 }
 
 async fn checks(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
     let filter = super::filter_of(&asked.params, field::CHECK)?;
-    let rows = local_checks(&app, None).await;
+    let rows = local_checks(&app).await;
     let checks = rows.iter().map(shape::agent_check);
     let checks = checks.filter(|check| filter.matches(check));
     let checks: BTreeMap<_, _> = checks.map(|check| (check.check_id, check)).collect();

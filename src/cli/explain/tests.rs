@@ -10,6 +10,14 @@ fn now() -> Timestamp {
     Timestamp::from_seconds(1_795_183_200)
 }
 
+/// What the API tells of a certificate.
+fn certificate() -> serde_json::Value {
+    json!({
+        "subject": "CN=shop.example", "issuer": "CN=Example CA", "is_for_name": false,
+        "start": "2026-11-01T14:00:00.000Z", "chain_expiry": "2026-12-01T14:00:00.000Z",
+    })
+}
+
 fn attempt(started: &str, outcome: &str, reason: Option<&str>) -> serde_json::Value {
     let refused = reason.map(|_| "GET http://10.0.0.1:8080/healthz: Connection refused");
     json!({
@@ -175,4 +183,24 @@ async fn an_id_is_escaped_and_an_unknown_one_told_as_the_daemon_does() {
     let (_, out, _) = testing::run(&["explain", "web-1", "--json"], &[(200, &both)]).await;
     let read: Vec<Explanation> = serde_json::from_str(&out).unwrap();
     assert_eq!(read, [critical(), critical()]);
+}
+
+#[test]
+fn the_certificate_of_the_last_attempt_is_told_whole() {
+    let mut explained = critical();
+    let seen = &mut explained.attempts[2].probe;
+    seen.certificate_expiry = Some("2026-12-10T14:00:00.000Z".to_owned());
+    seen.certificate = Some(serde_json::from_value(certificate()).unwrap());
+    let told = show(&explained, now(), false);
+    let (_, told) = told.split_once("certificate  ").unwrap();
+    let told: Vec<_> = told.lines().take(4).map(str::trim).collect();
+    assert_eq!(
+        told,
+        [
+            "expires 2026-12-10T14:00:00.000Z, in 20 days",
+            "of CN=shop.example, signed by CN=Example CA",
+            "another of its chain expires 2026-12-01T14:00:00.000Z, in 11 days",
+            "not for the name that was asked for",
+        ]
+    );
 }

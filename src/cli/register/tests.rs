@@ -160,6 +160,23 @@ async fn instances_go_and_come_back() {
 }
 
 #[tokio::test]
+async fn instances_may_be_drained_before_they_go() {
+    let unknown = (404, "Unknown service ID \"a\"");
+    let line = ["deregister", "--drain", "1ms", "a", "b"];
+    let (exit, out, asked) = run(&line, &[unknown, (200, ""), (200, "")]).await;
+    assert_eq!((exit, out.as_str()), (Ok(Exit::Failure), "b is draining\nb is deregistered\n"));
+    let reason = "enable=true&reason=draining%2C+to+be+deregistered";
+    assert_eq!(
+        asked,
+        [
+            format!("PUT /v1/agent/service/maintenance/a?{reason}"),
+            format!("PUT /v1/agent/service/maintenance/b?{reason}"),
+            "PUT /v1/agent/service/deregister/b".to_owned(),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn maintenance_is_said() {
     let (exit, out, asked) = run(&["maint", "on", "--node"], &[(200, "")]).await;
     assert_eq!((exit, out.as_str()), (Ok(Exit::Ok), "the node is in maintenance\n"));

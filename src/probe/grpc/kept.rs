@@ -68,9 +68,17 @@ impl Kept {
         self.watch.as_ref()
     }
 
-    /// Whether the target is listened to.
-    pub(in crate::probe) fn is_watching(&self) -> bool {
-        self.watch.is_some()
+    /// Whether the target is listened to, and tells of changes as far as is known.
+    pub(in crate::probe) fn tells(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.tells())
+    }
+
+    /// Waits until that is as told here; for ever if it is not to be listened to.
+    pub(in crate::probe) async fn until_it_tells(&self, tells: bool) {
+        match &self.watch {
+            Some(watch) => watch.until(tells).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until the target tells of a change by itself; for ever if it is not listened to.

@@ -20,7 +20,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, sleep},
 };
@@ -49,6 +49,8 @@ const PACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     news: Notify,
+    /// Whether the target tells of changes, as far as is known.
+    tells: watch::Sender<bool>,
     /// When a stream may be opened; at any time if nothing is said.
     not_before: Mutex<Option<Instant>>,
 }
@@ -76,6 +78,18 @@ impl Watch {
         self.news.notified().await;
     }
 
+    /// Whether the target tells of changes, as far as is known: a stream was opened, and it does not
+    /// say that it has none.
+    pub(super) fn tells(&self) -> bool {
+        *self.tells.borrow()
+    }
+
+    /// Waits until that is as told here.
+    pub(super) async fn until(&self, tells: bool) {
+        // It fails only when the sender is gone, which is this.
+        drop(self.tells.subscribe().wait_for(|now| *now == tells).await);
+    }
+
     /// Opens a stream if it is time. `seen` is what the target said just now: the stream's first
     /// message is news if it differs.
     pub(super) fn open(
@@ -92,6 +106,7 @@ impl Watch {
             }
             *not_before = Some(now + REOPEN);
         }
+        self.tells.send_replace(true);
         Some(Stream(spawn(Arc::clone(self).follow(client, request, seen))))
     }
 
@@ -105,6 +120,7 @@ impl Watch {
         if end.is_err_and(|status| status.code() == Code::Unimplemented) {
             let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
             *not_before = Some(Instant::now() + ABSENT);
+            self.tells.send_replace(false);
         } else {
             // In the middle of a connection this is how a target's death is seen first.
             self.news.notify_one();

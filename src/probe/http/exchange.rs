@@ -54,6 +54,17 @@ impl Received {
     pub(in crate::probe) fn is_reusable(&self) -> bool {
         self.is_reusable
     }
+
+    /// The same on a connection that cannot carry another request.
+    pub(in crate::probe) fn last_of_its_connection(self) -> Self {
+        Self { is_reusable: false, ..self }
+    }
+
+    /// Whether the target has said only that the connection was idle for too long, and may have said
+    /// so before it was asked anything (RFC 9110, 15.5.9).
+    pub(in crate::probe) fn is_farewell(&self) -> bool {
+        self.head.status == 408 && !self.is_reusable
+    }
 }
 
 /// Sends the request in the trace's buffer and leaves the answer's body there.

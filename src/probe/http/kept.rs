@@ -111,9 +111,9 @@ impl Slot {
     fn turn(&mut self, state: State) {
         self.state = state;
         let Some((event, waker)) = self.watcher.take() else { return };
-        // Whoever waits for the end need not be woken only to look at another connection.
-        if let (Event::End, State::Idle(idle, ..)) = (event, &mut self.state)
-            && idle.poll_end(&mut Context::from_waker(&waker)).is_pending()
+        // Whoever waits for the end need not be woken only to look at the same connection.
+        if let (Event::End, State::Idle(Idle::Plain(line), ..)) = (event, &self.state)
+            && line.poll_end(&Context::from_waker(&waker)).is_pending()
         {
             self.watcher = Some((event, waker));
         } else {

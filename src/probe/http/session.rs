@@ -113,6 +113,7 @@ pub(super) async fn ask_kept(
         trace.peer = connection.peer;
         trace.certificate.clone_from(&connection.certificate);
         match connection.exchange(probe, outgoing, trace).await {
+            Ok(received) if received.is_farewell() => trace.begin_again(),
             Ok(received) => {
                 if received.is_reusable {
                     kept.put(Idle::Session(connection), place);
@@ -123,7 +124,7 @@ pub(super) async fn ask_kept(
             }
             Err(fault) if trace.has_answer_begun() => return Err(fault),
             // The connection's own failure is not the target's.
-            Err(_) => trace.distrust(),
+            Err(_) => trace.begin_again(),
         }
     }
     let mut connection = Box::new(Connection::open(probe, outgoing, trace).await?);

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr};
 use mio::{Interest, Registry, Token, net::TcpStream};
 use rustix::{
     buffer::spare_capacity,
+    io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
 };
 use socket2::SockRef;
@@ -67,6 +68,8 @@ pub(super) enum Progress {
     Waits,
     /// It has succeeded.
     Done,
+    /// The target has ended the connection for its own reasons, and not looked at the request.
+    Dismissed,
 }
 
 impl Wire {
@@ -150,6 +153,9 @@ impl<T: Ticket> Flight<T> {
             if !is_made.map_err(|error| Fault::connect(&error))? {
                 return Ok(Progress::Waits);
             }
+            if let Wire::Kept(line, _) = &self.wire {
+                resolve::give_up_after(self.trace.timeout() / 2, &line.socket);
+            }
         }
         let Self { ticket, trace, wire, stage, is_reusable, .. } = self;
         // That there is a connection is all that is asked.
@@ -175,8 +181,13 @@ impl<T: Ticket> Flight<T> {
             Ok(Some(received)) => Ok(received),
             Err(fault) => Err(fault),
         };
-        *is_reusable = received.as_ref().is_ok_and(http::Received::is_reusable)
-            && !news.is_some_and(|news| news.has_ended || news.may_have_failed);
+        if let (Ok(answer), Wire::Kept(_, place)) = (&received, &*wire) {
+            if place.is_some() && answer.is_farewell() {
+                return Ok(Progress::Dismissed);
+            }
+            let has_failed = news.is_some_and(|news| news.has_ended || news.may_have_failed);
+            *is_reusable = answer.is_reusable() && !has_failed;
+        }
         http::conclude(probe, received, trace).map(|()| Progress::Done)
     }
 
@@ -217,8 +228,9 @@ fn tell(socket: &TcpStream, request: &[u8], sent: &mut usize) -> io::Result<bool
     while *sent < request.len() {
         match send(socket, &request[*sent..], SendFlags::NOSIGNAL) {
             Ok(more) => *sent += more,
-            Err(rustix::io::Errno::AGAIN) => return Ok(false),
-            Err(rustix::io::Errno::INTR) => {}
+            // Some systems say so, and not that it would have to wait, until there is a connection.
+            Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -235,10 +247,11 @@ fn hear(
 ) -> Result<Option<http::Received>, Fault> {
     loop {
         trace.make_room();
+        let room = trace.buffer.capacity() - trace.buffer.len();
         let read = match recv(socket, spare_capacity(&mut trace.buffer), RecvFlags::empty()) {
             Ok((_, read)) => read,
-            Err(rustix::io::Errno::AGAIN) => return Ok(None),
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(Fault::exchange(&error.into())),
         };
         if read == 0 {
@@ -246,7 +259,14 @@ fn hear(
         }
         trace.answer_begins();
         if let Some(received) = probe.take_in(reader, trace)? {
-            return Ok(Some(received));
+            // What has come and had no room was news, and will not be again.
+            let is_all = read < room || is_silent(socket);
+            return Ok(Some(if is_all { received } else { received.last_of_its_connection() }));
         }
     }
+}
+
+/// Whether there is nothing to read, not even the end.
+fn is_silent(socket: &TcpStream) -> bool {
+    matches!(recv(socket, &mut [0_u8], RecvFlags::PEEK), Err(Errno::AGAIN))
 }

@@ -143,3 +143,53 @@ async fn an_endless_answer_is_cut() {
     let observation = ask(&tcp(json!({ "expect": "y" }), server.endpoint())).await;
     assert_eq!(verdict(&observation), "failure body");
 }
+
+/// A target that greets, answers two commands in two segments and in one, and hangs then.
+async fn mail() -> Server {
+    Server::start(|mut stream| async move {
+        let mut command = [0; 4];
+        stream.write_all(b"220 mail\r\n").await.unwrap();
+        stream.read_exact(&mut command).await.unwrap();
+        assert_eq!(&command, b"EHLO");
+        stream.write_all(b"250-mail\r\n250-").await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(b"SIZE\r\n250 OK\r\n").await.unwrap();
+        stream.read_exact(&mut command).await.unwrap();
+        stream.write_all(b"354 go\r\n250 queued\r\n").await.unwrap();
+        hold(&mut stream).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_dialogue_of_several_steps_goes_on_where_the_one_before_has_ended() {
+    let server = mail().await;
+    let spec = json!({ "dialogue": [
+        { "expect": "220 " },
+        { "send": "EHLO", "expect_matches": "(?m)^250 .*\r\n" },
+        { "send": "DATA", "expect": "354 " },
+        { "expect": "250 " },
+    ] });
+    assert_eq!(verdict(&ask(&tcp(spec, server.endpoint())).await), "success");
+    // What has been heard once is not heard again.
+    let spec = json!({ "dialogue": [{ "expect": "220" }, { "send": "EHLO", "expect": "220" }] });
+    let observation = ask_within(&tcp(spec, server.endpoint()), SHORT).await;
+    assert_eq!(verdict(&observation), "failure timeout_response");
+    let detail = observation.detail.unwrap();
+    assert!(detail.contains("step 2 of 2: "), "{detail}");
+    assert!(detail.contains("expected \"220\"; got \"mail"), "{detail}");
+}
+
+#[test]
+fn a_dialogue_that_says_nothing_or_too_much_is_refused() {
+    let steps = |count| vec![json!({ "expect": "x" }); count];
+    for (spec, said) in [
+        (json!({ "dialogue": [{ "expect": "220" }, {}] }), "neither sends nor expects"),
+        (json!({ "dialogue": steps(1), "send": "x" }), "not both"),
+        (json!({ "dialogue": steps(17) }), "more than 16 steps"),
+    ] {
+        let error = Probe::prepare(&testing::spec(spec)).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    assert!(Probe::prepare(&testing::spec(json!({ "dialogue": steps(16) }))).is_ok());
+}

@@ -11,7 +11,7 @@ use crate::{
     scheduler::{
         plan::Micros,
         rhythm::Ended,
-        tripwire::{End, Then},
+        tripwire::{End, Then, is_wanted},
     },
 };
 
@@ -105,6 +105,7 @@ impl<P: Prober> Shard<P> {
                 let row = &self.rows[index as usize];
                 if let Some(check) = row.check.clone()
                     && row.machine.status() == Status::Passing
+                    && is_wanted(&check)
                 {
                     self.wires.arm(index, &check, &self.partners.prober);
                 }

@@ -7,7 +7,10 @@
 //! WORLD_SEED=123    cargo test --all-features --lib scheduler::tests::world
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 mod check;
 mod consumers;
@@ -29,13 +32,17 @@ fn number(variable: &str) -> Option<u64> {
 /// Plays the world of a seed. Says what was broken, with all it takes to find out why.
 fn try_out(seed: u64) -> Result<(), String> {
     let world = World::of(seed);
-    let history = run::play(world.clone());
+    let again = format!(
+        "replay: WORLD_SEED={seed} cargo test --all-features --lib scheduler::tests::world"
+    );
+    let played = catch_unwind(AssertUnwindSafe(|| run::play(world.clone())));
+    let history =
+        played.map_err(|_| format!("seed {seed} ({:?}): it panics\n{again}", world.kind))?;
     check::check(&world, &history).map_err(|broken| {
         let subject = broken.port.map(|port| &world.subjects[usize::from(port) - 1]);
         format!(
             "seed {seed} ({:?}): {}\n{}\n{subject:?}\nstops {:?}\njumps {:?}\nreloads {:?}\n\
-             blind {:?}\n{:?}\nlast events:\n{}\
-             replay: WORLD_SEED={seed} cargo test --all-features --lib scheduler::tests::world",
+             blind {:?}\n{:?}\nlast events:\n{}{again}",
             world.kind,
             broken.promise,
             broken.how,

@@ -1,4 +1,5 @@
-//! The health of what is registered here, for load balancers that read the status of an answer.
+//! The health of what is registered here, for load balancers that read the status of an answer: as
+//! it is published, so that a mass failure does not take everything out at once here, either.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::{local_checks, local_services};
+use super::{local_services, published_checks};
 use crate::{
     agent::{NODE_MAINTENANCE, SERVICE_MAINTENANCE},
     api::{
@@ -40,7 +41,7 @@ pub(super) async fn by_id(
         let reason = format!("ServiceId {id} not found");
         return told(StatusCode::NOT_FOUND, reason, is_text, encode(&asked.params, &health));
     };
-    let checks = local_checks(&app, Some(&service)).await;
+    let checks = published_checks(&app, Some(&service)).await;
     let health = health(&service, &checks);
     let status = health.aggregated_status;
     told(code(status), status.to_owned(), is_text, encode(&asked.params, &health))
@@ -60,7 +61,7 @@ pub(super) async fn by_name(
     }
     let mut checks = Vec::with_capacity(services.len());
     for service in &services {
-        checks.push(local_checks(&app, Some(service)).await);
+        checks.push(published_checks(&app, Some(service)).await);
     }
     let all = services.iter().zip(&checks);
     let all: Vec<_> = all.map(|(service, checks)| health(service, checks)).collect();

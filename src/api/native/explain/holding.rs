@@ -114,7 +114,10 @@ fn doubt(case: &Case<'_>) -> Option<Holding> {
         (None, Confidence::Doubtful) => {
             format!("the daemon doubts itself ({seen}); silence of targets is not published")
         }
-        (None, Confidence::Clear | Confidence::Confirmed) => return None,
+        (None, Confidence::Clear | Confidence::Confirmed) if report.score == 0 => return None,
+        (None, Confidence::Clear | Confidence::Confirmed) => {
+            format!("the daemon is under strain ({seen}); probes are given more time")
+        }
     };
     Some(Holding::new("doubt", text))
 }

@@ -6,6 +6,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::{sync::Notify, time::timeout};
 
 use super::*;
+use crate::probe;
 
 /// A health server with a stream, and how it behaves.
 #[derive(Debug, Clone)]
@@ -179,4 +180,25 @@ async fn without_watch_nothing_is_kept_open_and_nobody_is_woken() {
     }
     assert_eq!(watched.times_asked(), 0);
     assert_eq!(target.woken().now_or_never(), None);
+}
+
+#[tokio::test]
+async fn a_target_without_a_stream_is_held_as_any_other() {
+    let watched = watched().await;
+    watched.telling.is_absent.store(true, Ordering::Relaxed);
+    let network = Network::default();
+    assert_eq!(watched.ask().await, "success SERVING");
+    let held = network.hold(&watched.target, PATIENCE, PATIENCE).await;
+    assert_eq!(held, probe::Held::Expired, "the stream was refused");
+    assert!(!watched.target.is_listened_to());
+    let before = watched.server.connections();
+    let held = network.hold(&watched.target, PATIENCE, PATIENCE);
+    let cuts = async {
+        while watched.server.connections() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        watched.cut.send_replace(());
+    };
+    let (held, ()) = tokio::join!(held, cuts);
+    assert!(matches!(held, probe::Held::Cut(_)), "{held:?}");
 }

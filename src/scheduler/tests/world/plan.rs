@@ -66,6 +66,8 @@ pub(super) enum State {
     Hangs,
     /// It answers that it is struggling.
     Struggles,
+    /// It answers after so many thousandths of its timeout, which may be too late.
+    Slow(u64),
     /// So many packets of a thousand are lost.
     Lossy(u64),
     /// It is gone and back, for so long each.
@@ -327,12 +329,13 @@ fn phases(dice: &mut Dice, kind: Kind, length: Ms) -> Vec<(Ms, State)> {
             let mut now = 0;
             while dice.one_in(2) {
                 now += dice.between(20, 120) * 1000;
-                let state = match dice.between(0, 7) {
+                let state = match dice.between(0, 8) {
                     0 => State::Struggles,
                     1 => State::Lossy(dice.between(10, 500)),
                     2 => State::Flaps(dice.between(3, 40) * 1000),
                     3 => State::Ours,
                     4 => State::Wishes(dice.between(50, 25_000)),
+                    5 => State::Slow(dice.between(500, 1100)),
                     _ => dead(dice),
                 };
                 phases.push((now, state));

@@ -101,6 +101,7 @@ impl Stage {
             State::Refuses => fails(Reason::ConnectionRefused),
             State::Errors => act(subject.latency, Outcome::Failure(Reason::Status)),
             State::Hangs => act(NEVER, Outcome::Success),
+            State::Slow(share) => act(subject.timeout * share / 1000, Outcome::Success),
             State::Struggles => act(subject.latency, Outcome::Warning(Reason::Status)),
             State::Ours => act(1, Outcome::Inconclusive(Reason::Internal)),
             State::Wishes(wish) => Act {
