@@ -346,7 +346,7 @@ fn the_schema_describes_what_is_read() {
     let text = schema.to_string();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let names: Vec<_> = schema["$defs"].as_object().unwrap().keys().map(String::as_str).collect();
-    expect!["Auth Basic Certificate Check CheckDefaults Checks Damping Dial Dns DnsQuery Duration Egress EgressApi Etcd Exec Format Grpc Guard H2ping HeaderExpectation Http Icmp Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler SelfHealth Service Tcp Tls Udp"].assert_eq(&names.join(" "));
+    expect!["Auth Basic Certificate Check CheckDefaults Checks Damping Dial Dns DnsQuery Duration Egress EgressApi Etcd Exec Format Grpc Guard H2ping HeaderExpectation Http Icmp Instance JsonExpectation Limits Listen Log Metrics PerTarget Scheduler SelfHealth Service Tcp TcpStep Tls Udp"].assert_eq(&names.join(" "));
     let check = &schema["$defs"]["Check"];
     let ways = rollcall::probe::Protocol::probed().count();
     assert_eq!(check["oneOf"].as_array().map(Vec::len), Some(ways));
