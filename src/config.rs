@@ -58,6 +58,10 @@ use crate::{
     scheduler, telemetry, vantage as own,
 };
 
+/// What is written in a file, by hash: there may be a hundred thousand of it.
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+type HashSet<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
+
 /// Largest file that is read, in bytes: a hundred times what 10,000 services need.
 const MAX_FILE: u64 = 256 << 20;
 

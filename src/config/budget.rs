@@ -4,11 +4,12 @@
 //! and more ports in `TIME_WAIT` to one address than there are. What is merely tight is warned of.
 //! The worst is taken throughout: every probe runs into its timeout at once.
 
-use std::{collections::HashMap, fs, ops::AddAssign};
+use std::{fs, ops::AddAssign};
 
 use serde::Serialize;
 
 use super::{
+    HashMap,
     diagnostic::{Place, Problem},
     read::Reader,
     service::Roll,
@@ -180,7 +181,7 @@ impl Budget {
     ) -> Self {
         let per_host = f64::from(scheduler.max_in_flight_per_host.get());
         let mut sum = Sum::default();
-        let mut ports: HashMap<&Endpoint, Ports> = HashMap::new();
+        let mut ports: HashMap<&Endpoint, Ports> = HashMap::default();
         for (index, registration) in registrations.iter().enumerate() {
             for check in &registration.checks {
                 let probe = &check.definition.probe;

@@ -1,9 +1,8 @@
 //! Warns of how checks are spread: hosts that very many ask, or so many that a hang of theirs would
 //! cost probes; and instances that none asks.
 
-use std::collections::HashMap;
-
 use super::{
+    HashMap,
     diagnostic::{Place, Problem},
     read::Reader,
     service::Roll,
@@ -69,7 +68,7 @@ pub(super) fn warn_unasked(reader: &mut Reader<'_>, roll: &Roll) {
                 .help("list its `instances`, or leave it out"),
         );
     }
-    let mut unasked: HashMap<&ServiceName, (usize, usize)> = HashMap::new();
+    let mut unasked: HashMap<&ServiceName, (usize, usize)> = HashMap::default();
     for (index, registration) in roll.registrations.iter().enumerate() {
         if registration.checks.is_empty() {
             unasked.entry(&registration.instance.service).or_insert((index, 0)).1 += 1;
@@ -88,7 +87,7 @@ pub(super) fn warn_unasked(reader: &mut Reader<'_>, roll: &Roll) {
 }
 
 fn loads(roll: &Roll) -> HashMap<Host, Load> {
-    let mut loads: HashMap<Host, Load> = HashMap::new();
+    let mut loads: HashMap<Host, Load> = HashMap::default();
     for (index, registration) in roll.registrations.iter().enumerate() {
         for check in &registration.checks {
             let endpoint = check.endpoint.as_ref().unwrap_or(&registration.instance.endpoint);

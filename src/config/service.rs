@@ -1,16 +1,12 @@
 //! Services as our own files describe them, and the registrations they amount to.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    iter,
-    num::NonZeroU16,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, iter, num::NonZeroU16, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    HashMap, HashSet,
     check::{self, Check, CheckDefaults, Common, Defined, head},
     destination,
     diagnostic::{Place, Problem},

@@ -5,11 +5,14 @@
 //! that a few lines cannot become gigabytes. JSON is read by the same code, since every JSON text
 //! is YAML.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::diagnostic::{Place, Problem, Source};
+use super::{
+    HashMap,
+    diagnostic::{Place, Problem, Source},
+};
 
 /// Most levels of nesting, by limit of the parser and again where aliases are put in.
 const MAX_DEPTH: usize = 64;
@@ -204,7 +207,7 @@ impl<'a> Builder<'a> {
         Self {
             source,
             frames: Vec::new(),
-            anchors: HashMap::new(),
+            anchors: HashMap::default(),
             copies: 0,
             tag: None,
             root: None,
@@ -238,7 +241,11 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), &span);
-                self.open(Open::Map(Vec::new(), HashMap::new(), Key::Wanted), span.start, anchor)
+                self.open(
+                    Open::Map(Vec::new(), HashMap::default(), Key::Wanted),
+                    span.start,
+                    anchor,
+                )
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(&span),
             Event::Alias(anchor) => self.alias(anchor, span),

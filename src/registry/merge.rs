@@ -26,7 +26,7 @@ pub(super) struct State {
     /// The instances of each service, in order.
     pub(super) services: BTreeMap<ServiceName, BTreeSet<ByKey<Instance>>>,
     pub(super) maintenance: Maintained,
-    classes: HashMap<(ServiceName, CheckId, Protocol), Kin>,
+    classes: HashMap<(ServiceName, CheckId, Protocol), Kin, foldhash::fast::RandomState>,
 }
 
 /// What is held of an instance.
@@ -80,8 +80,8 @@ impl State {
             return (Difference::default(), Vec::new());
         }
         let mut before = mem::take(&mut self.instances);
-        self.services.clear();
-        let mut merge = Merge { remembered, orders: Vec::new() };
+        self.instances.reserve(registrations.len());
+        let mut merge = Merge { remembered, orders: Vec::with_capacity(registrations.len()) };
         let mut difference = Difference::default();
         for registration in registrations {
             let old = before.remove_entry(registration.instance.id.as_str());
@@ -104,12 +104,20 @@ impl State {
         gone.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let gone = gone.iter().flat_map(|(_, held)| &held.checks);
         merge.orders.extend(gone.map(|check| Order::Stop(check.key.clone())));
-        for instance in self.instances.keys() {
-            let service = self.services.entry(instance.0.service.clone()).or_default();
-            service.insert(instance.clone());
-        }
+        self.list_services();
         self.drop_empty_classes();
         (difference, merge.orders)
+    }
+
+    /// Lists the instances of all services anew.
+    fn list_services(&mut self) {
+        let mut services: HashMap<_, Vec<_>, foldhash::fast::RandomState> = HashMap::default();
+        for instance in self.instances.keys() {
+            services.entry(&instance.0.service).or_default().push(instance.clone());
+        }
+        let services = services.into_iter();
+        self.services =
+            services.map(|(name, all)| (name.clone(), all.into_iter().collect())).collect();
     }
 
     /// Takes in one registration, in place of the one with the same id. Says what is to be done.
@@ -271,7 +279,8 @@ impl State {
 
     fn drop_empty_classes(&mut self) {
         let checks = self.instances.values().flat_map(|held| &held.checks);
-        let live: HashSet<_> = checks.map(|check| Arc::as_ptr(&check.class)).collect();
+        let live = checks.map(|check| Arc::as_ptr(&check.class));
+        let live: HashSet<_, foldhash::fast::RandomState> = live.collect();
         self.classes.retain(|_, kin| live.contains(&Arc::as_ptr(&kin.class)));
     }
 
