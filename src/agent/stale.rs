@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
@@ -16,8 +16,12 @@ use crate::{
     model::Schedule,
 };
 
-/// How often it is looked.
+/// How often it is looked, and how seldom at most.
 const EVERY: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// A look takes at most one part in so many of a processor's time: with a million checks it is long.
+const SHARE: u32 = 100;
 
 /// How long a result is relied on: three intervals and a timeout, so that two lost probes in a row
 /// do not age it. What is critical for long is asked less often.
@@ -40,15 +44,15 @@ impl Agent {
     /// Marks checks that have grown stale until `stop`. A new result takes the mark away.
     pub async fn mark_stale(self: Arc<Self>, stop: CancellationToken) {
         let mut ages = Ages::new(Instant::now(), clock::now());
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let began = Instant::now();
+            ages.look(began, clock::now());
+            self.mark_stale_once(&ages);
+            let pause = (began.elapsed() * SHARE).clamp(EVERY, SELDOM);
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
+                () = sleep(pause) => {}
             }
-            ages.look(Instant::now(), clock::now());
-            self.mark_stale_once(&ages);
         }
     }
 

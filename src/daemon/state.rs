@@ -17,6 +17,10 @@ use crate::{
 /// How soon a change of status is saved.
 const CHANGED: Duration = Duration::from_secs(5);
 
+/// Saving takes at most one part in so many of a processor's time: with a million checks it takes
+/// seconds, and what a status is stands in the registry's rows anyway.
+const SHARE: u32 = 20;
+
 /// How old what is saved may get without any change: it holds when each check was last asked.
 const UNCHANGED: Duration = Duration::from_secs(60);
 
@@ -63,14 +67,15 @@ impl Saver {
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut version = self.registry.version();
         let mut ticks = interval(CHANGED);
-        let mut saved = Instant::now();
+        let (mut saved, mut not_before) = (Instant::now(), Instant::now());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if !version.has_changed().unwrap_or(false) && saved.elapsed() < UNCHANGED {
+            let is_due = version.has_changed().unwrap_or(false) || saved.elapsed() >= UNCHANGED;
+            if !is_due || Instant::now() < not_before {
                 continue;
             }
             version.mark_unchanged();
@@ -78,6 +83,7 @@ impl Saver {
             if let Err(error) = self.save().await {
                 warn!(error = &error as &dyn std::error::Error, "State not saved");
             }
+            not_before = Instant::now() + saved.elapsed() * SHARE;
         }
     }
 }

@@ -14,7 +14,6 @@
 mod flight;
 
 use std::{
-    collections::VecDeque,
     fmt,
     io::{self, ErrorKind},
     net::SocketAddr,
@@ -46,10 +45,6 @@ mod tests;
 /// Sockets with news that are taken in at a time.
 const BATCH: usize = 1024;
 
-/// A request follows its connection when so many others have been sent for: on the same host a target
-/// has taken it by then, and does not get in our way, and what we know of it is still at hand.
-const BEHIND: usize = 4;
-
 /// Buffers that are kept for the probes to come, and how large one may be to be kept.
 const MAX_POOL: usize = 256;
 const MAX_KEPT_BUFFER: usize = 4096;
@@ -80,8 +75,6 @@ pub struct Plain<T> {
     generation: usize,
     /// No deadline is earlier than this; nothing if there is none.
     earliest: Option<Instant>,
-    /// Rows whose connections have just been sent for.
-    fresh: VecDeque<(usize, Token)>,
     pool: Vec<Vec<u8>>,
     landed: Vec<(T, Option<Observation>)>,
 }
@@ -141,7 +134,6 @@ impl<T: Ticket> Plain<T> {
             lines: Lines::default(),
             generation: 0,
             earliest: None,
-            fresh: VecDeque::new(),
             pool: Vec::new(),
             landed: Vec::new(),
         })
@@ -173,18 +165,9 @@ impl<T: Ticket> Plain<T> {
             Some(Ok(wire)) => {
                 let deadline = trace.deadline();
                 self.earliest = Some(self.earliest.map_or(deadline, |then| then.min(deadline)));
-                let token = wire.token();
                 let flight = Flight::new((ticket, started), trace, way.address, wire);
-                let goes_on = flight.is_known || flight.ticket.target().plain_http().is_none();
                 self.flights[index] = Some(flight);
-                if goes_on {
-                    self.depart(index);
-                } else {
-                    self.fresh.push_back((index, token));
-                    if self.fresh.len() > BEHIND {
-                        self.follow_up();
-                    }
-                }
+                self.depart(index);
             }
             failed => {
                 self.free.push(index);
@@ -244,15 +227,6 @@ impl<T: Ticket> Plain<T> {
         Token(self.generation << HALF | row)
     }
 
-    /// Lets the oldest go on of those whose connections have just been sent for.
-    fn follow_up(&mut self) {
-        let Some((index, token)) = self.fresh.pop_front() else { return };
-        let flight = self.flights[index].as_ref();
-        if flight.is_some_and(|flight| flight.wire.token() == token) {
-            self.depart(index);
-        }
-    }
-
     /// Lets a probe that has a connection, or has sent for one, go as far as it can, and has the poller
     /// tell when it can go on.
     fn depart(&mut self, index: usize) {
@@ -276,8 +250,7 @@ impl<T: Ticket> Plain<T> {
 
     /// When to call [`Plain::turn`] at the latest; nothing if none is under way.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let may_wait = self.landed.is_empty() && self.fresh.is_empty();
-        if may_wait { self.earliest } else { Some(Instant::now()) }
+        if self.landed.is_empty() { self.earliest } else { Some(Instant::now()) }
     }
 
     /// Whether to call [`Plain::turn`] now, news or not, before others are started: a deadline has come,
@@ -290,9 +263,6 @@ impl<T: Ticket> Plain<T> {
     /// Takes in all there is, without waiting, and gives back those that have ended: nothing in
     /// place of an observation if the probe panicked.
     pub fn turn(&mut self) -> std::vec::Drain<'_, (T, Option<Observation>)> {
-        while !self.fresh.is_empty() {
-            self.follow_up();
-        }
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         loop {
             match self.poll.get_mut().poll(&mut events, Some(Duration::ZERO)) {

@@ -148,7 +148,7 @@ impl<T: Ticket> Flight<T> {
         if let Stage::Connecting = self.stage {
             let is_made = match news {
                 Some(news) => self.settle(news).map(|()| true),
-                None => self.goes_on_at_once(),
+                None => self.is_there_at_once(),
             };
             if !is_made.map_err(|error| Fault::connect(&error))? {
                 return Ok(Progress::Waits);
@@ -203,23 +203,16 @@ impl<T: Ticket> Flight<T> {
         Ok(())
     }
 
-    /// Uses the connection if it is there already. To this very host it is there when the call
-    /// returns that has sent for it: then the poller need not be told, nor tell.
-    fn goes_on_at_once(&mut self) -> io::Result<bool> {
-        if !self.address.ip().is_loopback() {
+    /// Whether a connection alone is asked for, and is there already. To this very host it is there
+    /// when the call returns that has sent for it: asking spares telling the poller, and being told. A
+    /// request that is sent as early gets in the way of a target that is taking the connection.
+    fn is_there_at_once(&self) -> io::Result<bool> {
+        if !self.address.ip().is_loopback() || self.ticket.target().plain_http().is_some() {
             return Ok(false);
         }
-        let socket = self.wire.socket();
-        resolve::settle_made(&SockRef::from(socket), self.address)?;
-        if self.ticket.target().plain_http().is_none() {
-            return resolve::is_made(&SockRef::from(socket), self.address);
-        }
-        let mut sent = 0;
-        tell(socket, &self.trace.buffer, &mut sent)?;
-        if sent > 0 {
-            self.stage = Stage::Asking(sent);
-        }
-        Ok(sent > 0)
+        let socket = SockRef::from(self.wire.socket());
+        resolve::settle_made(&socket, self.address)?;
+        resolve::is_made(&socket, self.address)
     }
 }
 
