@@ -132,7 +132,7 @@ pub enum Spec {
 pub struct Probe(Kind, Manner);
 
 /// What is said of a check beside what it asks.
-#[derive(Debug, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 struct Manner {
     dial: Option<Arc<dial::Spec>>,
     origin: Origin,

@@ -7,10 +7,7 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-use crate::{
-    model::Observation,
-    probe::{Probe, Target},
-};
+use crate::{model::Observation, probe::Target};
 
 /// Most probes of this kind under way at once.
 const MOST: usize = 4;
@@ -45,9 +42,9 @@ impl Asking {
         timeout: Duration,
     ) -> Result<Observation, Busy> {
         let _place = self.places.try_acquire().map_err(|_| Busy)?;
-        let probe: Arc<Probe> = Arc::clone(target.probe());
-        // A target of its own: the kept connection of the other belongs to its prober thread.
-        let target = Target::new(probe, target.endpoint().clone());
+        // A target of its own: the kept connection of the other belongs to its prober thread, and
+        // what one look is compared with is none of the other's business.
+        let target = Target::new(target.probe().aside(), target.endpoint().clone());
         Ok((self.ask)(target, timeout).await)
     }
 }

@@ -17,7 +17,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ::url::Url;
 use futures_util::future::join_all;
@@ -133,8 +133,7 @@ impl Default for Spec {
 #[derive(Debug)]
 pub(super) struct Probe {
     spec: Spec,
-    /// Boxed: far larger than what other types have.
-    requests: Box<Requests>,
+    requests: Arc<Requests>,
     /// What the members of all clusters said of their latency before.
     histories: Histories,
 }
@@ -192,7 +191,7 @@ impl Spec {
 impl Probe {
     pub(super) fn prepare(spec: &Spec) -> Result<Self, PrepareError> {
         spec.vet()?;
-        let requests = Box::new(Requests {
+        let requests = Arc::new(Requests {
             list: spec.request("POST", "/v3/cluster/member/list", "{}")?,
             status: spec.request("POST", "/v3/maintenance/status", "{}")?,
             metrics: spec.request("GET", "/metrics", "")?,
@@ -202,6 +201,12 @@ impl Probe {
 
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// The same, for a look that those of the check are not to be compared with.
+    pub(super) fn aside(&self) -> Self {
+        let requests = Arc::clone(&self.requests);
+        Self { spec: self.spec.clone(), requests, histories: self.histories.copy() }
     }
 }
 

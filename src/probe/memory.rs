@@ -89,6 +89,24 @@ impl Probe {
         tls.is_some_and(tls::Client::resumes)
     }
 
+    /// The same for a look aside: what comes of it is not compared with other looks.
+    pub fn aside(self: &Arc<Self>) -> Arc<Self> {
+        match &self.0 {
+            Kind::Etcd(probe) => Arc::new(Self(Kind::Etcd(probe.aside()), self.1.clone())),
+            Kind::Http(_)
+            | Kind::Tcp(_)
+            | Kind::Grpc(_)
+            | Kind::Udp(_)
+            | Kind::H2ping(_)
+            | Kind::Certificate(_)
+            | Kind::Dns(_)
+            | Kind::Icmp(_)
+            | Kind::Exec(_)
+            | Kind::Ttl(_)
+            | Kind::Alias(_) => Arc::clone(self),
+        }
+    }
+
     /// Whether its connections are kept from one probe to the next.
     pub fn keeps_connections(&self) -> bool {
         matches!(&self.0, Kind::Http(probe) if probe.spec().keep_alive)

@@ -147,9 +147,9 @@ mod tests {
     #[tokio::test]
     async fn a_signal_reaches_the_command() {
         let mut group =
-            Group::start(shell("trap 'exit 9' HUP; echo; while :; do sleep 0.01; done")).unwrap();
+            Group::start(shell("trap 'exit 9' USR1; echo; while :; do sleep 0.01; done")).unwrap();
         said(&mut group).await;
-        group.signal(Signal::HUP);
+        group.signal(Signal::USR1);
         assert_eq!(code(group.wait().await.unwrap()), 9);
     }
 

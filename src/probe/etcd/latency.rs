@@ -54,7 +54,7 @@ pub(super) struct Disk {
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Histogram(Vec<(f64, u64)>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct History {
     older: (Instant, Disk),
     newer: (Instant, Disk),
@@ -135,6 +135,11 @@ impl Histogram {
 }
 
 impl Histories {
+    /// The same as it is now, to go its own way.
+    pub(super) fn copy(&self) -> Self {
+        Self(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
     /// Takes a look in, and says what it tells beside the earlier ones.
     pub(super) fn observe(&self, whose: (u64, u64), now: Instant, disk: Disk) -> Latency {
         let mut histories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,6 +230,10 @@ mod tests {
         assert_eq!(histories.observe((1, 2), now, disk(1000, 0)), Latency::default());
         assert_eq!(histories.observe((1, 2), now, disk(20, 0)), Latency::default());
         assert!(histories.observe((1, 2), now, disk(120, 0)).commit.is_some());
+        let aside = histories.copy();
+        assert_eq!(aside.observe((1, 4), now, disk(1, 0)), Latency::default());
+        assert!(!histories.0.lock().unwrap().contains_key(&(1, 4)), "a copy goes its own way");
+        assert!(aside.0.lock().unwrap().contains_key(&(1, 2)));
         assert_eq!(histories.observe((1, 3), now, disk(120, 0)), Latency::default(), "another");
         for member in 0..3000 {
             histories.observe((2, member), now, disk(1, 0));

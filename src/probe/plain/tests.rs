@@ -4,6 +4,7 @@
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use serde_json::json;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -317,4 +318,33 @@ async fn a_kept_connection_of_a_target_that_is_gone_is_closed_and_its_row_used_a
         assert_eq!(verdict(&found.unwrap()), "success 200");
     }
     assert_eq!((server.connections(), plain.lines.len()), (3, 1));
+}
+
+/// Set while it is sent for, it would also bound the first packets, which are sent again late.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn silence_on_a_kept_connection_is_bounded_once_it_is_there() {
+    let bound = |socket: &TcpStream| SockRef::from(socket).tcp_user_timeout().unwrap();
+    let mut plain = plain();
+    let deaf = Deaf::new();
+    let asked = Rc::new(http(json!({ "keep_alive": true }), endpoint(deaf.address)));
+    assert!(plain.start(Rc::clone(&asked), Duration::from_millis(50)).is_ok());
+    assert_eq!(bound(plain.flights[0].as_ref().unwrap().wire.socket()), None);
+    let (_, found) = landed(&mut plain).await.remove(0);
+    assert_eq!(verdict(&found.unwrap()), "failure timeout_connect");
+
+    let server = Server::start(|mut stream| async move {
+        read_request(&mut stream).await;
+        stream.write_all(OK).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let target = Rc::new(http(json!({ "keep_alive": true }), server.endpoint()));
+    assert!(plain.start(Rc::clone(&target), PATIENCE).is_ok());
+    let (_, found) = landed(&mut plain).await.remove(0);
+    assert_eq!(verdict(&found.unwrap()), "success 200");
+    let Some((http::Idle::Plain(line), _)) = target.kept().unwrap().take() else {
+        panic!("it is not kept")
+    };
+    assert_eq!(bound(&line.socket), Some(PATIENCE / 2));
 }

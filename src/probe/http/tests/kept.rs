@@ -125,6 +125,7 @@ either_way! {
     a_failure_on_a_new_connection_or_after_an_answer_has_begun_is_the_targets
     a_second_attempt_is_within_the_same_deadline
     bytes_that_nobody_asked_for_end_a_kept_connection
+    a_farewell_on_a_kept_connection_is_no_answer
     targets_share_a_bound_on_kept_connections
     a_kept_connection_is_not_used_for_ever
     the_kept_connection_is_the_tripwire_and_no_other_is_made
@@ -337,6 +338,25 @@ async fn bytes_that_nobody_asked_for_end_a_kept_connection(asker: Asker) {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(verdict(&asker.ask(&target).await), "success 200");
     assert_eq!(server.connections(), 2);
+}
+
+async fn a_farewell_on_a_kept_connection_is_no_answer(asker: Asker) {
+    const FAREWELL: &[u8] = b"HTTP/1.1 408 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let server = scripted(|number, mut stream| async move {
+        if number < 2 {
+            answer_once(&mut stream).await;
+        }
+        read_request(&mut stream).await;
+        say_and_close(&mut stream, FAREWELL).await;
+    })
+    .await;
+    let target = http(json!({ "keep_alive": true }), server.endpoint());
+    assert_eq!(verdict(&asker.ask(&target).await), "success 200");
+    assert_eq!(verdict(&asker.ask(&target).await), "success 200");
+    assert_eq!(server.connections(), 2);
+    // On a connection of its own it is one.
+    assert_eq!(verdict(&asker.ask(&target).await), "failure status 408");
+    assert_eq!(server.connections(), 3);
 }
 
 async fn targets_share_a_bound_on_kept_connections(asker: Asker) {
