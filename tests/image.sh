@@ -92,7 +92,7 @@ readonly cargo_home=${CARGO_HOME:-$HOME/.cargo}
 cargo fetch --quiet --locked --target "$target"
 
 mkdir -p "$keep/cargo"
-work=$(mktemp -d "$keep/work.XXXXXX")
+work=$(mktemp -d --tmpdir="$keep")
 # The daemon's user has to reach what is below.
 chmod 0755 "$work"
 
