@@ -56,7 +56,7 @@ impl Network {
         within: Duration,
         life: Duration,
     ) -> Held {
-        let kept = target.memory.as_ref().and_then(|memory| memory.http());
+        let kept = target.kept();
         let end = async {
             if target.is_listened_to() {
                 listen(target).await

@@ -62,6 +62,11 @@ impl Target {
         }
     }
 
+    /// What an HTTP check keeps.
+    pub(super) fn kept(&self) -> Option<&http::Kept> {
+        self.memory.as_ref().and_then(|memory| memory.http())
+    }
+
     /// What a gRPC check keeps.
     pub(super) fn grpc(&self) -> Option<&grpc::Kept> {
         self.memory.as_ref().and_then(|memory| memory.grpc())

@@ -109,11 +109,6 @@ impl Target {
             Host::Name(_) => None,
         }
     }
-
-    /// What is kept of it from one plain probe to the next.
-    fn kept(&self) -> Option<&http::Kept> {
-        self.memory.as_ref().and_then(|memory| memory.http())
-    }
 }
 
 impl<T: Ticket> Plain<T> {

@@ -122,17 +122,12 @@ impl<T: Ticket> Flight<T> {
         if self.is_known {
             return Ok(());
         }
-        let interest = match (&self.stage, &self.wire) {
-            // It has said all it will.
-            (Stage::Listening(_), Wire::Own(..)) => Interest::READABLE,
-            _ => Interest::READABLE | Interest::WRITABLE,
-        };
         let token = self.wire.token();
         let socket = match &mut self.wire {
             Wire::Own(socket, _) => socket,
             Wire::Kept(line, _) => &mut line.socket,
         };
-        registry.register(socket, token, interest)?;
+        registry.register(socket, token, Interest::READABLE | Interest::WRITABLE)?;
         self.is_known = true;
         Ok(())
     }
@@ -221,8 +216,7 @@ fn tell(socket: &TcpStream, request: &[u8], sent: &mut usize) -> io::Result<bool
     while *sent < request.len() {
         match send(socket, &request[*sent..], SendFlags::NOSIGNAL) {
             Ok(more) => *sent += more,
-            // Some systems say so, and not that it would have to wait, until there is a connection.
-            Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
+            Err(Errno::AGAIN) => return Ok(false),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
