@@ -13,6 +13,7 @@
 //! ```
 
 mod evidence;
+mod room;
 mod score;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 
 use crate::model::{Outcome, closed_set};
 use evidence::Evidence;
+pub use room::{Room, Taken};
 pub use score::{DEFAULT_ABSTAIN_AT, MAX_SCORE, Symptoms};
 use score::{Score, Sights};
 
@@ -54,6 +56,10 @@ closed_set! {
         LateStarts = "late_starts",
         /// More than a tenth of the latest probes failed by our own fault.
         Inconclusive = "inconclusive_probes",
+        /// Less than a twentieth is left of the files that the daemon may open.
+        Descriptors = "descriptors",
+        /// Less than a twentieth is left of the ports for connections, and probes fail by our own fault.
+        Ports = "ports",
         /// The daemon cannot reach itself: it is out of descriptors, ports or the like.
         Canary = "canary",
         /// More than half of the anchors do not answer.
@@ -103,6 +109,8 @@ pub struct Report {
     pub confidence: Confidence,
     /// What is wrong now.
     pub symptoms: Symptoms,
+    /// What is left of what every probe takes.
+    pub room: Room,
     /// How it sees itself.
     pub canary: Seen,
     /// How it sees what it was told is always there.
@@ -139,6 +147,7 @@ struct Shared {
 struct State {
     score: Score,
     since: Option<Instant>,
+    room: Room,
     canary: Seen,
     anchors: Vec<Seen>,
 }
@@ -153,6 +162,7 @@ impl Default for Shared {
             state: Mutex::new(State {
                 score: Score::new(DEFAULT_ABSTAIN_AT),
                 since: None,
+                room: Room::default(),
                 canary: Seen::default(),
                 anchors: Vec::new(),
             }),
@@ -208,13 +218,18 @@ impl Doubt {
         self.shared.evidence.learnt(outcome);
     }
 
+    /// Takes in what is left, for the next review.
+    pub fn has(&self, room: Room) {
+        self.state().room = room;
+    }
+
     /// Thinks again; to be called every second. `anchors` tells whether they have been asked since
     /// the last review.
     pub fn review(&self, now: Instant, canary: Seen, anchors: (Vec<Seen>, bool)) -> Option<Change> {
         let evidence = self.shared.evidence.take();
         let mut state = self.state();
         let (anchors, asked) = anchors;
-        let sights = Sights::new(&canary, &anchors, asked);
+        let sights = Sights::new(&canary, &anchors, asked, state.room);
         state.score.step(evidence, &sights);
         (state.canary, state.anchors) = (canary, anchors);
         let (abstains, confidence) = (state.score.abstains(), state.score.confidence(&sights));
@@ -243,6 +258,7 @@ impl Doubt {
             abstaining: state.since.map(|since| now.saturating_duration_since(since)),
             confidence: self.confidence(),
             symptoms: state.score.symptoms(),
+            room: state.room,
             canary: state.canary.clone(),
             anchors: state.anchors.clone(),
         }

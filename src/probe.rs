@@ -48,6 +48,7 @@ mod tests;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+pub(crate) use self::resolve::ephemeral_ports;
 use self::{egress::Origin, fault::Fault, memory::Memory, trace::Trace};
 pub use self::{
     endpoint::{Endpoint, Host, HostError},

@@ -4,11 +4,12 @@
 //! with a new socket, a descriptor and a port. That fails when those run out, whatever the targets
 //! do. Anchors are what the operator knows to be well as long as the network is: a gateway, a
 //! resolver, a neighbour's health page. What comes of both goes to [`Doubt`], which thinks again
-//! every second.
+//! every second, and so does how many descriptors and ports are in use.
 //!
 //! It runs on a thread of its own, so that a busy API is not taken for an illness.
 
 mod anchor;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -153,6 +154,7 @@ impl<P: Prober> Vantage<P> {
                 let mut round = lock(round);
                 (round.seen.clone(), std::mem::take(&mut round.fresh))
             };
+            self.doubt.has(room::look());
             let now = Instant::now();
             let change = self.doubt.review(now, canary, anchors);
             let report = self.doubt.report(now);

@@ -17,7 +17,7 @@ use super::{
     vet::Setting,
 };
 use crate::{
-    probe::{Endpoint, Host, Protocol},
+    probe::{Endpoint, Host, Protocol, ephemeral_ports},
     registry::Registration,
     scheduler,
 };
@@ -79,13 +79,10 @@ impl Means {
     /// Reads what the kernel says.
     pub fn read() -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-        let range = text("net/ipv4/ip_local_port_range").and_then(|text| {
-            let (first, last) = text.split_once(char::is_whitespace)?;
-            Some(last.trim().parse::<f64>().ok()? - first.parse::<f64>().ok()? + 1.0)
-        });
         Self {
             files: limit.unwrap_or(u64::MAX),
-            ports: range.unwrap_or(f64::INFINITY),
+            ports: ephemeral_ports()
+                .map_or(f64::INFINITY, |ports| f64::from(ports.end() - ports.start()) + 1.0),
             reuse: match text("net/ipv4/tcp_tw_reuse").as_deref() {
                 Some("1") => Reuse::Always,
                 Some("2") => Reuse::Loopback,

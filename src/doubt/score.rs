@@ -2,16 +2,18 @@
 //!
 //! | a second with | adds |
 //! |---|---|
-//! | late wakes, late starts, inconclusive probes | 1 each |
+//! | late wakes, late starts | 1 each |
+//! | inconclusive probes, few descriptors left, few ports left | 1 together |
 //! | the canary failing; most anchors failing, when they are asked | 2 each |
 //! | no symptom | −1 |
 //!
 //! At most 2 are added in a second, so that no single hiccup leads to abstention. Probes that are
 //! inconclusive count for nothing by themselves already, and may be so for good (a host without
 //! IPv6 that is to ask for it): they alone never lead to abstention, nor make it last, or what fails
-//! beside them would be hidden for ever.
+//! beside them would be hidden for ever. Nor does it where little is left but enough: a probe for
+//! which nothing is left is inconclusive.
 
-use super::{Confidence, Seen, Sight, Symptom, evidence::Counts};
+use super::{Confidence, Room, Seen, Sight, Symptom, evidence::Counts};
 
 /// The worst score, as in memberlist, which multiplies its timeouts by up to eight.
 pub const MAX_SCORE: u8 = 8;
@@ -29,6 +31,9 @@ const WINDOW: usize = 10;
 /// Fewer inconclusive probes than this within the window are no symptom.
 const FEWEST: u32 = 3;
 
+/// What never leads to abstention by itself.
+const LIGHT: [Symptom; 3] = [Symptom::Inconclusive, Symptom::Descriptors, Symptom::Ports];
+
 /// Which symptoms there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Symptoms([bool; Symptom::COUNT]);
@@ -44,9 +49,9 @@ impl Symptoms {
         Symptom::ALL.iter().copied().filter(move |symptom| self.has(*symptom))
     }
 
-    /// Whether there is this one and no other.
-    fn are_only(self, symptom: Symptom) -> bool {
-        self.iter().eq([symptom])
+    /// Whether there are some of these, and no others.
+    fn are_of(self, symptoms: [Symptom; 3]) -> bool {
+        self != Self::default() && self.iter().all(|symptom| symptoms.contains(&symptom))
     }
 
     fn set(&mut self, symptom: Symptom, there: bool) {
@@ -63,10 +68,11 @@ pub(super) struct Sights {
     failing: usize,
     /// Whether the anchors have been asked since the last review.
     asked: bool,
+    room: Room,
 }
 
 impl Sights {
-    pub(super) fn new(canary: &Seen, anchors: &[Seen], asked: bool) -> Self {
+    pub(super) fn new(canary: &Seen, anchors: &[Seen], asked: bool, room: Room) -> Self {
         let count = |sight| anchors.iter().filter(|seen| seen.sight == sight).count();
         Self {
             canary: canary.sight,
@@ -74,6 +80,7 @@ impl Sights {
             answering: count(Sight::Answers),
             failing: count(Sight::Fails),
             asked,
+            room,
         }
     }
 
@@ -119,7 +126,7 @@ impl Score {
         self.window[self.next] = (counts.results, counts.inconclusive);
         self.next = (self.next + 1) % WINDOW;
         self.symptoms = self.diagnose(counts, sights);
-        let is_over = self.abstains && self.symptoms.are_only(Symptom::Inconclusive);
+        let is_over = self.abstains && self.symptoms.are_of(LIGHT);
         if self.symptoms == Symptoms::default() || is_over {
             self.value = self.value.saturating_sub(1);
         } else {
@@ -142,6 +149,8 @@ impl Score {
         symptoms.set(Symptom::LateStarts, late);
         let fresh = counts.inconclusive > 0;
         symptoms.set(Symptom::Inconclusive, fresh && inconclusive >= FEWEST && share);
+        symptoms.set(Symptom::Descriptors, sights.room.descriptors.is_scarce());
+        symptoms.set(Symptom::Ports, inconclusive > 0 && sights.room.ports.is_scarce());
         symptoms.set(Symptom::Canary, sights.canary == Sight::Fails);
         symptoms.set(Symptom::MostAnchors, sights.most_fail());
         symptoms.set(Symptom::AllAnchors, sights.all_fail());
@@ -154,11 +163,15 @@ impl Score {
             Symptom::LateWakes | Symptom::LateStarts => 1,
             Symptom::Canary => MAX_GAIN,
             Symptom::MostAnchors if asked => MAX_GAIN,
-            Symptom::MostAnchors | Symptom::AllAnchors | Symptom::Inconclusive => 0,
+            Symptom::MostAnchors
+            | Symptom::AllAnchors
+            | Symptom::Inconclusive
+            | Symptom::Descriptors
+            | Symptom::Ports => 0,
         };
         let gained = self.symptoms.iter().map(gain).sum::<u8>();
-        let inconclusive = self.symptoms.has(Symptom::Inconclusive);
-        let gained = gained + u8::from(inconclusive && self.value + gained + 1 < self.abstain_at);
+        let is_light = LIGHT.iter().any(|symptom| self.symptoms.has(*symptom));
+        let gained = gained + u8::from(is_light && self.value + gained + 1 < self.abstain_at);
         (self.value + gained.min(MAX_GAIN)).min(MAX_SCORE)
     }
 

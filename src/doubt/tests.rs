@@ -129,6 +129,30 @@ fn probes_that_fail_by_our_fault_never_lead_to_abstention_alone() {
 }
 
 #[test]
+fn little_room_is_a_strain_and_never_leads_to_abstention_alone() {
+    let mut bench = Bench::new();
+    let scarce = Taken { used: 1000, most: 1024 };
+    bench.doubt.has(Room { descriptors: scarce, ports: scarce });
+    bench.quiet(100);
+    assert_eq!(bench.score(), DEFAULT_ABSTAIN_AT - 1);
+    assert!(!bench.doubt.abstains());
+    let symptoms: Vec<_> = bench.report().symptoms.iter().collect();
+    assert_eq!(symptoms, [Symptom::Descriptors], "no probe has been short of a port");
+    assert_eq!(bench.doubt.stretch(SECOND, SECOND * 60), SECOND, "more time would take more");
+
+    bench.probes(100, 1);
+    bench.quiet(1);
+    assert!(bench.report().symptoms.has(Symptom::Ports));
+    bench.second(Sight::Fails, &[]);
+    assert!(bench.doubt.abstains(), "with the canary it does");
+    bench.quiet(4);
+    assert!(!bench.doubt.abstains(), "without it no longer");
+    bench.doubt.has(Room::default());
+    bench.quiet(20);
+    assert_eq!((bench.score(), bench.report().room), (0, Room::default()));
+}
+
+#[test]
 fn a_few_inconclusive_probes_are_no_symptom() {
     let mut bench = Bench::new();
     bench.probes(2, 2);

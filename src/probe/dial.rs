@@ -6,9 +6,10 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     fmt,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU8,
+    num::NonZeroU16,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -17,8 +18,11 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// How many addresses of one name are tried, or asked.
-pub(super) const MAX_ADDRESSES: usize = 16;
+/// How many addresses of one name are tried, one after the other.
+const MAX_TRIED: usize = 16;
+
+/// How many addresses of one name are asked, together. Each takes a socket for its probe.
+pub(super) const MAX_ASKED: usize = 256;
 
 /// How the target's address is found and reached. An address given as such is not resolved: of
 /// these settings only `source_address` has a meaning for it.
@@ -30,13 +34,15 @@ pub struct Spec {
     /// resolver orders them), `ipv4`, `ipv6` (no others), `prefer_ipv4`, `prefer_ipv6` (these
     /// first). Default: `any`.
     pub family: Family,
-    /// `first`: addresses are tried in order, and the first that takes the connection is asked.
-    /// `each`: all addresses are asked, together and within the one timeout; at most 16, the first
-    /// ones. An address that probes may not go to counts as one that failed. Connections are not
-    /// kept between probes then. Default: `first`.
+    /// `first`: addresses are tried in order, 16 at most, and the first that takes the connection is
+    /// asked.
+    /// `each`: all addresses are asked, together and within the one timeout. Of a name with more than
+    /// 256 none is asked: such probes say nothing of the target (`inconclusive`). An address that
+    /// probes may not go to counts as one that failed. Connections are not kept between probes then.
+    /// Default: `first`.
     pub addresses: Addresses,
     /// With `addresses: each`, how many addresses must be well: `all`, `any`, or a number from 1 to
-    /// 16. Default: `all`.
+    /// 256. Default: `all`.
     pub require: Require,
     /// The address of ours to connect from, as `10.0.0.5`; addresses of the other family are not
     /// used. If this host does not have it, probes say nothing of the target. Default: what the
@@ -87,7 +93,7 @@ pub enum Require {
     /// One at least.
     Any,
     /// This many at least.
-    Some(NonZeroU8),
+    Some(NonZeroU16),
 }
 
 impl Family {
@@ -110,7 +116,8 @@ impl Family {
 }
 
 impl Spec {
-    /// The addresses to use of those that a name has, in order: each once, no more than 16.
+    /// The addresses to use of those that a name has, in order: each once; no more than 16 where one
+    /// is enough.
     pub(super) fn arrange(&self, mut found: Vec<IpAddr>) -> Vec<IpAddr> {
         let reachable = |ip: &IpAddr| {
             self.family.has(*ip)
@@ -118,16 +125,12 @@ impl Spec {
         };
         found.retain(reachable);
         found.sort_by_key(|ip| self.family.rank(*ip));
-        let mut arranged: Vec<IpAddr> = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
-        for ip in found {
-            if arranged.len() == MAX_ADDRESSES {
-                break;
-            }
-            if !arranged.contains(&ip) {
-                arranged.push(ip);
-            }
+        let mut seen = HashSet::new();
+        found.retain(|ip| seen.insert(*ip));
+        if self.addresses == Addresses::First {
+            found.truncate(MAX_TRIED);
         }
-        arranged
+        found
     }
 }
 
@@ -154,15 +157,15 @@ impl Visitor<'_> for Quantity {
     type Value = Require;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`all`, `any`, or a number from 1 to 16")
+        f.write_str("`all`, `any`, or a number from 1 to 256")
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Require, E> {
-        let least = u8::try_from(value).ok().and_then(NonZeroU8::new);
+        let least = u16::try_from(value).ok().and_then(NonZeroU16::new);
         least
-            .filter(|least| usize::from(least.get()) <= MAX_ADDRESSES)
+            .filter(|least| usize::from(least.get()) <= MAX_ASKED)
             .map(Require::Some)
-            .ok_or_else(|| E::custom("expected `all`, `any`, or a number from 1 to 16"))
+            .ok_or_else(|| E::custom("expected `all`, `any`, or a number from 1 to 256"))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Require, E> {
@@ -173,7 +176,7 @@ impl Visitor<'_> for Quantity {
         match text {
             "all" => Ok(Require::All),
             "any" => Ok(Require::Any),
-            _ => Err(E::custom("expected `all`, `any`, or a number from 1 to 16")),
+            _ => Err(E::custom("expected `all`, `any`, or a number from 1 to 256")),
         }
     }
 }
@@ -197,7 +200,7 @@ impl JsonSchema for Require {
         json_schema!({
             "anyOf": [
                 { "enum": ["all", "any"] },
-                { "type": "integer", "minimum": 1, "maximum": 16 },
+                { "type": "integer", "minimum": 1, "maximum": 256 },
             ]
         })
     }
@@ -237,7 +240,9 @@ mod tests {
         let many =
             (0..1000_u32).map(|n| IpAddr::from((0x2001_u128 << 112 | u128::from(n)).to_be_bytes()));
         let found: Vec<_> = many.chain(["10.0.0.1".parse().unwrap()]).collect();
-        assert_eq!(Spec::default().arrange(found.clone()).len(), MAX_ADDRESSES);
+        assert_eq!(Spec::default().arrange(found.clone()).len(), MAX_TRIED);
+        let each: Spec = spec(json!({ "addresses": "each" }));
+        assert_eq!(each.arrange(found.clone()), found, "all of them");
         let v4: Spec = spec(json!({ "family": "ipv4" }));
         assert_eq!(v4.arrange(found), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     }
@@ -248,8 +253,8 @@ mod tests {
         assert_eq!(read(json!("all")).unwrap(), 3);
         assert_eq!(read(json!("any")).unwrap(), 1);
         assert_eq!(read(json!(2)).unwrap(), 2);
-        assert_eq!(read(json!(16)).unwrap(), 16);
-        for bad in [json!(0), json!(17), json!(-1), json!("most"), json!(1.5), json!(null)] {
+        assert_eq!(read(json!(256)).unwrap(), 256);
+        for bad in [json!(0), json!(257), json!(-1), json!("most"), json!(1.5), json!(null)] {
             assert!(read(bad.clone()).is_err(), "{bad}");
         }
     }

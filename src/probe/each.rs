@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::{
     Network, Target,
-    dial::{Addresses, Require},
+    dial::{Addresses, MAX_ASKED, Require},
     endpoint::Host,
     fault::Fault,
     resolve,
@@ -45,6 +45,12 @@ pub(super) async fn ask(
 ) -> Result<(), Fault> {
     let require = trace.dial.as_ref().map(|dial| dial.require).unwrap_or_default();
     let ips = resolve::find(name, trace).await?;
+    if ips.len() > MAX_ASKED {
+        let count = ips.len();
+        let detail =
+            format!("`{name}` has {count} addresses; at most {MAX_ASKED} can be asked each");
+        return Err(Fault::inconclusive(Reason::Dns, detail));
+    }
     trace.enter(Phase::Connect);
     let asked = ips.into_iter().map(|ip| {
         let mut branch = trace.branch(Arc::clone(name), ip);

@@ -81,6 +81,8 @@ fn a_daemon_out_of_descriptors_takes_no_target_for_dead() {
     web.takes(Duration::from_millis(400));
     wait_for("descriptors run out", || inconclusive() > 100.0);
     assert_eq!(critical(&daemon), [""; 0]);
+    let lacks = || daemon.metric("rollcall_self_symptom{symptom=\"descriptors\"}");
+    wait_for("it knows what it lacks", || lacks() == Some(1.0));
     web.takes(Duration::ZERO);
     wait_for("it is well again", || daemon.metric("rollcall_local_health_score") == Some(0.0));
     web.answers(503);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::App;
-use crate::doubt::{MAX_SCORE, Report, Seen, Symptom};
+use crate::doubt::{MAX_SCORE, Report, Seen, Symptom, Taken};
 
 /// What the daemon thinks of itself, as of the last second.
 #[derive(Debug, Serialize)]
@@ -26,10 +26,23 @@ pub(super) struct Own {
     confidence: &'static str,
     /// What is wrong now.
     symptoms: Vec<&'static str>,
+    /// Open files of the process: so many at least, and the limit.
+    descriptors: Use,
+    /// TCP sockets of the network name space, and the ports for those that connect.
+    ports: Use,
     /// How it sees itself.
     canary: Sighting,
     /// How it sees what it was told is always there.
     anchors: Vec<Sighting>,
+}
+
+/// How much is in use of something.
+#[derive(Debug, Serialize)]
+struct Use {
+    used: u64,
+    /// Left out if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u64>,
 }
 
 /// What was seen of one that was asked.
@@ -57,9 +70,17 @@ impl Own {
             abstaining_seconds: report.abstaining.map(|since| since.as_secs_f64()),
             confidence: report.confidence.as_str(),
             symptoms: report.symptoms.iter().map(Symptom::as_str).collect(),
+            descriptors: Use::of(report.room.descriptors),
+            ports: Use::of(report.room.ports),
             canary: Sighting::of(&report.canary),
             anchors: report.anchors.iter().map(Sighting::of).collect(),
         }
+    }
+}
+
+impl Use {
+    fn of(taken: Taken) -> Self {
+        Self { used: taken.used, max: Some(taken.most).filter(|most| *most > 0) }
     }
 }
 

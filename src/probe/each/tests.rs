@@ -1,6 +1,6 @@
 //! Several addresses together.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
@@ -11,8 +11,9 @@ use crate::{
     probe::{
         Endpoint, Prober as _, Spec, grpc as grpc_probe, http, tcp,
         testing::{
-            PATIENCE, SLACK, Server, dns::Resolver, hold, read_request, say_and_close, spawn, spec,
-            target_dialing, verdict,
+            self, PATIENCE, SLACK, Server,
+            dns::{Resolver, Way},
+            hold, read_request, say_and_close, spawn, spec, target_dialing, verdict,
         },
         udp,
     },
@@ -146,6 +147,50 @@ async fn every_address_of_a_name_is_asked() {
     assert_eq!(verdict(&ask_each(&[200, 503, 200], &json!(2), PATIENCE).await), "success 200");
     assert_eq!(verdict(&ask_each(&[503, 503, 200], &json!("any"), PATIENCE).await), "success 200");
     assert_eq!(verdict(&ask_each(&[200], &json!(2), PATIENCE).await), "failure dns");
+}
+
+/// A check of a name with so many addresses, of which all lead to one server, and how many it saw.
+async fn ask_many(count: usize) -> (Observation, usize) {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = |n: usize| format!("127.1.{}.{}", n / 256, n % 256);
+    let ips: Vec<_> = (0..count).map(address).collect();
+    let resolver = Resolver::start(move |question, way, _| {
+        let mut answer = testing::dns::addresses(question, ips.iter().map(String::as_str));
+        if way == Way::Udp {
+            answer.answers.clear();
+            answer.metadata.truncation = true;
+        }
+        vec![answer.to_vec().unwrap()]
+    });
+    let resolver = resolver.await;
+    let dial = json!({ "resolver": resolver.address, "addresses": "each" });
+    let endpoint = Endpoint::new("shop.example".parse().unwrap(), port);
+    let target = target_dialing(&Spec::Http(http::Spec::default()), endpoint, dial);
+    let mut taken = HashSet::new();
+    let serve = async {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            taken.insert(stream.local_addr().unwrap().ip());
+            read_request(&mut stream).await;
+            say_and_close(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    };
+    let network = Network::default();
+    let seen = tokio::select! {
+        seen = network.probe(&target, PATIENCE) => seen,
+        () = serve => panic!("the server has ended"),
+    };
+    (seen, taken.len())
+}
+
+#[tokio::test]
+async fn all_addresses_are_asked_or_none() {
+    let (seen, taken) = ask_many(MAX_ASKED).await;
+    assert_eq!((verdict(&seen).as_str(), taken), ("success 200", MAX_ASKED), "{seen:?}");
+    let (seen, taken) = ask_many(MAX_ASKED + 1).await;
+    assert_eq!((verdict(&seen).as_str(), taken), ("inconclusive dns", 0), "{seen:?}");
+    let detail = seen.detail.unwrap();
+    assert!(detail.contains("has 257 addresses; at most 256 can be asked each"), "{detail}");
 }
 
 /// A connection that is kept leads to one address, and says nothing of the others.

@@ -46,7 +46,8 @@ const MAX_RUNNING: usize = 64;
 /// has given up stays unused.
 const GOOD_FOR: Duration = Duration::from_secs(600);
 
-/// Names of which the last good addresses are kept: about 3 MB. Those beyond go without.
+/// Names of which the last good addresses are kept: about 3 MB where they have a few each. Those
+/// beyond go without.
 const MAX_KEPT: usize = 16 * 1024;
 
 /// How often room is made for new names by dropping those that are too old to serve.
@@ -186,8 +187,9 @@ impl Names {
             good.kept.retain(|_, (_, since)| now - *since <= GOOD_FOR);
         }
         if good.kept.len() < MAX_KEPT {
-            // No more than can be used: a name may have a thousand.
-            let most = found.len().min(4 * dial::MAX_ADDRESSES);
+            // No more than can be used, and one that says that there are more: a name may have a
+            // thousand.
+            let most = found.len().min(dial::MAX_ASKED + 1);
             good.kept.insert(question.clone(), (found[..most].to_vec(), now));
         }
     }
@@ -302,7 +304,7 @@ mod tests {
         }
         assert_eq!(names.good().kept.len(), MAX_KEPT);
         assert_eq!(names.recall(&question(&MAX_KEPT.to_string())), None);
-        assert_eq!(names.recall(&question("0")).unwrap().len(), 64);
+        assert_eq!(names.recall(&question("0")).unwrap().len(), dial::MAX_ASKED + 1);
         tokio::time::advance(GOOD_FOR + SWEEP).await;
         names.remember(&question("new"), &[ip]);
         assert_eq!(names.good().kept.len(), 1);

@@ -28,7 +28,7 @@ fn settings_that_contradict_each_other_are_refused() {
   - { id: b, tcp: {}, dial: { source_address: 10.0.0.5, family: ipv6 } }
   - { id: c, exec: { args: [/bin/true] }, dial: { family: ipv6 } }
   - { id: d, tcp: {}, dial: { resolver: 10.0.0.53:0 } }
-  - { id: e, tcp: {}, dial: { addresses: each, require: 17 } }
+  - { id: e, tcp: {}, dial: { addresses: each, require: 257 } }
   - { id: f, tcp: {}, dial: { resolver: 10.0.0.53 } }
 "
             )
@@ -58,11 +58,11 @@ fn settings_that_contradict_each_other_are_refused() {
             10 |   - { id: d, tcp: {}, dial: { resolver: 10.0.0.53:0 } }
                |                               ^^^^^^^^ has port 0
 
-            error: expected `all`, `any`, or a number from 1 to 16
+            error: expected `all`, `any`, or a number from 1 to 256
               --> rollcall.yaml:11:57
                |
-            11 |   - { id: e, tcp: {}, dial: { addresses: each, require: 17 } }
-               |                                                         ^^ found the number 17
+            11 |   - { id: e, tcp: {}, dial: { addresses: each, require: 257 } }
+               |                                                         ^^^ found the number 257
 
             error: expected an address and a port
               --> rollcall.yaml:12:41

@@ -50,6 +50,23 @@ fn an_empty_file_runs_nothing() {
     .assert_eq(&out);
 }
 
+/// The program knows all functions of a `JSONPath`, two of which are its own.
+#[test]
+fn every_function_of_a_json_path_is_there_and_no_other() {
+    let config = |filter: &str| {
+        format!(
+            "services: [{{ name: web, instances: [{{ address: 10.0.0.1, port: 80 }}], checks: \
+             [{{ id: a, http: {{ body_json: [{{ path: \"$[?{filter}]\" }}] }} }}] }}]\n"
+        )
+    };
+    let filter = "length(@.a) > 1 && count(@.*) > 1 && value(@..a) == 1 && match(@.a, 'b') && search(@.a, 'c')";
+    let (code, _, err) = validate(&config(filter), &["--strict"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let (code, _, err) = validate(&config("find(@.a, 'b')"), &[]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("not a JSONPath (RFC 9535): at"), "{err}");
+}
+
 #[test]
 fn a_bad_file_shows_its_problems_and_fails() {
     let (code, out, err) = validate("a: 1", &[]);

@@ -1,0 +1,275 @@
+//! A `JSONPath` (RFC 9535), and the most that it can cost on a body.
+//!
+//! Paths are evaluated on the thread that runs all probes and cannot be interrupted there, and what
+//! they are evaluated on is the target's word. So any path of the language can be configured, but
+//! before it is evaluated its cost on this body is bounded from above, and one that could hold the
+//! thread up is not evaluated at all.
+
+use std::{fmt, iter, str::FromStr};
+
+use serde_json::Value;
+
+use super::regexp;
+
+/// Longest path.
+const MAX_PATH: usize = 256;
+
+/// Most parentheses, and most filters, of a path: the time its parser takes doubles with each that is
+/// nested.
+const MAX_NESTED: usize = 8;
+
+/// Most steps of one evaluation: some milliseconds.
+const MAX_STEPS: u64 = 4_000_000;
+
+/// Bytes of a text that are looked at in one step.
+const BYTES_A_STEP: usize = 32;
+
+/// Values that the library passes up from one level to the next in the time of a step: a `..` does so
+/// with all that it has found below.
+const PASSED_A_STEP: u64 = 8;
+
+/// Steps in which a regular expression looks at what others look at in one.
+const STEPS_OF_REGEXP: u64 = 8;
+
+/// A `JSONPath`, as `$.checks[*].status`.
+#[derive(Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
+pub struct JsonPath {
+    text: Box<str>,
+    path: serde_json_path::JsonPath,
+    cost: Cost,
+}
+
+/// A text that is not a [`JsonPath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonPathError {
+    /// Not in the language of RFC 9535; the problem in the parser's words.
+    #[error("not a JSONPath (RFC 9535): {0}")]
+    Syntax(String),
+    /// Reading the path could take long.
+    #[error("a path has at most 256 characters, 8 of `(` and 8 of `?`; several paths do as well")]
+    TooLong,
+}
+
+/// A body, and how large it is.
+pub(super) struct Document {
+    root: Value,
+    size: Size,
+}
+
+/// How large a body is.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    /// Values within it, itself among them; a long text counts for more than one.
+    values: u64,
+    /// Values on the longest way down.
+    depth: u64,
+}
+
+/// What decides on the cost of a path. Each of its parts looks at each value at most once, but a
+/// value can be reached on several ways: on as many as selectors stand between commas, and from all
+/// values above it where a `..` follows another, or comparisons of whole values do. What begins at
+/// the root in a filter begins anew for each value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cost {
+    parts: u64,
+    ways: u64,
+    descents: u32,
+    compares: bool,
+    roots: u32,
+}
+
+impl JsonPath {
+    /// The path as it was written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What the path selects, or why it was not evaluated, in words.
+    pub(super) fn select<'b>(&self, body: &'b Document) -> Result<Vec<&'b Value>, String> {
+        let steps = self.cost.steps(body.size);
+        if steps > MAX_STEPS {
+            let Size { values, depth } = body.size;
+            return Err(format!(
+                "would take up to {steps} steps on a body of this size ({values} values, {depth} \
+                 deep); at most {MAX_STEPS} are allowed"
+            ));
+        }
+        let (selected, is_whole) = regexp::within_bounds(|| self.path.query(&body.root).all());
+        if is_whole {
+            Ok(selected)
+        } else {
+            Err("takes too many regular expressions from the body".to_owned())
+        }
+    }
+}
+
+impl Document {
+    /// Reads a body.
+    pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
+        let root = serde_json::from_slice(body)?;
+        Ok(Self { size: Size::of(&root), root })
+    }
+}
+
+impl Size {
+    /// The parser of JSON allows no more than 128 values on the way down.
+    fn of(value: &Value) -> Self {
+        let text = |text: &str| 1 + to_u64(text.len() / BYTES_A_STEP);
+        let (own, below) = match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => (1, Self { values: 0, depth: 0 }),
+            Value::String(string) => (text(string), Self { values: 0, depth: 0 }),
+            Value::Array(values) => (1, values.iter().map(Self::of).fold(Self::NONE, Self::and)),
+            Value::Object(members) => {
+                let names = members.keys().map(|name| text(name) - 1).sum::<u64>();
+                (1 + names, members.values().map(Self::of).fold(Self::NONE, Self::and))
+            }
+        };
+        Self { values: own + below.values, depth: 1 + below.depth }
+    }
+
+    const NONE: Self = Self { values: 0, depth: 0 };
+
+    /// The size of both beside each other.
+    fn and(self, other: Self) -> Self {
+        Self { values: self.values + other.values, depth: self.depth.max(other.depth) }
+    }
+}
+
+impl Cost {
+    /// Of a path without the insides of its string literals.
+    fn of(bare: &str) -> Self {
+        let count = |part: &str| bare.matches(part).count();
+        let has = |parts: &[&str]| parts.iter().any(|part| bare.contains(part));
+        let parts = [".", "[", "*", ":", "@", "$", "=", "<", ">"].into_iter().map(count).sum();
+        let is_regexp = has(&["match(", "search("]);
+        // What is asked of a text at the root may take as long as the text is.
+        let is_root_costly = is_regexp || has(&["length("]);
+        let roots = bare.match_indices('$').skip(1).filter(|(at, _)| {
+            let rest = bare.get(at + 1..).unwrap_or_default();
+            is_root_costly || !is_singular(rest)
+        });
+        Self {
+            parts: to_u64(parts) * if is_regexp { STEPS_OF_REGEXP } else { 1 },
+            ways: ways(bare),
+            descents: to_u32(count("..")),
+            compares: has(&["=", "<", ">"]),
+            roots: to_u32(roots.count()),
+        }
+    }
+
+    /// Most steps on a body of this size.
+    fn steps(self, body: Size) -> u64 {
+        let (above, passed) = match self.descents {
+            0 => (0, 0),
+            descents => (descents - 1 + u32::from(self.compares), body.depth / PASSED_A_STEP + 1),
+        };
+        let above = body.depth.saturating_pow(above);
+        let anew = body.values.saturating_pow(self.roots);
+        let parts = self.parts + passed;
+        [parts, self.ways, above, anew].into_iter().fold(body.values, u64::saturating_mul)
+    }
+}
+
+/// On how many ways a value can be reached by selectors beside each other.
+fn ways(bare: &str) -> u64 {
+    let (mut ways, mut open) = (1_u64, Vec::new());
+    for character in bare.chars() {
+        match character {
+            '[' => open.push(Some(1)),
+            '(' => open.push(None),
+            ',' => {
+                if let Some(Some(selectors)) = open.last_mut() {
+                    *selectors += 1;
+                }
+            }
+            ']' | ')' => ways = ways.saturating_mul(open.pop().flatten().unwrap_or(1)),
+            _ => {}
+        }
+    }
+    ways
+}
+
+/// Whether a query goes on with names and indexes alone, so that it leads to one value at most.
+fn is_singular(mut rest: &str) -> bool {
+    loop {
+        rest = rest.trim_start();
+        let (part, end) = match rest.chars().next() {
+            Some('[') => match rest.split_once(']') {
+                Some((part, end)) => (&part[1..], end),
+                None => return false,
+            },
+            Some('.') => {
+                let name = |c: char| c == '_' || c.is_alphanumeric() || !c.is_ascii();
+                rest[1..].split_at(rest[1..].find(|c| !name(c)).unwrap_or(rest.len() - 1))
+            }
+            Some(_) | None => return true,
+        };
+        let is_name = rest.starts_with('.') && !part.is_empty();
+        let is_index = rest.starts_with('[') && part.chars().all(|c| "-0123456789 ".contains(c));
+        if !is_name && !is_index {
+            return false;
+        }
+        rest = end;
+    }
+}
+
+/// The path without the insides of its string literals.
+fn without_strings(text: &str) -> String {
+    let mut quote = None;
+    let mut characters = text.chars();
+    let bare = iter::from_fn(|| {
+        loop {
+            let character = characters.next()?;
+            match (quote, character) {
+                (Some(_), '\\') => _ = characters.next(),
+                (Some(open), _) if open == character => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(character),
+                (None, _) => return Some(character),
+            }
+        }
+    });
+    bare.collect()
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn to_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+impl FromStr for JsonPath {
+    type Err = JsonPathError;
+
+    fn from_str(text: &str) -> Result<Self, JsonPathError> {
+        let bare = without_strings(text);
+        let has_many = |part: char| bare.matches(part).count() > MAX_NESTED;
+        if text.chars().count() > MAX_PATH || has_many('(') || has_many('?') {
+            return Err(JsonPathError::TooLong);
+        }
+        let path = serde_json_path::JsonPath::parse(text)
+            .map_err(|error| JsonPathError::Syntax(error.to_string()))?;
+        Ok(Self { text: text.into(), path, cost: Cost::of(&bare) })
+    }
+}
+
+impl TryFrom<String> for JsonPath {
+    type Error = JsonPathError;
+
+    fn try_from(text: String) -> Result<Self, JsonPathError> {
+        text.parse()
+    }
+}
+
+impl fmt::Debug for JsonPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+#[cfg(test)]
+mod tests;
