@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod brakes;
+mod census;
 mod configured;
 mod history;
 pub mod maintain;
@@ -177,11 +178,11 @@ impl Agent {
                 Ok::<_, Unwritten>(())
             })
             .await?;
-        let known: Vec<_> = {
+        {
             let tables = self.store.read();
-            tables.each_check_on(&self.node).filter_map(|check| known(&tables, check)).collect()
-        };
-        self.registry.remember(known);
+            let checks = tables.each_check_on(&self.node);
+            self.registry.remember(checks.filter_map(|check| known(&tables, check)));
+        }
         self.resume().await;
         Ok(())
     }

@@ -10,8 +10,10 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -262,7 +264,12 @@ impl DataDir {
             Err(fs::TryLockError::WouldBlock) => return Err(BindError::InUse(path.to_owned())),
             Err(fs::TryLockError::Error(source)) => return Err(refused(source)),
         }
-        let remembered = match Snapshot::load(path) {
+        let (remembered, opened) = thread::scope(|scope| {
+            let remembered = scope.spawn(|| Snapshot::load(path));
+            let opened = Store::open(&path.join(REGISTRY));
+            (remembered.join().unwrap_or_else(|panicked| resume_unwind(panicked)), opened)
+        });
+        let remembered = match remembered {
             Ok(remembered) => remembered,
             Err(damaged @ snapshot::Error::Damaged { .. }) => {
                 error!(error = &damaged as &dyn Error, "Starting without the saved state");
@@ -270,7 +277,7 @@ impl DataDir {
             }
             Err(error @ snapshot::Error::Io { .. }) => return Err(BindError::State(error)),
         };
-        let (store, keeper) = Store::open(&path.join(REGISTRY)).map_err(BindError::Store)?;
+        let (store, keeper) = opened.map_err(BindError::Store)?;
         Ok(Self { remembered, store, keeper, _lock: lock })
     }
 }

@@ -1,16 +1,19 @@
 //! The board on which it is decided what consumers are told, with what it has to be shown.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Agent, key, rows};
+use super::{
+    Agent,
+    census::{Census, zone},
+    key, rows,
+};
 use crate::{
     clock::{self, Timestamp},
     doubt::{Confidence, Doubt},
@@ -18,16 +21,10 @@ use crate::{
     metrics::Facts,
     model::{Cause, CheckKey, Outcome, Publication, Reason, Status, Transition},
     probe::Pushed,
-    publish::{Board, Brake, Crowd, Decision, Evidence, Held, Place, Sight, damping, guard},
+    publish::{Board, Brake, Decision, Evidence, Held, Place, Sight, damping, guard},
     registry,
     store::{Tables, row::Check},
 };
-
-/// How long instances are not counted anew.
-const CENSUS: Duration = Duration::from_secs(1);
-
-/// The keys of an instance's metadata that name its zone; the first that is there does.
-const ZONE: [&str; 2] = ["zone", "availability_zone"];
 
 /// What is held against what is observed, and why.
 #[derive(Debug)]
@@ -41,16 +38,7 @@ pub(super) struct Brakes {
 #[derive(Debug)]
 pub(super) struct State {
     board: Board,
-    census: Option<Census>,
-}
-
-/// How many instances there are, and how many are published as critical.
-#[derive(Debug)]
-struct Census {
-    at: Instant,
-    all: usize,
-    services: HashMap<Arc<str>, (usize, usize), RandomState>,
-    zones: HashMap<Arc<str>, usize, RandomState>,
+    census: Census,
 }
 
 /// What has become of a status, to be told when it is written.
@@ -90,7 +78,7 @@ impl Default for Brakes {
     fn default() -> Self {
         let board = Board::new(guard::Config::default(), damping::Config::default());
         Self {
-            state: Mutex::new(State { board, census: None }),
+            state: Mutex::new(State { board, census: Census::default() }),
             doubt: Doubt::default(),
             began: Instant::now(),
         }
@@ -151,7 +139,7 @@ impl Brakes {
         };
         let mut state = self.lock();
         let State { board, census } = &mut *state;
-        let crowd = || Census::current(census, tables, &row.node).crowd(&place);
+        let crowd = || census.crowd(&place, tables, &row.node);
         let decision = board.decide(self.now(), &sight, crowd);
         let limit = board.limit(&check.key);
         told.extend(decision.told.iter().map(|(what, detail)| Told {
@@ -258,55 +246,12 @@ impl Agent {
     }
 }
 
-impl Census {
-    /// The count as of a moment ago.
-    fn current<'a>(held: &'a mut Option<Self>, tables: &Tables, node: &str) -> &'a Self {
-        if held.as_ref().is_some_and(|census| census.at.elapsed() >= CENSUS) {
-            *held = None;
-        }
-        held.get_or_insert_with(|| Self::take(tables, node))
-    }
-
-    /// Counts the instances of a node that are run checks for.
-    fn take(tables: &Tables, node: &str) -> Self {
-        let (services, zones) = (HashMap::default(), HashMap::default());
-        let mut census = Self { at: Instant::now(), all: 0, services, zones };
-        let mut watched = HashSet::with_hasher(RandomState::default());
-        let mut critical = HashSet::with_hasher(RandomState::default());
-        for check in tables.each_check_on(node).filter(|check| !check.service.is_empty()) {
-            if !check.run.is_empty() {
-                watched.insert(&*check.service);
-            }
-            if rows::told(check) == Verdict::Critical {
-                critical.insert(&*check.service);
-            }
-        }
-        for row in tables.each_instance_on(node).filter(|row| watched.contains(&*row.id)) {
-            census.all += 1;
-            let service = census.services.entry(Arc::clone(&row.name)).or_default();
-            service.0 += 1;
-            service.1 += usize::from(critical.contains(&*row.id));
-            if let Some(zone) = ZONE.iter().find_map(|key| row.meta.get(key)) {
-                *census.zones.entry(Arc::clone(zone)).or_default() += 1;
-            }
-        }
-        census
-    }
-
-    fn crowd(&self, place: &Place) -> Crowd {
-        let service = place.service.as_ref().and_then(|name| self.services.get(name.as_str()));
-        let (service, service_out) = service.copied().unwrap_or_default();
-        let zone = place.zone.as_ref().and_then(|zone| self.zones.get(zone));
-        Crowd { all: self.all, service, service_out, zone: zone.copied().unwrap_or_default() }
-    }
-}
-
 /// Where the instance of a check belongs.
 fn place(check: &registry::Check, row: &Check) -> Place {
     let instance = &check.instance;
     Place {
         service: (!row.service.is_empty()).then(|| instance.service.clone()),
-        zone: ZONE.iter().find_map(|key| instance.meta.get(key)).map(Arc::clone),
+        zone: zone(&instance.meta).map(Arc::clone),
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use tracing::error;
 
 use super::{
-    Agent, key,
+    Agent,
     register::{again, free},
     rows,
 };
@@ -175,14 +175,17 @@ impl Agent {
     /// there were rows.
     fn say_what_is_known(&self) {
         let tables = self.store.read();
-        for row in tables.each_check_on(&self.node) {
-            let Some(key) = key(row) else { continue };
-            let Some(check) = self.registry.check(&key) else { continue };
-            let status = rows::health(check.slot.read_numbers().verdict);
-            if status.is_some_and(|status| !row.judged || status != row.status) {
-                self.registry.news().changed(&key);
+        self.registry.each_check(|check| {
+            let Some(status) = rows::health(check.slot.read_numbers().verdict) else { return };
+            let row = tables.check(&self.node, &check.public_id());
+            let row = row.filter(|row| {
+                *row.run == *check.key.check.as_str()
+                    && rows::instance_id(&row.service) == check.key.instance.as_str()
+            });
+            if row.is_some_and(|row| !row.judged || status != row.status) {
+                self.registry.news().changed(&check.key);
             }
-        }
+        });
     }
 }
 

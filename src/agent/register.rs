@@ -5,6 +5,7 @@
 //! so that a restart finds what a registration left.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeSet, HashSet},
     sync::{Arc, PoisonError},
 };
@@ -376,11 +377,12 @@ impl Agent {
             let source = if is_configured { Source::Config } else { Source::Api };
             (rows::instance(row, tables.node(&self.node)?)?, source)
         };
-        let held = self.registry.instance(instance.id.as_str());
+        let held = LazyCell::new(|| self.registry.instance(instance.id.as_str()));
         let checks: Vec<Assigned> = run_for(tables, &self.node, service)
             .into_iter()
             .filter_map(|row| again(row, self.programs()).or_else(|| from(held.as_ref()?, row)))
             .collect();
+        drop(held);
         if service.is_empty() && checks.is_empty() {
             return None;
         }

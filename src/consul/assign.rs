@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{CheckDefinition, Invalid, Kind, ask, check::set};
+use super::{CheckDefinition, Invalid, Kind, ask, check::set, prepared};
 use crate::{
     duration::Period,
     judge::{Thresholds, Verdict},
     model::{CheckId, InstanceId, MAX_ID_LEN, Pace, Schedule, ServiceName},
-    probe::{Alias, Probe, Spec, egress::Origin},
+    probe::{Alias, Spec, egress::Origin},
     registry::{Assigned, Definition},
 };
 
@@ -78,7 +78,7 @@ impl CheckDefinition {
             Some(asked) => asked,
             None => (self.told(kind, &schedule), None),
         };
-        let probe = Probe::prepare(&spec)
+        let probe = prepared::probe(spec, origin)
             .map_err(|error| Invalid::new("", error.with_causes(), "cannot be made ready"))?;
         let named = || self.name.as_ref()?.parse().ok();
         let id: CheckId = self.id.clone().or_else(named).map_or_else(
@@ -92,7 +92,7 @@ impl CheckDefinition {
             id,
             name: Some(self.name.as_deref().unwrap_or(&naming.name).into()),
             notes: self.notes.as_deref().map(Into::into),
-            probe: Arc::new(probe.wanted_by(origin)),
+            probe,
             schedule,
             thresholds,
             slo_objective: Definition::DEFAULT_OBJECTIVE,

@@ -64,7 +64,7 @@ impl Maintained {
 /// The state of all checks at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    checks: HashMap<CheckKey, Facts>,
+    checks: HashMap<CheckKey, Facts, foldhash::fast::RandomState>,
     maintenance: Maintained,
 }
 
@@ -279,7 +279,7 @@ mod wire {
     }
 
     /// Checks as they are remembered, without a list of them in between.
-    struct Checks(HashMap<CheckKey, Facts>);
+    struct Checks(HashMap<CheckKey, Facts, foldhash::fast::RandomState>);
 
     impl<'de> Deserialize<'de> for Checks {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -293,7 +293,7 @@ mod wire {
                 }
 
                 fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Checks, A::Error> {
-                    let mut checks = HashMap::new();
+                    let mut checks = HashMap::default();
                     while let Some(check) = all.next_element::<Check>()? {
                         checks.extend(check.into_facts());
                     }

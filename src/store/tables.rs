@@ -224,6 +224,16 @@ impl Tables {
         entry.into_iter().flat_map(|entry| entry.services.keys().map(|held| &held.0))
     }
 
+    /// The same, with their checks.
+    pub fn each_checked_on(
+        &self,
+        node: &str,
+    ) -> impl Iterator<Item = (&Arc<Service>, &[Arc<Check>])> {
+        let entry = self.nodes.get(&*folded(node));
+        let held = entry.into_iter().flat_map(|entry| &entry.services);
+        held.map(|(service, checks)| (&service.0, &**checks))
+    }
+
     /// A check by its node and id.
     pub fn check(&self, node: &str, id: &str) -> Option<&Arc<Check>> {
         Some(&self.nodes.get(&*folded(node))?.checks.get(id)?.0)
