@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn few_are_looked_through() {
-        let probes: Vec<_> = (0..KEPT + 1).map(|n| probe(spec(n), Origin::Api).unwrap()).collect();
+        let probes: Vec<_> = (0..=KEPT).map(|n| probe(spec(n), Origin::Api).unwrap()).collect();
         assert_eq!(LATEST.with_borrow(VecDeque::len), KEPT);
         assert!(Arc::ptr_eq(&probes[1], &probe(spec(1), Origin::Api).unwrap()));
         assert!(!Arc::ptr_eq(&probes[0], &probe(spec(0), Origin::Api).unwrap()));

@@ -76,14 +76,12 @@ impl Texts {
         row
     }
 
-    /// A map that others hold has been shared before.
     fn map(&mut self, map: &mut Arc<Map>) {
-        let Some(own) = Arc::get_mut(map) else { return };
-        if let Some(held) = self.maps.held(own) {
+        if let Some(held) = self.maps.held(map) {
             *map = held;
             return;
         }
-        own.texts_mut().for_each(|text| self.one(text));
+        Arc::make_mut(map).texts_mut().for_each(|text| self.one(text));
         *self.maps.place(map) = Some(Arc::clone(map));
     }
 
@@ -124,5 +122,34 @@ impl Texts {
             Some(held) if **held == **text => *text = Arc::clone(held),
             Some(_) | None => *place = Some(Arc::clone(text)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::row::Service;
+
+    fn row(zone: &str) -> Service {
+        let meta = [("zone".into(), zone.into()), ("version".into(), "1.2.3".into())];
+        Service { meta: Arc::new(meta.into_iter().collect()), ..Service::default() }
+    }
+
+    fn share(texts: &mut Texts, row: &Service) -> Service {
+        let Row::Service(row) = texts.share(Row::Service(Arc::new(row.clone()))) else {
+            panic!("it is the row of an instance");
+        };
+        Service::clone(&row)
+    }
+
+    #[test]
+    fn what_is_the_same_is_held_once_also_while_its_maker_looks_at_it() {
+        let mut texts = Texts::default();
+        let rows = [row("a"), row("a"), row("b")];
+        let shared: Vec<_> = rows.iter().map(|row| share(&mut texts, row)).collect();
+        assert_eq!(shared, rows);
+        assert!(Arc::ptr_eq(&shared[0].meta, &shared[1].meta));
+        let version = |row: &Service| Arc::clone(row.meta.get("version").unwrap());
+        assert!(Arc::ptr_eq(&version(&shared[0]), &version(&shared[2])));
     }
 }
