@@ -265,9 +265,10 @@ impl DataDir {
             Err(fs::TryLockError::Error(source)) => return Err(refused(source)),
         }
         let (remembered, opened) = thread::scope(|scope| {
-            let remembered = scope.spawn(|| Snapshot::load(path));
-            let opened = Store::open(&path.join(REGISTRY));
-            (remembered.join().unwrap_or_else(|panicked| resume_unwind(panicked)), opened)
+            let opened = scope.spawn(|| Store::open(&path.join(REGISTRY)));
+            // Here, for all that it takes is free again soon, and this thread has use for it.
+            let remembered = Snapshot::load(path);
+            (remembered, opened.join().unwrap_or_else(|panicked| resume_unwind(panicked)))
         });
         let remembered = match remembered {
             Ok(remembered) => remembered,
