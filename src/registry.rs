@@ -403,6 +403,11 @@ impl Registry {
         self.read().listed(id)
     }
 
+    /// Whether any instance is the configuration's.
+    pub fn is_configured(&self) -> bool {
+        self.read().instances.values().any(|held| held.source == Source::Config)
+    }
+
     /// Looks at every check, quickly: nobody can be registered meanwhile.
     pub fn each_check(&self, mut look: impl FnMut(&Check)) {
         let state = self.read();
