@@ -34,13 +34,16 @@ use ::url::Url;
 use tonic::{Code, metadata};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-pub(super) use self::kept::{Kept, Place, Places};
 use self::{
     answer::{Reply, Said},
     call::Connection,
     channel::Channel,
     kept::Held,
     request::Request,
+};
+pub(super) use self::{
+    call::Lone,
+    kept::{Kept, Place, Places},
 };
 use super::{
     PrepareError,
@@ -198,6 +201,11 @@ impl Probe {
 
     pub(super) fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// Whether it is one call in plain text on a connection of its own.
+    pub(super) fn is_lone(&self) -> bool {
+        !self.spec.keep_alive && self.tls.is_none()
     }
 
     fn request(&self) -> tonic::Request<HealthCheckRequest> {

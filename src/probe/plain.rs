@@ -1,5 +1,5 @@
-//! Plain probes, all of a thread in one place: an HTTP/1.1 request in plain text, or a connection
-//! alone, to an address that needs no look-up.
+//! Plain probes, all of a thread in one place: an HTTP/1.1 request in plain text, a gRPC call in plain
+//! text on a connection of its own, or a connection alone, to an address that needs no look-up.
 //!
 //! Nearly all checks are of this kind, and what they cost is what a fleet costs. A task, a timer and
 //! a boxed future for each would be two thirds of what we add to the work of the kernel. Here a
@@ -97,6 +97,8 @@ impl Target {
             probe.is_lone().then_some((close, keep_alive))
         } else if let Kind::Tcp(probe) = &self.probe.0 {
             probe.is_lone().then_some((probe.spec().close, false))
+        } else if let Kind::Grpc(probe) = &self.probe.0 {
+            probe.is_lone().then_some((Close::Reset, false))
         } else {
             None
         }?;
@@ -157,10 +159,10 @@ impl<T: Ticket> Plain<T> {
             self.flights.len() - 1
         });
         match contained(|| self.board(index, ticket.target(), way, &mut trace)) {
-            Some(Ok(wire)) => {
+            Some(Ok((wire, call))) => {
                 let deadline = trace.deadline();
                 self.earliest = Some(self.earliest.map_or(deadline, |then| then.min(deadline)));
-                let flight = Flight::new((ticket, started), trace, way.address, wire);
+                let flight = Flight::new((ticket, started), (trace, call), way.address, wire);
                 self.flights[index] = Some(flight);
                 self.depart(index);
             }
@@ -181,9 +183,13 @@ impl<T: Ticket> Plain<T> {
         target: &Target,
         way: Way,
         trace: &mut Trace,
-    ) -> Result<Wire, Fault> {
+    ) -> Result<(Wire, Option<Box<grpc::Lone>>), Fault> {
         if let Some(probe) = target.plain_http() {
             http::begin(probe, target.endpoint(), trace)?;
+        }
+        if let Kind::Grpc(probe) = &target.probe.0 {
+            let call = grpc::Lone::begin(probe, target.endpoint(), trace);
+            return Ok((self.dial(index, way, trace)?, Some(Box::new(call))));
         }
         if let Some(kept) = target.kept()
             && let Some((http::Idle::Plain(line), place)) = kept.take()
@@ -192,9 +198,9 @@ impl<T: Ticket> Plain<T> {
         {
             trace.peer = Some(line.peer);
             trace.enter(Phase::Exchange);
-            return Ok(Wire::Kept(line, Some(place)));
+            return Ok((Wire::Kept(line, Some(place)), None));
         }
-        self.dial(index, way, trace)
+        Ok((self.dial(index, way, trace)?, None))
     }
 
     /// Sends for a new connection.

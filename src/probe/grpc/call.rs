@@ -131,22 +131,15 @@ impl Connection {
         trace.enter(Phase::Exchange);
         trace.buffer.clear();
         let Self { stream, state, rest, .. } = self;
-        let mut answer = state.begin(probe, endpoint, &mut trace.buffer);
+        let mut pending = Pending::of(state.begin(probe, endpoint, &mut trace.buffer));
         stream.write_all(&trace.buffer).await.map_err(|error| Fault::exchange(&error))?;
         stream.flush().await.map_err(|error| Fault::exchange(&error))?;
         trace.buffer.clear();
         trace.buffer.append(rest);
-        let (mut frames, mut bytes) = (0, 0);
         loop {
-            let (used, reply) = state.take_all(&trace.buffer, &mut answer, &mut frames)?;
-            if let Some(reply) = reply {
-                rest.extend_from_slice(&trace.buffer[used..]);
+            if let Some(reply) = pending.take_in(state, &mut trace.buffer)? {
+                rest.extend_from_slice(&trace.buffer);
                 return Ok(reply);
-            }
-            bytes += used;
-            trace.buffer.drain(..used);
-            if bytes + trace.buffer.len() > MAX_BYTES {
-                return Err(protocol(format!("no answer to the call in {MAX_BYTES} bytes")));
             }
             read(stream, state, trace).await?;
         }
@@ -214,6 +207,66 @@ async fn read(stream: &mut Stream, state: &mut State, trace: &mut Trace) -> Resu
         trace.fill(stream).await?
     };
     if read == 0 { Err(closed(&trace.buffer)) } else { Ok(()) }
+}
+
+/// A call that was made and is not answered yet.
+#[derive(Debug)]
+struct Pending {
+    answer: Answer,
+    frames: usize,
+    bytes: usize,
+}
+
+impl Pending {
+    const fn of(answer: Answer) -> Self {
+        Self { answer, frames: 0, bytes: 0 }
+    }
+
+    /// Takes what is whole from what was read; the answer, once it is there.
+    fn take_in(&mut self, state: &mut State, read: &mut Vec<u8>) -> Result<Option<Reply>, Fault> {
+        let (used, reply) = state.take_all(read, &mut self.answer, &mut self.frames)?;
+        read.drain(..used);
+        self.bytes += used;
+        if reply.is_none() && self.bytes + read.len() > MAX_BYTES {
+            return Err(protocol(format!("no answer to the call in {MAX_BYTES} bytes")));
+        }
+        Ok(reply)
+    }
+}
+
+/// A call on a connection of its own, in plain text, that somebody else drives.
+#[derive(Debug)]
+pub(in crate::probe) struct Lone {
+    state: State,
+    pending: Pending,
+}
+
+impl Lone {
+    /// Writes the call, with what opens a connection, into the trace's buffer.
+    pub(in crate::probe) fn begin(probe: &Probe, endpoint: &Endpoint, trace: &mut Trace) -> Self {
+        let mut state = State::default();
+        trace.buffer.clear();
+        let answer = state.begin(probe, endpoint, &mut trace.buffer);
+        Self { state, pending: Pending::of(answer) }
+    }
+
+    /// Takes in what has come into the trace's buffer. Says whether the call is answered, and well.
+    pub(in crate::probe) fn take_in(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
+        match self.pending.take_in(&mut self.state, &mut trace.buffer)? {
+            Some(reply) => super::judge(reply, trace).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// What is to be said to the target if it has no answer yet; what was said is to be taken away.
+    pub(in crate::probe) const fn owed(&mut self) -> &mut Vec<u8> {
+        &mut self.state.owed
+    }
+
+    /// What it means that the target ends the connection now.
+    pub(in crate::probe) fn closed(trace: &Trace) -> Fault {
+        closed(&trace.buffer)
+    }
 }
 
 fn closed(unread: &[u8]) -> Fault {

@@ -125,9 +125,24 @@ fn grpc(json: Value, endpoint: Endpoint) -> Target {
     target(&AnySpec::Grpc(testing::spec(json)), endpoint)
 }
 
+/// Asks on a connection that could be kept, and on one of the call's own, without a task: they find
+/// the same.
+async fn ask_both(spec: Value, endpoint: Endpoint, within: Duration) -> Observation {
+    let mut alone = spec.clone();
+    alone["keep_alive"] = false.into();
+    let alone = ask_within(&grpc(alone, endpoint.clone()), within).await;
+    let kept = ask_within(&grpc(spec, endpoint), within).await;
+    assert_eq!(verdict(&alone), verdict(&kept));
+    assert_eq!(
+        (&alone.detail, alone.peer, alone.ask_again),
+        (&kept.detail, kept.peer, kept.ask_again)
+    );
+    kept
+}
+
 async fn ask_for(service: &str) -> Observation {
     let running = start().await;
-    ask(&grpc(json!({ "service": service }), running.server.endpoint())).await
+    ask_both(json!({ "service": service }), running.server.endpoint(), PATIENCE).await
 }
 
 #[tokio::test]
@@ -170,7 +185,7 @@ async fn a_server_without_the_health_service_is_unimplemented() {
         serving.await.unwrap_or_default();
     })
     .await;
-    let observation = ask(&grpc(json!({}), server.endpoint())).await;
+    let observation = ask_both(json!({}), server.endpoint(), PATIENCE).await;
     assert_eq!(verdict(&observation), "failure protocol UNIMPLEMENTED");
 }
 
@@ -178,7 +193,7 @@ async fn a_server_without_the_health_service_is_unimplemented() {
 async fn metadata_is_sent() {
     let running = start().await;
     let spec = json!({ "service": "token", "metadata": { "x-token": "a b" } });
-    let observation = ask(&grpc(spec, running.server.endpoint())).await;
+    let observation = ask_both(spec, running.server.endpoint(), PATIENCE).await;
     assert!(observation.detail.unwrap().contains("Unauthenticated: a b"));
 }
 
@@ -333,12 +348,12 @@ async fn the_connection_ends_with_the_target() {
 #[tokio::test]
 async fn each_phase_has_its_timeout() {
     let deaf = Deaf::new();
-    let observation = ask_within(&grpc(json!({}), testing::endpoint(deaf.address)), SHORT).await;
+    let observation = ask_both(json!({}), testing::endpoint(deaf.address), SHORT).await;
     assert_eq!(verdict(&observation), "failure timeout_connect");
     let silent = Server::start(|mut stream| async move { hold(&mut stream).await }).await;
-    let observation = ask_within(&grpc(json!({ "tls": {} }), silent.endpoint()), SHORT).await;
+    let observation = ask_both(json!({ "tls": {} }), silent.endpoint(), SHORT).await;
     assert_eq!(verdict(&observation), "failure timeout_tls");
-    let observation = ask_within(&grpc(json!({}), silent.endpoint()), SHORT).await;
+    let observation = ask_both(json!({}), silent.endpoint(), SHORT).await;
     assert_eq!(verdict(&observation), "failure timeout_response");
     let running = start().await;
     let target = grpc(json!({ "service": "slow" }), running.server.endpoint());
@@ -348,13 +363,13 @@ async fn each_phase_has_its_timeout() {
 
 #[tokio::test]
 async fn a_target_that_is_no_grpc_server_has_its_reason() {
-    let observation = ask(&grpc(json!({}), testing::endpoint(closed_port()))).await;
+    let observation = ask_both(json!({}), testing::endpoint(closed_port()), PATIENCE).await;
     assert_eq!(verdict(&observation), "failure connection_refused");
     let http1 = Server::answering("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await;
-    let observation = ask(&grpc(json!({}), http1.endpoint())).await;
+    let observation = ask_both(json!({}), http1.endpoint(), PATIENCE).await;
     assert_eq!(verdict(&observation), "failure protocol", "{observation:?}");
     let closing = Server::start(|mut stream| async move { say_and_close(&mut stream, b"").await });
-    let observation = ask(&grpc(json!({}), closing.await.endpoint())).await;
+    let observation = ask_both(json!({}), closing.await.endpoint(), PATIENCE).await;
     assert_eq!(verdict(&observation), "failure connection_reset", "{observation:?}");
 }
 
@@ -381,12 +396,12 @@ async fn a_flood_ends_with_the_probe() {
     let settings = b"\0\0\0\x04\0\0\0\0\0".repeat(20_000);
     for flood in [pings, settings] {
         let server = frames(&flood).await;
-        let observation = ask_within(&grpc(json!({}), server.endpoint()), SHORT).await;
+        let observation = ask_both(json!({}), server.endpoint(), SHORT).await;
         assert!(verdict(&observation).starts_with("failure"), "{observation:?}");
     }
     // Frame type 9 is CONTINUATION, which has no place here.
     let server = frames(b"\0\0\0\x09\0\0\0\0\x01").await;
-    let observation = ask_within(&grpc(json!({}), server.endpoint()), SHORT).await;
+    let observation = ask_both(json!({}), server.endpoint(), SHORT).await;
     assert_eq!(verdict(&observation), "failure protocol");
 }
 
@@ -406,7 +421,7 @@ async fn a_target_that_never_reads_does_not_hold_the_connection() {
     })
     .await;
     let second = Duration::from_secs(1);
-    let observation = ask_within(&grpc(json!({}), server.endpoint()), second).await;
+    let observation = ask_both(json!({}), server.endpoint(), second).await;
     assert!(verdict(&observation).starts_with("failure"), "{observation:?}");
     tokio::time::timeout(PATIENCE, closed.notified()).await.expect("the connection is closed");
 }

@@ -14,7 +14,7 @@ use super::Ticket;
 use crate::{
     clock::Timestamp,
     model::Phase,
-    probe::{Target, fault::Fault, grpc, http, line::Line, resolve, trace::Trace},
+    probe::{Kind, Target, fault::Fault, grpc, http, line::Line, resolve, trace::Trace},
 };
 
 /// One probe under way.
@@ -25,6 +25,8 @@ pub(super) struct Flight<T> {
     pub(super) address: SocketAddr,
     pub(super) wire: Wire,
     pub(super) stage: Stage,
+    /// A call that is to be made, or is being made.
+    pub(super) call: Option<Box<grpc::Lone>>,
     /// Whether the poller knows the socket.
     pub(super) is_known: bool,
     /// Whether the answer has left the connection as it must be for another request.
@@ -47,7 +49,14 @@ pub(super) enum Stage {
     /// So many bytes of the request are sent.
     Asking(usize),
     /// The answer comes into the trace's buffer.
-    Listening(http::Reader),
+    Listening(Ear),
+}
+
+/// What understands an answer.
+#[derive(Debug)]
+pub(super) enum Ear {
+    Http(http::Reader),
+    Grpc(Box<grpc::Lone>),
 }
 
 /// What the poller says of a socket. It says so once.
@@ -90,7 +99,7 @@ impl Wire {
 
 impl Target {
     pub(super) fn plain_http(&self) -> Option<&http::Probe> {
-        if let super::Kind::Http(probe) = &self.probe.0 { Some(probe) } else { None }
+        if let Kind::Http(probe) = &self.probe.0 { Some(probe) } else { None }
     }
 }
 
@@ -98,7 +107,7 @@ impl<T: Ticket> Flight<T> {
     /// A probe with its connection: the kept one, or one that is sent for.
     pub(super) fn new(
         (ticket, started): (T, Timestamp),
-        trace: Trace,
+        (trace, call): (Trace, Option<Box<grpc::Lone>>),
         address: SocketAddr,
         wire: Wire,
     ) -> Self {
@@ -106,7 +115,8 @@ impl<T: Ticket> Flight<T> {
             Wire::Kept(_, Some(_)) => (Stage::Asking(0), true),
             Wire::Kept(_, None) | Wire::Own(..) => (Stage::Connecting, false),
         };
-        Self { ticket, started, trace, address, wire, stage, is_known, is_reusable: false }
+        let is_reusable = false;
+        Self { ticket, started, trace, address, wire, stage, call, is_known, is_reusable }
     }
 
     /// Begins again with another connection, which is sent for; the request is in the trace's buffer.
@@ -152,9 +162,10 @@ impl<T: Ticket> Flight<T> {
                 resolve::give_up_after(self.trace.timeout() / 2, &line.socket);
             }
         }
-        let Self { ticket, trace, wire, stage, is_reusable, .. } = self;
-        // That there is a connection is all that is asked.
-        let Some(probe) = ticket.target().plain_http() else { return Ok(Progress::Done) };
+        if self.asks_nothing() {
+            return Ok(Progress::Done);
+        }
+        let Self { ticket, trace, wire, stage, call, is_reusable, .. } = self;
         if trace.phase() == Phase::Connect {
             trace.enter(Phase::Exchange);
         }
@@ -164,13 +175,18 @@ impl<T: Ticket> Flight<T> {
                 return Ok(Progress::Waits);
             }
             trace.buffer.clear();
-            *stage = Stage::Listening(http::Reader::default());
+            let http = || Ear::Http(http::Reader::default());
+            *stage = Stage::Listening(call.take().map_or_else(http, Ear::Grpc));
             // An answer that is not there yet will be news.
             if !news.is_some_and(|news| news.has_input) {
                 return Ok(Progress::Waits);
             }
         }
-        let Stage::Listening(reader) = stage else { return Ok(Progress::Waits) };
+        let (reader, probe) = match (stage, ticket.target().plain_http()) {
+            (Stage::Listening(Ear::Http(reader)), Some(probe)) => (reader, probe),
+            (Stage::Listening(Ear::Grpc(call)), _) => return converse(socket, call, trace),
+            _ => return Ok(Progress::Waits),
+        };
         let received = match hear(socket, reader, probe, trace) {
             Ok(None) => return Ok(Progress::Waits),
             Ok(Some(received)) => Ok(received),
@@ -184,6 +200,11 @@ impl<T: Ticket> Flight<T> {
             *is_reusable = answer.is_reusable() && !has_failed;
         }
         http::conclude(probe, received, trace).map(|()| Progress::Done)
+    }
+
+    /// Whether all that is asked is that there is a connection.
+    fn asks_nothing(&self) -> bool {
+        matches!(self.ticket.target().probe.0, Kind::Tcp(_))
     }
 
     /// Sees what became of the connection that there is news of.
@@ -202,7 +223,7 @@ impl<T: Ticket> Flight<T> {
     /// when the call returns that has sent for it: asking spares telling the poller, and being told. A
     /// request that is sent as early gets in the way of a target that is taking the connection.
     fn is_there_at_once(&self) -> io::Result<bool> {
-        if !self.address.ip().is_loopback() || self.ticket.target().plain_http().is_some() {
+        if !self.address.ip().is_loopback() || !self.asks_nothing() {
             return Ok(false);
         }
         let socket = SockRef::from(self.wire.socket());
@@ -233,23 +254,56 @@ fn hear(
     trace: &mut Trace,
 ) -> Result<Option<http::Received>, Fault> {
     loop {
-        trace.make_room();
-        let room = trace.buffer.capacity() - trace.buffer.len();
-        let read = match recv(socket, spare_capacity(&mut trace.buffer), RecvFlags::empty()) {
-            Ok((_, read)) => read,
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(Fault::exchange(&error.into())),
+        let (read, room) = match receive(socket, trace)? {
+            None => return Ok(None),
+            Some((0, _)) => return reader.end(trace).map(Some),
+            Some(read) => read,
         };
-        if read == 0 {
-            return reader.end(trace).map(Some);
-        }
-        trace.answer_begins();
         if let Some(received) = probe.take_in(reader, trace)? {
             // What has come and had no room was news, and will not be again.
             let is_all = read < room || is_silent(socket);
             return Ok(Some(if is_all { received } else { received.last_of_its_connection() }));
         }
+    }
+}
+
+/// Reads what there is of the answer to a call, and says what the target waits for before it answers.
+fn converse(
+    socket: &TcpStream,
+    call: &mut grpc::Lone,
+    trace: &mut Trace,
+) -> Result<Progress, Fault> {
+    loop {
+        match receive(socket, trace)? {
+            None => break,
+            Some((0, _)) => return Err(grpc::Lone::closed(trace)),
+            Some(_) if call.take_in(trace)? => return Ok(Progress::Done),
+            Some(_) => {}
+        }
+    }
+    let mut said = 0;
+    let result = tell(socket, call.owed(), &mut said);
+    call.owed().drain(..said);
+    result.map(|_| Progress::Waits).map_err(|error| Fault::exchange(&error))
+}
+
+/// Reads once into the trace's buffer: how much was read, and how much there was room for; nothing if
+/// there is nothing yet.
+fn receive(socket: &TcpStream, trace: &mut Trace) -> Result<Option<(usize, usize)>, Fault> {
+    loop {
+        trace.make_room();
+        let room = trace.buffer.capacity() - trace.buffer.len();
+        return match recv(socket, spare_capacity(&mut trace.buffer), RecvFlags::empty()) {
+            Ok((_, read)) => {
+                if read > 0 {
+                    trace.answer_begins();
+                }
+                Ok(Some((read, room)))
+            }
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(Fault::exchange(&error.into())),
+        };
     }
 }
 

@@ -66,12 +66,13 @@ async fn each_of_many_has_its_own_result() {
         ("deaf", tcp(endpoint(deaf.address))),
         ("open", tcp(well.endpoint())),
         ("closed", tcp(endpoint(closed_port()))),
+        ("call", target(&Spec::Grpc(spec(json!({ "keep_alive": false }))), sick.endpoint())),
     ] {
         let timeout =
             if matches!(name, "silent" | "deaf") { Duration::from_millis(50) } else { PATIENCE };
         assert!(plain.start(Named(name, target), timeout).is_ok(), "{name}");
     }
-    assert_eq!(plain.len(), 6);
+    assert_eq!(plain.len(), 7);
     let mut found = BTreeMap::new();
     while !plain.is_empty() {
         for (Named(name, _), observation) in landed(&mut plain).await {
@@ -82,6 +83,7 @@ async fn each_of_many_has_its_own_result() {
     assert_eq!(
         found,
         [
+            "call: failure protocol",
             "closed: failure connection_refused",
             "deaf: failure timeout_connect",
             "open: success",
@@ -194,6 +196,8 @@ async fn what_is_not_plain_is_given_back() {
         target(&Spec::Tcp(spec(json!({ "send": "PING" }))), numbered()),
         target(&Spec::Tcp(spec(json!({ "expect": "220" }))), numbered()),
         target(&Spec::Grpc(spec(json!({}))), numbered()),
+        target(&Spec::Grpc(spec(json!({ "keep_alive": false, "tls": {} }))), numbered()),
+        target(&Spec::Grpc(spec(json!({ "keep_alive": false }))), named()),
     ] {
         assert!(plain.start(Named("other", target), PATIENCE).is_err());
     }

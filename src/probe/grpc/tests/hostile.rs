@@ -61,7 +61,7 @@ async fn ask_answering(answer: Answering) -> Observation {
         }
     })
     .await;
-    ask_within(&grpc(json!({}), server.endpoint()), Duration::from_secs(2)).await
+    ask_both(json!({}), server.endpoint(), Duration::from_secs(2)).await
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn an_answer_that_breaks_the_protocol_has_its_reason() {
 async fn a_target_that_lets_nothing_be_sent_is_late() {
     // Its SETTINGS give streams a window of 0.
     let server = frames(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").await;
-    let observation = ask_within(&grpc(json!({}), server.endpoint()), SHORT).await;
+    let observation = ask_both(json!({}), server.endpoint(), SHORT).await;
     assert_eq!(verdict(&observation), "failure timeout_response");
 }
 
@@ -274,6 +274,6 @@ async fn an_end_within_a_frame_is_a_cut() {
         say_and_close(&mut stream, &answered(1)[..30]).await;
     })
     .await;
-    let observation = ask(&grpc(json!({}), server.endpoint())).await;
+    let observation = ask_both(json!({}), server.endpoint(), PATIENCE).await;
     assert_eq!(verdict(&observation), "failure connection_reset");
 }
