@@ -119,7 +119,9 @@ impl All {
 impl Few {
     fn count(service: &str, tables: &Tables, node: &str) -> Self {
         let mut counted = Self::default();
-        let here = |row: &&Arc<Service>| row.node.eq_ignore_ascii_case(node);
+        // The store looks names up in any case of letters; to those who are told they differ.
+        let here =
+            |row: &&Arc<Service>| row.node.eq_ignore_ascii_case(node) && *row.name == *service;
         for row in tables.service(service).filter(here) {
             let mut checks = tables.instance_checks(node, &row.id);
             let (mut watched, mut critical) = (false, false);

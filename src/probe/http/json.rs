@@ -65,7 +65,8 @@ pub(super) fn unmet(expected: &[JsonExpectation], body: &[u8]) -> Option<String>
 impl JsonExpectation {
     fn unmet(&self, body: &Document) -> Option<String> {
         let path = printable(self.path.as_str().as_bytes(), SHOWN);
-        let selected = match self.path.select(body) {
+        let is_written = matches!(self.want, Want::Matches(_));
+        let selected = match self.path.select(body, is_written) {
             Ok(selected) => selected,
             Err(refused) => return Some(format!("{path} {refused}")),
         };

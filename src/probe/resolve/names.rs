@@ -176,9 +176,19 @@ impl Names {
 
     fn remember(&self, question: &Question, found: &[IpAddr]) {
         let now = Instant::now();
+        // No more of a family than can be used, and one that says that there are more: a name may have
+        // a thousand.
+        let mut room = [dial::MAX_ASKED + 1; 2];
+        let has_room = |ip: &&IpAddr| {
+            let left = &mut room[usize::from(ip.is_ipv4())];
+            let has_room = *left > 0;
+            *left = left.saturating_sub(1);
+            has_room
+        };
+        let found: Vec<_> = found.iter().filter(has_room).copied().collect();
         let good = &mut *self.good();
         if let Some(kept) = good.kept.get_mut(question) {
-            found.clone_into(&mut kept.0);
+            kept.0 = found;
             kept.1 = now;
             return;
         }
@@ -187,10 +197,7 @@ impl Names {
             good.kept.retain(|_, (_, since)| now - *since <= GOOD_FOR);
         }
         if good.kept.len() < MAX_KEPT {
-            // No more than can be used, and one that says that there are more: a name may have a
-            // thousand.
-            let most = found.len().min(dial::MAX_ASKED + 1);
-            good.kept.insert(question.clone(), (found[..most].to_vec(), now));
+            good.kept.insert(question.clone(), (found, now));
         }
     }
 

@@ -15,20 +15,18 @@ use super::{
     Check, CheckShape, Extras, Health, Map, Origin, Service, ServiceShape, Stamp, Weights,
 };
 
-type Text<'a> = Cow<'a, str>;
-
 /// An instance.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct ServiceForm<'a> {
     #[serde(borrow)]
-    node: Text<'a>,
+    node: Cow<'a, str>,
     #[serde(borrow)]
-    id: Text<'a>,
+    id: Cow<'a, str>,
     #[serde(borrow)]
-    name: Text<'a>,
+    name: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    address: Text<'a>,
+    address: Cow<'a, str>,
     port: u16,
     #[serde(borrow, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<Lent<'a>>,
@@ -82,30 +80,30 @@ impl<'de> Deserialize<'de> for Service {
 #[serde(default)]
 struct CheckForm<'a> {
     #[serde(borrow)]
-    node: Text<'a>,
+    node: Cow<'a, str>,
     #[serde(borrow)]
-    id: Text<'a>,
+    id: Cow<'a, str>,
     #[serde(borrow)]
-    name: Text<'a>,
+    name: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    service: Text<'a>,
+    service: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    run: Text<'a>,
+    run: Cow<'a, str>,
     status: Health,
     judged: bool,
     since: i64,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    notes: Text<'a>,
+    notes: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    output: Text<'a>,
+    output: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    kind: Text<'a>,
+    kind: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    definition: Text<'a>,
+    definition: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    interval: Text<'a>,
+    interval: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "str::is_empty")]
-    timeout: Text<'a>,
+    timeout: Cow<'a, str>,
     deregister_after: u32,
     origin: Origin,
     stamp: Stamp,
@@ -157,7 +155,7 @@ impl<'de> Deserialize<'de> for Check {
 
 /// Metadata as it is read: in the order of the file, without texts of its own.
 #[derive(Debug, Default)]
-struct Fields<'a>(Vec<(Text<'a>, Text<'a>)>);
+struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Fields<'a> {
     fn of(map: &'a Map) -> Self {
@@ -204,10 +202,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A text that is lent by what is read, where it stands there as it is: within a list or a map, serde
-/// does so for a type of one's own alone.
+/// A text that is lent by what is read, where it stands there as it is. That is done for a field whose
+/// type is written `Cow` alone.
 #[derive(Debug, Serialize, Deserialize)]
-struct Lent<'a>(#[serde(borrow)] Text<'a>);
+struct Lent<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// What rows that a thread has read lately may share.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 //! before it is evaluated its cost on this body is bounded from above, and one that could hold the
 //! thread up is not evaluated at all.
 
-use std::{fmt, iter, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde_json::Value;
 
@@ -28,9 +28,6 @@ const BYTES_A_STEP: usize = 32;
 /// with all that it has found below.
 const PASSED_A_STEP: u64 = 8;
 
-/// Steps in which a regular expression looks at what others look at in one.
-const STEPS_OF_REGEXP: u64 = 8;
-
 /// A `JSONPath`, as `$.checks[*].status`.
 #[derive(Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
@@ -47,6 +44,9 @@ pub enum JsonPathError {
     /// Not in the language of RFC 9535; the problem in the parser's words.
     #[error("not a JSONPath (RFC 9535): {0}")]
     Syntax(String),
+    /// A text in it that is not closed, on which its parser fails badly.
+    #[error("not a JSONPath (RFC 9535): a quote is opened and not closed")]
+    Open,
     /// Reading the path could take long.
     #[error("a path has at most 256 characters, 8 of `(` and 8 of `?`; several paths do as well")]
     TooLong,
@@ -86,9 +86,15 @@ impl JsonPath {
         &self.text
     }
 
-    /// What the path selects, or why it was not evaluated, in words.
-    pub(super) fn select<'b>(&self, body: &'b Document) -> Result<Vec<&'b Value>, String> {
-        let steps = self.cost.steps(body.size);
+    /// What the path selects, or why it was not evaluated, in words. What is `written` out of it, text
+    /// within text, is a part of its cost.
+    pub(super) fn select<'b>(
+        &self,
+        body: &'b Document,
+        is_written: bool,
+    ) -> Result<Vec<&'b Value>, String> {
+        let again = if is_written { body.size.depth } else { 1 };
+        let steps = self.cost.steps(body.size).saturating_mul(again);
         if steps > MAX_STEPS {
             let Size { values, depth } = body.size;
             return Err(format!(
@@ -100,7 +106,9 @@ impl JsonPath {
         if is_whole {
             Ok(selected)
         } else {
-            Err("takes too many regular expressions from the body".to_owned())
+            Err("would have too much text looked at by regular expressions, or too many of the \
+                 body's own"
+                .to_owned())
         }
     }
 }
@@ -143,15 +151,9 @@ impl Cost {
         let count = |part: &str| bare.matches(part).count();
         let has = |parts: &[&str]| parts.iter().any(|part| bare.contains(part));
         let parts = [".", "[", "*", ":", "@", "$", "=", "<", ">"].into_iter().map(count).sum();
-        let is_regexp = has(&["match(", "search("]);
-        // What is asked of a text at the root may take as long as the text is.
-        let is_root_costly = is_regexp || has(&["length("]);
-        let roots = bare.match_indices('$').skip(1).filter(|(at, _)| {
-            let rest = bare.get(at + 1..).unwrap_or_default();
-            is_root_costly || !is_singular(rest)
-        });
+        let roots = bare.match_indices('$').skip(1).filter(|(at, _)| is_costly_root(bare, *at));
         Self {
-            parts: to_u64(parts) * if is_regexp { STEPS_OF_REGEXP } else { 1 },
+            parts: to_u64(parts),
             ways: ways(bare),
             descents: to_u32(count("..")),
             compares: has(&["=", "<", ">"]),
@@ -191,47 +193,64 @@ fn ways(bare: &str) -> u64 {
     ways
 }
 
-/// Whether a query goes on with names and indexes alone, so that it leads to one value at most.
-fn is_singular(mut rest: &str) -> bool {
+/// Whether what begins at a root within a filter can take long, each time: it leads to many values, or
+/// it is given to a function, which may look at all of it, or it is compared with what begins at the
+/// root as well. With anything else only as much is compared as there is of that.
+fn is_costly_root(bare: &str, at: usize) -> bool {
+    let (before, rest) = (bare[..at].trim_end(), &bare[at + 1..]);
+    let opened = before.strip_suffix('(').map(|name| name.ends_with(char::is_alphanumeric));
+    if opened == Some(true) || before.ends_with(',') {
+        return true;
+    }
+    match after_singular(rest) {
+        None => true,
+        Some(after) => {
+            let other = after.trim_start_matches(['=', '!', '<', '>']);
+            other.len() < after.len() && other.trim_start().starts_with('$')
+        }
+    }
+}
+
+/// What stands behind a query that goes on with names and indexes alone, so that it leads to one value
+/// at most.
+fn after_singular(mut rest: &str) -> Option<&str> {
     loop {
         rest = rest.trim_start();
         let (part, end) = match rest.chars().next() {
             Some('[') => match rest.split_once(']') {
                 Some((part, end)) => (&part[1..], end),
-                None => return false,
+                None => return None,
             },
             Some('.') => {
                 let name = |c: char| c == '_' || c.is_alphanumeric() || !c.is_ascii();
                 rest[1..].split_at(rest[1..].find(|c| !name(c)).unwrap_or(rest.len() - 1))
             }
-            Some(_) | None => return true,
+            Some(_) | None => return Some(rest),
         };
         let is_name = rest.starts_with('.') && !part.is_empty();
         let is_index = rest.starts_with('[') && part.chars().all(|c| "-0123456789 ".contains(c));
         if !is_name && !is_index {
-            return false;
+            return None;
         }
         rest = end;
     }
 }
 
-/// The path without the insides of its string literals.
-fn without_strings(text: &str) -> String {
+/// The path without the insides of its string literals; nothing if the last one is not closed.
+fn without_strings(text: &str) -> Option<String> {
     let mut quote = None;
     let mut characters = text.chars();
-    let bare = iter::from_fn(|| {
-        loop {
-            let character = characters.next()?;
-            match (quote, character) {
-                (Some(_), '\\') => _ = characters.next(),
-                (Some(open), _) if open == character => quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'') => quote = Some(character),
-                (None, _) => return Some(character),
-            }
+    let mut bare = String::with_capacity(text.len());
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(_), '\\') => _ = characters.next(),
+            (Some(open), _) if open == character => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(character),
+            (None, _) => bare.push(character),
         }
-    });
-    bare.collect()
+    }
+    quote.is_none().then_some(bare)
 }
 
 fn to_u64(count: usize) -> u64 {
@@ -246,7 +265,7 @@ impl FromStr for JsonPath {
     type Err = JsonPathError;
 
     fn from_str(text: &str) -> Result<Self, JsonPathError> {
-        let bare = without_strings(text);
+        let bare = without_strings(text).ok_or(JsonPathError::Open)?;
         let has_many = |part: char| bare.matches(part).count() > MAX_NESTED;
         if text.chars().count() > MAX_PATH || has_many('(') || has_many('?') {
             return Err(JsonPathError::TooLong);

@@ -10,14 +10,22 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 use serde_json_path::functions::{LogicalType, ValueType};
 
-/// Most memory that an expression of a path may take when compiled.
-const LITERAL_LIMIT: usize = 1 << 20;
+/// Most memory that a compiled expression may take, in KiB: what is tried in turn, so that it is known
+/// how large one is. The time to look at a text grows with both.
+const SIZES: [usize; 5] = [4, 16, 64, 256, 1024];
 
-/// The same for one of a body.
-const FOREIGN_LIMIT: usize = 1 << 16;
+/// Most KiB of expressions times bytes of texts that are looked at in one evaluation: a tenth of a
+/// second where the worst expression meets the worst text, and some hundred times less as a rule.
+const MAX_WORK: usize = 1 << 20;
+
+/// Longest expression of a body. They are parsed before their size is known.
+const MAX_FOREIGN_LEN: usize = 64;
+
+/// The same in KiB, compiled.
+const MAX_FOREIGN_SIZE: usize = 64;
 
 /// Most expressions of bodies that are compiled in one evaluation.
-const MAX_FOREIGN: u32 = 16;
+const MAX_FOREIGN: usize = 4;
 
 /// Most expressions of paths that are kept compiled, of all that a thread comes across.
 const MAX_KEPT: usize = 256;
@@ -29,24 +37,33 @@ enum Place {
     Anywhere,
 }
 
-/// What a thread has compiled.
+/// An expression that is compiled, and how large it is in KiB.
+#[derive(Clone)]
+struct Sized {
+    regex: Regex,
+    size: usize,
+}
+
+/// What a thread has compiled, and what the evaluation under way has taken.
 #[derive(Default)]
 struct Compiled {
     /// Nothing stands for a text that is no expression.
-    kept: HashMap<(Place, String), Option<Regex>>,
-    /// How many of a body have been asked for in this evaluation.
-    foreign: u32,
+    kept: HashMap<(Place, String), Option<Sized>>,
+    foreign: usize,
+    work: usize,
 }
 
 thread_local! {
     static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 
-/// Evaluates, and says whether all expressions that it came across could be compiled within bounds.
+/// Evaluates, and says whether all expressions that it came across were within bounds.
 pub(super) fn within_bounds<T>(evaluate: impl FnOnce() -> T) -> (T, bool) {
-    COMPILED.with_borrow_mut(|compiled| compiled.foreign = 0);
+    COMPILED.with_borrow_mut(|compiled| (compiled.foreign, compiled.work) = (0, 0));
     let result = evaluate();
-    (result, COMPILED.with_borrow(|compiled| compiled.foreign <= MAX_FOREIGN))
+    let is_within =
+        |compiled: &Compiled| compiled.foreign <= MAX_FOREIGN && compiled.work <= MAX_WORK;
+    (result, COMPILED.with_borrow(is_within))
 }
 
 #[serde_json_path::function(name = "match")]
@@ -67,40 +84,59 @@ fn finds(text: &ValueType<'_>, expression: &ValueType<'_>, place: Place) -> bool
     };
     let is_foreign = matches!(expression, ValueType::Node(_));
     COMPILED.with_borrow_mut(|compiled| {
-        if is_foreign {
-            compiled.foreign(written, place).is_some_and(|regex| regex.is_match(text))
+        let found = if is_foreign {
+            compiled.foreign(written, place)
         } else {
-            compiled.literal(written, place).is_some_and(|regex| regex.is_match(text))
-        }
+            compiled.literal(written, place)
+        };
+        found.is_some_and(|found| {
+            compiled.work = compiled.work.saturating_add(found.size * (1 + text.len()));
+            compiled.work <= MAX_WORK && found.regex.is_match(text)
+        })
     })
 }
 
 impl Compiled {
-    fn foreign(&mut self, written: &str, place: Place) -> Option<Regex> {
+    fn foreign(&mut self, written: &str, place: Place) -> Option<Sized> {
         self.foreign += 1;
+        if written.len() > MAX_FOREIGN_LEN {
+            self.foreign = MAX_FOREIGN + 1;
+        }
         if self.foreign > MAX_FOREIGN {
             return None;
         }
-        compile(written, place, FOREIGN_LIMIT)
+        compile(written, place, MAX_FOREIGN_SIZE)
     }
 
-    fn literal(&mut self, written: &str, place: Place) -> Option<&Regex> {
+    fn literal(&mut self, written: &str, place: Place) -> Option<Sized> {
         if self.kept.len() >= MAX_KEPT {
             self.kept.clear();
         }
         let key = (place, written.to_owned());
-        let regex = self.kept.entry(key).or_insert_with(|| compile(written, place, LITERAL_LIMIT));
-        regex.as_ref()
+        let kept = self.kept.entry(key);
+        kept.or_insert_with(|| compile(written, place, SIZES[SIZES.len() - 1])).clone()
     }
 }
 
 /// What is no regular expression matches nothing (RFC 9535, 2.4.6).
-fn compile(written: &str, place: Place, limit: usize) -> Option<Regex> {
-    let expression = match place {
-        Place::Whole => format!(r"\A(?:{written})\z"),
-        Place::Anywhere => written.to_owned(),
+fn compile(written: &str, place: Place, most: usize) -> Option<Sized> {
+    let within = |expression: &str, size: usize| {
+        // A dot stands for any character but those that end a line, of which there are two
+        // (RFC 9485, 5.3).
+        let mut builder = RegexBuilder::new(expression);
+        builder.crlf(true).size_limit(size << 10).dfa_size_limit(1 << 20).build()
     };
-    // A dot stands for any character but those that end a line, of which there are two (RFC 9485, 5.3).
-    let mut builder = RegexBuilder::new(&expression);
-    builder.crlf(true).size_limit(limit).dfa_size_limit(LITERAL_LIMIT).build().ok()
+    for size in SIZES.into_iter().filter(|size| *size <= most) {
+        match (within(written, size), place) {
+            (Ok(regex), Place::Anywhere) => return Some(Sized { regex, size }),
+            // By itself it is one: what is put around it cannot be taken for a part of it.
+            (Ok(_), Place::Whole) => {
+                let regex = within(&format!(r"\A(?:{written})\z"), size * 2).ok()?;
+                return Some(Sized { regex, size });
+            }
+            (Err(regex::Error::CompiledTooBig(_)), _) => {}
+            (Err(_), _) => return None,
+        }
+    }
+    None
 }
