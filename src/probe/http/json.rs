@@ -15,6 +15,9 @@ use crate::probe::{fault::printable, pattern::Pattern};
 /// Most bytes of a value, of a path or of what was expected that are shown.
 const SHOWN: usize = 60;
 
+/// Most bytes that one expression looks at, of all values that a path selects: four bodies.
+const MAX_MATCHED: usize = 256 << 10;
+
 /// What is expected at the places a path leads to.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(try_from = "Written")]
@@ -70,6 +73,9 @@ impl JsonExpectation {
             Ok(selected) => selected,
             Err(refused) => return Some(format!("{path} {refused}")),
         };
+        if let (Want::Matches(_), true) = (&self.want, written_len(&selected) > MAX_MATCHED) {
+            return Some(format!("{path} selects more than {MAX_MATCHED} bytes"));
+        }
         let wrong = match (&self.want, selected.first()) {
             (Want::Missing, None) | (Want::Exists, Some(_)) => return None,
             (Want::Missing, first) => first,
@@ -128,6 +134,21 @@ fn is_same(value: &Value, expected: &Value) -> bool {
         }
         (value, expected) => value == expected,
     }
+}
+
+/// How many bytes of text they have at least, those within others counted with each.
+fn written_len(values: &[&Value]) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+            Value::String(text) => 2 + text.len(),
+            Value::Array(values) => 2 + values.iter().map(of).sum::<usize>(),
+            Value::Object(members) => {
+                2 + members.iter().map(|(name, value)| 3 + name.len() + of(value)).sum::<usize>()
+            }
+        }
+    }
+    values.iter().map(|value| of(value)).sum()
 }
 
 fn is_match(pattern: &Pattern, value: &Value) -> bool {

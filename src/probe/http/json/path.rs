@@ -5,7 +5,7 @@
 //! before it is evaluated its cost on this body is bounded from above, and one that could hold the
 //! thread up is not evaluated at all.
 
-use std::{fmt, str::FromStr};
+use std::{cell::Cell, fmt, str::FromStr};
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ const MAX_PATH: usize = 256;
 /// nested.
 const MAX_NESTED: usize = 8;
 
-/// Most steps of one evaluation: some milliseconds.
+/// Most steps of all paths of a check on one body: some milliseconds, some tens of them at worst.
 const MAX_STEPS: u64 = 4_000_000;
 
 /// Bytes of a text that are looked at in one step.
@@ -52,10 +52,11 @@ pub enum JsonPathError {
     TooLong,
 }
 
-/// A body, and how large it is.
+/// A body, how large it is, and what the paths that were evaluated on it can have cost.
 pub(super) struct Document {
     root: Value,
     size: Size,
+    spent: Cell<u64>,
 }
 
 /// How large a body is.
@@ -70,13 +71,14 @@ struct Size {
 /// What decides on the cost of a path. Each of its parts looks at each value at most once, but a
 /// value can be reached on several ways: on as many as selectors stand between commas, and from all
 /// values above it where a `..` follows another, or comparisons of whole values do. What begins at
-/// the root in a filter begins anew for each value.
+/// the root in a filter begins anew for each value, and within that again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cost {
     parts: u64,
     ways: u64,
     descents: u32,
     compares: bool,
+    /// How many filters there are within one another in which something begins at the root.
     roots: u32,
 }
 
@@ -95,15 +97,17 @@ impl JsonPath {
     ) -> Result<Vec<&'b Value>, String> {
         let again = if is_written { body.size.depth } else { 1 };
         let steps = self.cost.steps(body.size).saturating_mul(again);
-        if steps > MAX_STEPS {
+        let spent = body.spent.get().saturating_add(steps);
+        if spent > MAX_STEPS {
             let Size { values, depth } = body.size;
             return Err(format!(
                 "would take up to {steps} steps on a body of this size ({values} values, {depth} \
-                 deep); at most {MAX_STEPS} are allowed"
+                 deep); at most {MAX_STEPS} are allowed for all paths"
             ));
         }
-        let (selected, is_whole) = regexp::within_bounds(|| self.path.query(&body.root).all());
-        if is_whole {
+        body.spent.set(spent);
+        let selected = self.path.query(&body.root).all();
+        if regexp::is_within_bounds() {
             Ok(selected)
         } else {
             Err("would have too much text looked at by regular expressions, or too many of the \
@@ -114,10 +118,11 @@ impl JsonPath {
 }
 
 impl Document {
-    /// Reads a body.
+    /// Reads a body, the one that paths are evaluated on from now on.
     pub(super) fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         let root = serde_json::from_slice(body)?;
-        Ok(Self { size: Size::of(&root), root })
+        regexp::begin();
+        Ok(Self { size: Size::of(&root), root, spent: Cell::new(0) })
     }
 }
 
@@ -150,14 +155,19 @@ impl Cost {
     fn of(bare: &str) -> Self {
         let count = |part: &str| bare.matches(part).count();
         let has = |parts: &[&str]| parts.iter().any(|part| bare.contains(part));
-        let parts = [".", "[", "*", ":", "@", "$", "=", "<", ">"].into_iter().map(count).sum();
+        let parts: usize =
+            [".", "[", "*", ":", "@", "$", "=", "<", ">", "("].into_iter().map(count).sum();
         let roots = bare.match_indices('$').skip(1).filter(|(at, _)| is_costly_root(bare, *at));
+        let mut depths: Vec<_> = roots.map(|(at, _)| depth(&bare[..at])).collect();
+        let beside = depths.len();
+        depths.sort_unstable();
+        depths.dedup();
         Self {
-            parts: to_u64(parts),
+            parts: to_u64(parts * (1 + beside - depths.len())),
             ways: ways(bare),
             descents: to_u32(count("..")),
             compares: has(&["=", "<", ">"]),
-            roots: to_u32(roots.count()),
+            roots: to_u32(depths.len()),
         }
     }
 
@@ -172,6 +182,11 @@ impl Cost {
         let parts = self.parts + passed;
         [parts, self.ways, above, anew].into_iter().fold(body.values, u64::saturating_mul)
     }
+}
+
+/// How many brackets are open at the end.
+fn depth(bare: &str) -> usize {
+    bare.matches('[').count().saturating_sub(bare.matches(']').count())
 }
 
 /// On how many ways a value can be reached by selectors beside each other.

@@ -4,7 +4,7 @@
 //! An expression that stands in a path is compiled once by each thread. One that comes from the body
 //! is the target's word: small, and few of them are compiled in one evaluation.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
@@ -14,9 +14,12 @@ use serde_json_path::functions::{LogicalType, ValueType};
 /// how large one is. The time to look at a text grows with both.
 const SIZES: [usize; 5] = [4, 16, 64, 256, 1024];
 
-/// Most KiB of expressions times bytes of texts that are looked at in one evaluation: a tenth of a
-/// second where the worst expression meets the worst text, and some hundred times less as a rule.
+/// Most KiB of expressions times bytes of texts that are looked at for one body: a tenth of a second
+/// where the worst expression meets the worst text, and some hundred times less as a rule.
 const MAX_WORK: usize = 1 << 20;
+
+/// What a look costs beside the bytes of its text, in bytes.
+const LOOK: usize = 16;
 
 /// Longest expression of a body. They are parsed before their size is known.
 const MAX_FOREIGN_LEN: usize = 64;
@@ -24,7 +27,7 @@ const MAX_FOREIGN_LEN: usize = 64;
 /// The same in KiB, compiled.
 const MAX_FOREIGN_SIZE: usize = 64;
 
-/// Most expressions of bodies that are compiled in one evaluation.
+/// Most expressions of a body that are compiled.
 const MAX_FOREIGN: usize = 4;
 
 /// Most expressions of paths that are kept compiled, of all that a thread comes across.
@@ -38,17 +41,16 @@ enum Place {
 }
 
 /// An expression that is compiled, and how large it is in KiB.
-#[derive(Clone)]
 struct Sized {
     regex: Regex,
     size: usize,
 }
 
-/// What a thread has compiled, and what the evaluation under way has taken.
+/// What a thread has compiled, and what has been taken of the bounds for the body at hand.
 #[derive(Default)]
 struct Compiled {
     /// Nothing stands for a text that is no expression.
-    kept: HashMap<(Place, String), Option<Sized>>,
+    kept: HashMap<(Place, String), Option<Rc<Sized>>>,
     foreign: usize,
     work: usize,
 }
@@ -57,13 +59,15 @@ thread_local! {
     static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 
-/// Evaluates, and says whether all expressions that it came across were within bounds.
-pub(super) fn within_bounds<T>(evaluate: impl FnOnce() -> T) -> (T, bool) {
+/// From here on the bounds are those of another body.
+pub(super) fn begin() {
     COMPILED.with_borrow_mut(|compiled| (compiled.foreign, compiled.work) = (0, 0));
-    let result = evaluate();
-    let is_within =
-        |compiled: &Compiled| compiled.foreign <= MAX_FOREIGN && compiled.work <= MAX_WORK;
-    (result, COMPILED.with_borrow(is_within))
+}
+
+/// Whether all expressions that were come across for this body were within bounds. If not, some have
+/// not been looked for.
+pub(super) fn is_within_bounds() -> bool {
+    COMPILED.with_borrow(|compiled| compiled.foreign <= MAX_FOREIGN && compiled.work <= MAX_WORK)
 }
 
 #[serde_json_path::function(name = "match")]
@@ -84,20 +88,23 @@ fn finds(text: &ValueType<'_>, expression: &ValueType<'_>, place: Place) -> bool
     };
     let is_foreign = matches!(expression, ValueType::Node(_));
     COMPILED.with_borrow_mut(|compiled| {
+        if compiled.work > MAX_WORK {
+            return false;
+        }
         let found = if is_foreign {
             compiled.foreign(written, place)
         } else {
             compiled.literal(written, place)
         };
         found.is_some_and(|found| {
-            compiled.work = compiled.work.saturating_add(found.size * (1 + text.len()));
+            compiled.work = compiled.work.saturating_add(found.size * (LOOK + text.len()));
             compiled.work <= MAX_WORK && found.regex.is_match(text)
         })
     })
 }
 
 impl Compiled {
-    fn foreign(&mut self, written: &str, place: Place) -> Option<Sized> {
+    fn foreign(&mut self, written: &str, place: Place) -> Option<Rc<Sized>> {
         self.foreign += 1;
         if written.len() > MAX_FOREIGN_LEN {
             self.foreign = MAX_FOREIGN + 1;
@@ -105,16 +112,16 @@ impl Compiled {
         if self.foreign > MAX_FOREIGN {
             return None;
         }
-        compile(written, place, MAX_FOREIGN_SIZE)
+        compile(written, place, MAX_FOREIGN_SIZE).map(Rc::new)
     }
 
-    fn literal(&mut self, written: &str, place: Place) -> Option<Sized> {
+    fn literal(&mut self, written: &str, place: Place) -> Option<Rc<Sized>> {
         if self.kept.len() >= MAX_KEPT {
             self.kept.clear();
         }
         let key = (place, written.to_owned());
         let kept = self.kept.entry(key);
-        kept.or_insert_with(|| compile(written, place, SIZES[SIZES.len() - 1])).clone()
+        kept.or_insert_with(|| compile(written, place, SIZES[SIZES.len() - 1]).map(Rc::new)).clone()
     }
 }
 

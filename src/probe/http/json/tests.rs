@@ -1,3 +1,5 @@
+//! What is expected, and what is said of it.
+
 use serde_json::json;
 
 use super::*;
@@ -60,5 +62,29 @@ fn a_path_that_costs_too_much_on_a_body_is_not_evaluated_and_says_so() {
     let expectation = read(json!({ "path": "$..*..*..*..*", "exists": false })).unwrap();
     let said = unmet(&[expectation], deep.as_bytes()).unwrap();
     assert!(said.starts_with("$..*..*..*..* would take up to"), "{said}");
-    assert!(said.ends_with("(101 values, 101 deep); at most 4000000 are allowed"), "{said}");
+    assert!(
+        said.ends_with("(101 values, 101 deep); at most 4000000 are allowed for all paths"),
+        "{said}"
+    );
+}
+
+#[test]
+fn paths_share_what_they_may_cost() {
+    let values = format!("[{}]", vec!["1"; 32_000].join(","));
+    let one = || read(json!({ "path": "$[?@ && @ && @ && @ && @ && @ && @ && @ == 1]" })).unwrap();
+    let expected: Vec<_> = std::iter::repeat_with(one).take(16).collect();
+    assert_eq!(unmet(&expected[..4], values.as_bytes()), None);
+    let said = unmet(&expected, values.as_bytes()).unwrap();
+    assert!(said.contains("are allowed for all paths"), "{said}");
+}
+
+#[test]
+fn an_expression_does_not_look_at_a_text_again_and_again() {
+    let deep = |levels: usize| {
+        format!("{}\"{}\"{}", "[".repeat(levels), "a".repeat(50_000), "]".repeat(levels))
+    };
+    let all = || [read(json!({ "path": "$..*", "matches": "a" })).unwrap()];
+    assert_eq!(unmet(&all(), deep(4).as_bytes()), None);
+    let said = unmet(&all(), deep(6).as_bytes()).unwrap();
+    assert_eq!(said, "$..* selects more than 262144 bytes");
 }
