@@ -32,7 +32,7 @@ const ZONE: [&str; 2] = ["zone", "availability_zone"];
 #[derive(Debug, Default)]
 pub(super) struct Census {
     all: Option<Counted<All>>,
-    services: HashMap<Arc<str>, Counted<Few>, RandomState>,
+    services: HashMap<Arc<str>, Counted<OfService>, RandomState>,
 }
 
 /// A count, when it was made, and how long that took.
@@ -43,15 +43,16 @@ struct Counted<T> {
     count: T,
 }
 
+/// How many instances there are, and how many in each zone.
 #[derive(Debug, Default)]
 struct All {
     all: usize,
     zones: HashMap<Arc<str>, usize, RandomState>,
 }
 
-/// Of one service.
+/// How many instances one service has, and how many of them are published as critical.
 #[derive(Debug, Clone, Copy, Default)]
-struct Few {
+struct OfService {
     all: usize,
     critical: usize,
 }
@@ -71,7 +72,7 @@ impl<T> Counted<T> {
 impl Census {
     /// How many there are where an instance belongs, as of a moment ago.
     pub(super) fn crowd(&mut self, place: &Place, tables: &Tables, node: &str) -> Crowd {
-        let Few { all: service, critical: service_out } = place
+        let OfService { all: service, critical: service_out } = place
             .service
             .as_ref()
             .map(|name| self.of(name.as_str(), tables, node))
@@ -88,14 +89,14 @@ impl Census {
         self.all.get_or_insert_with(|| Counted::make(|| All::count(tables, node)))
     }
 
-    fn of(&mut self, service: &str, tables: &Tables, node: &str) -> Few {
+    fn of(&mut self, service: &str, tables: &Tables, node: &str) -> OfService {
         if let Some(counted) = self.services.get(service).filter(|counted| !counted.is_old()) {
             return counted.count;
         }
         if self.services.len() >= MAX_SERVICES {
             self.services.clear();
         }
-        let counted = Counted::make(|| Few::count(service, tables, node));
+        let counted = Counted::make(|| OfService::count(service, tables, node));
         self.services.insert(service.into(), counted);
         counted.count
     }
@@ -116,28 +117,27 @@ impl All {
     }
 }
 
-impl Few {
+impl OfService {
     fn count(service: &str, tables: &Tables, node: &str) -> Self {
         let mut counted = Self::default();
         // The store looks names up in any case of letters; to those who are told they differ.
         let here =
             |row: &&Arc<Service>| row.node.eq_ignore_ascii_case(node) && *row.name == *service;
         for row in tables.service(service).filter(here) {
-            let mut checks = tables.instance_checks(node, &row.id);
-            let (mut watched, mut critical) = (false, false);
-            for check in &mut checks {
-                watched |= !check.run.is_empty();
-                critical |= rows::told(check) == Verdict::Critical;
+            let checks = || tables.instance_checks(node, &row.id);
+            if is_watched(checks()) {
+                let is_critical = |check: &Arc<Check>| rows::told(check) == Verdict::Critical;
+                counted.all += 1;
+                counted.critical += usize::from(checks().any(is_critical));
             }
-            counted.all += usize::from(watched);
-            counted.critical += usize::from(watched && critical);
         }
         counted
     }
 }
 
-fn is_watched(checks: &[Arc<Check>]) -> bool {
-    checks.iter().any(|check| !check.run.is_empty())
+/// Whether any of an instance's checks is run here.
+fn is_watched<'a>(checks: impl IntoIterator<Item = &'a Arc<Check>>) -> bool {
+    checks.into_iter().any(|check| !check.run.is_empty())
 }
 
 /// The zone that the metadata of an instance names.

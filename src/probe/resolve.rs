@@ -317,17 +317,14 @@ pub(super) fn give_up_after<'s>(time: Duration, stream: impl Into<SockRef<'s>>) 
 
 /// Whether the kernel may choose this port for a socket of ours: any port if it does not say.
 fn is_ephemeral(port: u16) -> bool {
-    ephemeral_ports().is_none_or(|ports| ports.contains(&port))
+    static RANGE: OnceLock<RangeInclusive<u16>> = OnceLock::new();
+    RANGE.get_or_init(|| ephemeral_ports().unwrap_or(0..=u16::MAX)).contains(&port)
 }
 
-/// The ports that the kernel may choose for sockets that connect, as it was when first asked; nobody
-/// changes it under a running daemon. Nothing if it does not say.
+/// The ports that the kernel may choose for sockets that connect, as they are now
+/// (`ip_local_port_range`, ip(7)). Nothing if it does not say.
 pub(crate) fn ephemeral_ports() -> Option<RangeInclusive<u16>> {
-    static RANGE: OnceLock<Option<RangeInclusive<u16>>> = OnceLock::new();
-    let read = || {
-        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-        let mut ends = text.split_ascii_whitespace().map(str::parse);
-        Some(ends.next()?.ok()?..=ends.next()?.ok()?)
-    };
-    RANGE.get_or_init(read).clone()
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = text.split_ascii_whitespace().map(str::parse);
+    Some(ends.next()?.ok()?..=ends.next()?.ok()?)
 }
