@@ -160,7 +160,10 @@ async fn index(State(app): State<Arc<App>>) -> String {
             "PUT or POST: asks the target of a check now, and keeps nothing of it",
         ),
         (native::EVENTS, "the last changes of status; live as text/event-stream"),
-        (native::SELF, "whether the daemon trusts itself: score, symptoms, descriptors, ports, canary, anchors"),
+        (
+            native::SELF,
+            "whether the daemon trusts itself: score, symptoms, descriptors, ports, canary, anchors",
+        ),
         ("/v1/health/service/NAME", "the instances of a service; ?passing: those to use"),
         ("/v1/health/checks/NAME", "the checks of a service"),
         ("/v1/health/node/NODE", "the checks of a node"),
