@@ -58,7 +58,7 @@ impl Monitor {
         check.slot.judged(machine);
         if let Some(change) = change {
             if change.to == Status::Critical
-                && let Some(last) = check.slot.read_numbers().last_success
+                && let Some(last) = check.slot.last_sign()
             {
                 self.metrics.detected(clock::now().since(last));
             }

@@ -55,6 +55,8 @@ struct Measured {
     extra: [Option<f64>; 2],
     /// Fault, to the watcher's wake, to the metrics.
     found: Vec<(Fault, Option<Duration>, Option<Duration>)>,
+    /// The mean of what the daemon itself says of it, if it says anything.
+    said: Option<Duration>,
 }
 
 /// All variants at the same time, each with a daemon and targets of its own.
@@ -77,6 +79,10 @@ pub(crate) async fn measure(plan: Plan, report: &mut Report) -> Result<(), Failu
         for (variant, measured) in VARIANTS.iter().zip(&all) {
             print(report, &format!("{fault:?}, {}", variant.name), measured, fault, false);
         }
+    }
+    report.title("The daemon's own histogram, mean", &["measured", "said"]);
+    for (variant, measured) in VARIANTS.iter().zip(&all) {
+        print_said(report, variant.name, measured);
     }
     report.title("Probes beyond the schedule", &["all well", "1 % reset"]);
     for (variant, measured) in VARIANTS.iter().zip(&all) {
@@ -101,6 +107,18 @@ fn print(report: &mut Report, name: &str, measured: &Measured, fault: Fault, wat
     if missed > 0 {
         report.say(&format!("  {missed} of these were NOT FOUND"));
     }
+}
+
+/// What the daemon cannot know it says at its longest: a target that is cut off gives no sign.
+fn print_said(report: &mut Report, name: &str, measured: &Measured) {
+    let times: Vec<_> = measured.found.iter().filter_map(|(_, woke, _)| *woke).collect();
+    let sum: Duration = times.iter().sum();
+    let mean = u32::try_from(times.len()).ok().and_then(|count| sum.checked_div(count));
+    let shown = [mean, measured.said].map(|mean| match mean {
+        Some(mean) => format!("{:.2} s", mean.as_secs_f64()),
+        None => "-".to_owned(),
+    });
+    report.row(name, &shown);
 }
 
 async fn variant(variant: &Variant, plan: Plan, wall: Option<&Wall>) -> Result<Measured, Failure> {
@@ -135,7 +153,17 @@ async fn variant(variant: &Variant, plan: Plan, wall: Option<&Wall>) -> Result<M
         let since = |heard: Option<Instant>| heard.map(|heard| heard.saturating_duration_since(at));
         (fault, since(woken.remove(&n)), since(seen.get(&format!("t{n}")).copied()))
     });
-    Ok(Measured { extra: [Some(quiet), lossy], found: found.collect() })
+    let said = said(&daemon).await?;
+    Ok(Measured { extra: [Some(quiet), lossy], found: found.collect(), said })
+}
+
+/// The mean of the daemon's own histogram of detection.
+async fn said(daemon: &Daemon) -> Result<Option<Duration>, Failure> {
+    let metrics = daemon.metrics().await?;
+    let of = |suffix: &str| {
+        metrics.sum(&format!("rollcall_detection_seconds_{suffix}"), "stage=\"published\"")
+    };
+    Ok(Duration::try_from_secs_f64(of("sum") / of("count")).ok())
 }
 
 /// Probes beyond the schedule in a time, as a share of those on it.

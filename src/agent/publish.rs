@@ -88,7 +88,7 @@ impl Agent {
                     let Some(status) = self.update(tx, &check, &mut told) else { continue };
                     changed += 1;
                     if status == Health::Critical {
-                        dead.extend(check.slot.read_numbers().last_success);
+                        dead.extend(check.slot.last_sign());
                     }
                 }
                 Ok::<_, Unwritten>(changed)

@@ -136,7 +136,7 @@ families! {
     TRIPWIRE_CUTS = "rollcall_tripwire_cuts_total" Counter Process ["result"]
         "Such connections that targets have ended, by what was found when they were asked: well, or failed.";
     DETECTION = "rollcall_detection_seconds" Histogram Process ["stage"]
-        "From the last success of a target to the word that it is critical, as observed here (observed) and as consumers are told (published). It failed at some time in between, so this is the longest that detection can have taken.";
+        "From the last sign of a target to the word that it is critical, as observed here (observed) and as consumers are told (published). The last sign is its last success, or the moment that it ended an idle connection, if that is later: of a process that dies with its connection held this is how long detection took, and otherwise the longest that it can have taken.";
     SCHEDULER_QUEUE = "rollcall_scheduler_queue_length" Gauge Process []
         "Checks that wait for their next run.";
     PROBES_IN_FLIGHT = "rollcall_probes_in_flight" Gauge Process ["protocol"]

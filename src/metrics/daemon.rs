@@ -32,8 +32,8 @@ const LAG_BUCKETS: [f64; 18] = [
 const OBSERVED: &str = "observed";
 const PUBLISHED: &str = "published";
 
-const DETECTION_BUCKETS: [f64; 12] =
-    [0.5, 1.0, 2.0, 5.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0];
+const DETECTION_BUCKETS: [f64; 14] =
+    [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 12.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 const DNS_BUCKETS: [f64; 8] = [0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.05, 0.5];
 const HTTP_BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
@@ -77,7 +77,7 @@ pub struct Daemon {
     pub lag: Histogram,
     skipped: [IntCounter; Skip::ALL.len()],
     extra: [IntCounter; Extra::COUNT],
-    detection: HistogramVec,
+    pub(crate) detection: HistogramVec,
     /// Idle connections held to targets.
     pub tripwires: IntGauge,
     tripwire_cuts: IntCounterVec,
@@ -300,14 +300,14 @@ impl Daemon {
         self.tripwire_cuts.with_label_values(&[result]).inc();
     }
 
-    /// Counts that a target was found critical so long after its last success.
-    pub fn detected(&self, since_success: Duration) {
-        self.detection.with_label_values(&[OBSERVED]).observe(since_success.as_secs_f64());
+    /// Counts that a target was found critical so long after the last sign of it.
+    pub fn detected(&self, since_sign: Duration) {
+        self.detection.with_label_values(&[OBSERVED]).observe(since_sign.as_secs_f64());
     }
 
-    /// Counts that consumers were told that a target is critical so long after its last success.
-    pub fn told(&self, since_success: Duration) {
-        self.detection.with_label_values(&[PUBLISHED]).observe(since_success.as_secs_f64());
+    /// Counts that consumers were told that a target is critical so long after the last sign of it.
+    pub fn told(&self, since_sign: Duration) {
+        self.detection.with_label_values(&[PUBLISHED]).observe(since_sign.as_secs_f64());
     }
 
     /// The number of probes of a protocol that are under way.

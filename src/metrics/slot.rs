@@ -71,6 +71,7 @@ pub struct Slot {
     inconclusive: AtomicU32,
     last_started: AtomicI64,
     last_success: AtomicI64,
+    last_hint: AtomicI64,
     last_nanos: AtomicU64,
     changed: AtomicI64,
     certificate_expiry: AtomicI64,

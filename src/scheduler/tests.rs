@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use super::*;
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, played},
     doubt::Doubt,
     event::{Event, Log},
     judge::Thresholds,

@@ -30,6 +30,18 @@ pub struct Glance {
 }
 
 impl Slot {
+    /// Puts down that the target has made itself heard without being asked: it has ended an idle
+    /// connection, or told of its state.
+    pub fn hinted(&self, at: Timestamp) {
+        self.last_hint.store(at.millis(), Relaxed);
+    }
+
+    /// The last moment at which the target is known to have been there: it was asked then and
+    /// answered well, or made itself heard. What is wrong with it now began later, or just then.
+    pub fn last_sign(&self) -> Option<Timestamp> {
+        moment(self.last_success.load(Relaxed).max(self.last_hint.load(Relaxed)))
+    }
+
     /// What is shown of the target: takes no lock and allocates nothing.
     pub fn glance(&self) -> Glance {
         Glance {
@@ -77,10 +89,26 @@ impl Glance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Observation, Outcome, Reason};
 
     /// At 100,000 targets each byte is a tenth of a megabyte, for as long as a scrape takes.
     #[test]
     fn a_glance_is_small() {
         assert!(size_of::<Glance>() <= 72, "{}", size_of::<Glance>());
+    }
+
+    #[test]
+    fn the_last_sign_of_a_target_is_an_answer_or_a_word_of_its_own() {
+        let at = Timestamp::from_seconds;
+        let finds = |started, outcome| Observation::new(at(started), Duration::ZERO, outcome);
+        let slot = Slot::default();
+        assert_eq!(slot.last_sign(), None);
+        slot.record(&finds(10, Outcome::Success), 0);
+        assert_eq!(slot.last_sign(), Some(at(10)));
+        slot.hinted(at(17));
+        slot.record(&finds(18, Outcome::Failure(Reason::ConnectionRefused)), 0);
+        assert_eq!(slot.last_sign(), Some(at(17)), "the failure is none");
+        slot.record(&finds(20, Outcome::Success), 0);
+        assert_eq!(slot.last_sign(), Some(at(20)));
     }
 }

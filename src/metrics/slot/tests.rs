@@ -46,7 +46,7 @@ fn a_slot_overwritten_with_a_reading_reads_the_same() {
 
 #[test]
 fn a_check_costs_little_beside_its_attempts() {
-    assert_eq!(size_of::<Slot>(), 144);
+    assert_eq!(size_of::<Slot>(), 152);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::Shard;
 use crate::{
+    clock,
     model::{Extra, Observation, Status},
     probe::Prober,
     scheduler::{
@@ -97,6 +98,7 @@ impl<P: Prober> Shard<P> {
                 let row = &mut self.rows[index as usize];
                 let Some(check) = &row.check else { return };
                 debug!(check = %check.key, "The target has closed an idle connection");
+                check.slot.hinted(clock::now());
                 if let Some(extra) = row.rhythm.tripped(now, &check.definition.schedule) {
                     self.add(index, extra);
                 }

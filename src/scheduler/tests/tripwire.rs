@@ -21,6 +21,7 @@ const fn always(life: Duration) -> impl Fn(u16, usize) -> Duration + Send + Sync
 #[tokio::test(start_paused = true)]
 async fn a_process_that_dies_is_noticed_within_a_second_at_any_interval() {
     let death = Instant::now() + MINUTE * 10 + Duration::from_millis(4321);
+    let _clock = played::begin(Timestamp::from_seconds(1_795_183_200));
     let script = move |_, _| if Instant::now() < death { OK } else { FAILS };
     let lives = move |_, _| death.saturating_duration_since(Instant::now());
     let rig = Rig::with_lives(SETTINGS, script, lives);
@@ -32,6 +33,9 @@ async fn a_process_that_dies_is_noticed_within_a_second_at_any_interval() {
     assert_eq!(rig.metrics.extra(Extra::Tripwire).get(), 1);
     assert_eq!(rig.metrics.extra(Extra::Confirm).get(), 2);
     assert_eq!(rig.holds(1).len(), 1, "what is dead is not held");
+    let detected = rig.metrics.detection.with_label_values(&["observed"]);
+    assert_eq!(detected.get_sample_count(), 1);
+    assert!(detected.get_sample_sum() < 1.0, "counted from the death: {detected:?}");
 }
 
 /// Found by the worlds, seed 7142: the probe under way had begun before the death and found the target
