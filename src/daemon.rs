@@ -226,7 +226,7 @@ async fn wind_up(
     saver: &Saver,
 ) -> Result<(), snapshot::Error> {
     stops.drain(tasks, grace).await;
-    let result = saver.save().await;
+    let result = saver.finish().await;
     stops.close(tasks).await;
     info!("Stopped");
     result

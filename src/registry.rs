@@ -28,12 +28,14 @@ mod order;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use merge::State;
 pub use news::News;
 use order::Outbox;
 pub use order::{Order, Orders, Start};
 use snapshot::{Known, Maintained, Snapshot};
+pub use walk::Walk;
 
 /// One registered endpoint of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -408,6 +410,11 @@ impl Registry {
         self.read().instances.values().any(|held| held.source == Source::Config)
     }
 
+    /// All checks, by service name, instance and id, some at a time: for what takes long.
+    pub const fn walk(&self) -> Walk<'_> {
+        Walk::new(self)
+    }
+
     /// Looks at every check, quickly: nobody can be registered meanwhile.
     pub fn each_check(&self, mut look: impl FnMut(&Check)) {
         let state = self.read();
@@ -432,10 +439,12 @@ impl Registry {
         self.version.send_modify(|version| *version += 1);
     }
 
-    /// Writes all that should survive a restart to a data directory.
-    pub fn save(&self, directory: &Path) -> Result<(), snapshot::Error> {
+    /// Writes all that should survive a restart to a data directory. Between some checks and the next
+    /// it calls `rest`, which may wait: what is written of each check is as new as can be.
+    pub fn save(&self, directory: &Path, mut rest: impl FnMut()) -> Result<(), snapshot::Error> {
         let maintenance = self.read().maintenance.clone();
-        snapshot::save(&self.checks(), &maintenance, directory)
+        let parts = self.walk().inspect(|_| rest());
+        snapshot::save(parts.flatten(), &maintenance, directory)
     }
 
     /// All that should survive a restart.

@@ -12,15 +12,15 @@ use super::Agent;
 use crate::{
     clock::{self, Ages},
     judge::Verdict,
-    metrics::Facts,
     model::Schedule,
+    registry::Check,
 };
 
-/// How often it is looked, and how seldom at most.
+/// How long after a look the next one begins.
 const EVERY: Duration = Duration::from_secs(5);
-const SELDOM: Duration = Duration::from_secs(60);
 
-/// A look takes at most one part in so many of a processor's time: with a million checks it is long.
+/// Looking takes at most one part in so many of a processor's time, evenly: with a million checks it
+/// is long.
 const SHARE: u32 = 100;
 
 /// How long a result is relied on: three intervals and a timeout, so that two lost probes in a row
@@ -33,44 +33,47 @@ fn bound(schedule: &Schedule, verdict: Verdict) -> Duration {
     schedule.interval * (longest + 2) + schedule.timeout
 }
 
-/// Whether what is known of a check that is asked is too old.
-fn is_stale(facts: &Facts, schedule: &Schedule, ages: &Ages) -> bool {
-    let last = facts.last_started;
-    facts.verdict != Verdict::Unknown
-        && last.is_none_or(|last| ages.of(last) > bound(schedule, facts.verdict))
+/// Whether what is known of a check is too old. What is pushed grows old by its own time to live, or
+/// not at all.
+fn is_stale(check: &Check, ages: &Ages) -> bool {
+    if check.definition.probe.pushed().is_some() {
+        return false;
+    }
+    let facts = check.slot.read_numbers();
+    let bound = bound(&check.definition.schedule, facts.verdict);
+    let is_old = facts.last_started.is_none_or(|last| ages.of(last) > bound);
+    facts.verdict != Verdict::Unknown && is_old
 }
 
 impl Agent {
     /// Marks checks that have grown stale until `stop`. A new result takes the mark away.
     pub async fn mark_stale(self: Arc<Self>, stop: CancellationToken) {
         let mut ages = Ages::new(Instant::now(), clock::now());
-        loop {
-            let began = Instant::now();
-            ages.look(began, clock::now());
-            self.mark_stale_once(&ages);
-            let pause = (began.elapsed() * SHARE).clamp(EVERY, SELDOM);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(pause) => {}
+        let all = async {
+            loop {
+                ages.look(Instant::now(), clock::now());
+                self.mark_stale_once(&ages).await;
+                sleep(EVERY).await;
             }
-        }
+        };
+        stop.run_until_cancelled(all).await;
     }
 
-    pub(super) fn mark_stale_once(&self, ages: &Ages) {
+    pub(super) async fn mark_stale_once(&self, ages: &Ages) {
         let mut count = 0;
-        self.registry.each_check(|check| {
-            // What is pushed grows old by its own time to live, or not at all.
-            if check.definition.probe.pushed().is_some() {
-                return;
-            }
-            let facts = check.slot.read_numbers();
-            if is_stale(&facts, &check.definition.schedule, ages) {
-                count += 1;
-                if check.slot.grow_stale() {
-                    self.registry.news().said(&check.key);
+        let mut began = Instant::now();
+        for part in self.registry.walk() {
+            for check in part {
+                if is_stale(&check, ages) {
+                    count += 1;
+                    if check.slot.grow_stale() {
+                        self.registry.news().said(&check.key);
+                    }
                 }
             }
-        });
+            sleep(began.elapsed() * SHARE).await;
+            began = Instant::now();
+        }
         self.metrics.checks_stale.set(count);
     }
 }

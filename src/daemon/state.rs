@@ -1,6 +1,13 @@
 //! Saving the state: when something has changed, and at the end.
 
-use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::Mutex,
@@ -17,8 +24,8 @@ use crate::{
 /// How soon a change of status is saved.
 const CHANGED: Duration = Duration::from_secs(5);
 
-/// Saving takes at most one part in so many of a processor's time: with a million checks it takes
-/// seconds, and what a status is stands in the registry's rows anyway.
+/// Saving takes at most one part in so many of a processor's time, evenly: with a million checks it is
+/// seconds of work, and what a status is stands in the registry's rows anyway.
 const SHARE: u32 = 20;
 
 /// How old what is saved may get without any change: it holds when each check was last asked.
@@ -32,6 +39,8 @@ pub(super) struct Saver {
     metrics: metrics::Daemon,
     /// Held while saving: there is one file to write.
     saving: Arc<Mutex<()>>,
+    /// Whether somebody waits for it.
+    is_waited_for: Arc<AtomicBool>,
 }
 
 impl Saver {
@@ -45,14 +54,29 @@ impl Saver {
             registry: Arc::clone(registry),
             metrics: metrics.clone(),
             saving: Arc::default(),
+            is_waited_for: Arc::default(),
         }
     }
 
-    /// Saves now.
-    pub(super) async fn save(&self) -> Result<(), snapshot::Error> {
+    /// Saves for the last time, as fast as can be.
+    pub(super) async fn finish(&self) -> Result<(), snapshot::Error> {
+        self.is_waited_for.store(true, Relaxed);
+        self.save().await
+    }
+
+    async fn save(&self) -> Result<(), snapshot::Error> {
         let _saving = self.saving.lock().await;
         let (registry, directory) = (Arc::clone(&self.registry), self.directory.clone());
-        let saving = tokio::task::spawn_blocking(move || registry.save(&directory));
+        let is_waited_for = Arc::clone(&self.is_waited_for);
+        let saving = tokio::task::spawn_blocking(move || {
+            let mut since = Instant::now();
+            registry.save(&directory, || {
+                if !is_waited_for.load(Relaxed) {
+                    std::thread::sleep(since.elapsed() * SHARE);
+                }
+                since = Instant::now();
+            })
+        });
         let saved = match saving.await {
             Ok(saved) => saved,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
@@ -67,15 +91,14 @@ impl Saver {
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut version = self.registry.version();
         let mut ticks = interval(CHANGED);
-        let (mut saved, mut not_before) = (Instant::now(), Instant::now());
+        let mut saved = Instant::now();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let is_due = version.has_changed().unwrap_or(false) || saved.elapsed() >= UNCHANGED;
-            if !is_due || Instant::now() < not_before {
+            if !version.has_changed().unwrap_or(false) && saved.elapsed() < UNCHANGED {
                 continue;
             }
             version.mark_unchanged();
@@ -83,7 +106,6 @@ impl Saver {
             if let Err(error) = self.save().await {
                 warn!(error = &error as &dyn std::error::Error, "State not saved");
             }
-            not_before = Instant::now() + saved.elapsed() * SHARE;
         }
     }
 }

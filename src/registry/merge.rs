@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     mem,
+    ops::Bound,
     sync::{Arc, Weak},
 };
 
@@ -67,6 +68,20 @@ impl State {
             checks: held.checks.to_vec(),
             maintenance: own.or_else(|| self.maintenance.node.clone()),
         })
+    }
+
+    /// All instances after one, or all there are, by service name and id.
+    pub(super) fn instances_after(
+        &self,
+        last: Option<&ByKey<Instance>>,
+    ) -> impl Iterator<Item = &ByKey<Instance>> {
+        let rest = last.and_then(|last| {
+            let service = self.services.get(&last.0.service)?;
+            Some(service.range::<ByKey<Instance>, _>((Bound::Excluded(last), Bound::Unbounded)))
+        });
+        let after = last.map_or(Bound::Unbounded, |last| Bound::Excluded(&last.0.service));
+        let others = self.services.range::<ServiceName, _>((after, Bound::Unbounded));
+        rest.into_iter().flatten().chain(others.flat_map(|(_, instances)| instances))
     }
 
     /// Becomes exactly this list. Says what is to be done, and how much that is.

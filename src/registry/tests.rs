@@ -195,7 +195,7 @@ async fn a_check_goes_on_where_a_restart_left_it() {
     seen(&rig, "a", Verdict::Critical, clock::now());
     seen(&rig, "b", Verdict::Critical, Timestamp::from_seconds(1));
     rig.registry.maintain("b", Some("disk".into())).await.unwrap();
-    rig.registry.save(directory.path()).unwrap();
+    rig.registry.save(directory.path(), || {}).unwrap();
 
     let mut rig = Rig::new(Snapshot::load(directory.path()).unwrap());
     rig.registry.replace(list()).await;
@@ -215,6 +215,39 @@ async fn a_check_goes_on_where_a_restart_left_it() {
         "old results stand, and do not add up with new ones"
     );
     assert_eq!(facts("b").verdict, Verdict::Critical);
+}
+
+#[tokio::test]
+async fn what_stays_is_seen_once_by_who_goes_through_all_in_parts() {
+    let up = definition("up", 10);
+    let id = |n: usize| format!("i{n:04}");
+    let rig = Rig::new(Snapshot::default());
+    let service = |n: usize| ["api", "web", "zoo"][n % 3];
+    rig.registry
+        .replace((0..3000).map(|n| registration(service(n), &id(n), &[&up])).collect())
+        .await;
+    let everyone: Vec<_> = rig.registry.checks().iter().map(|check| check.key.clone()).collect();
+
+    let mut walk = rig.registry.walk();
+    let mut seen: Vec<_> = walk.by_ref().take(2).flatten().map(|check| check.key.clone()).collect();
+    assert!(seen.len() < 2000, "in parts: {}", seen.len());
+    assert_eq!(seen, everyone[..seen.len()], "by service name and id");
+    // The one seen last goes with its whole service; others come before and after.
+    let last = seen.last().unwrap().instance.clone();
+    assert_eq!(rig.registry.instance(last.as_str()).unwrap().instance.service.as_str(), "web");
+    for n in (1..3000).step_by(3) {
+        rig.registry.remove(&id(n).parse().unwrap());
+    }
+    rig.registry.put(registration("abc", "early", &[&up]), Source::Api);
+    rig.registry.put(registration("zoo", "i0001x", &[&up]), Source::Api);
+    seen.extend(walk.flatten().map(|check| check.key.clone()));
+
+    let stays = |n: usize| n % 3 != 1;
+    let stayed = |key: &&CheckKey| everyone.contains(key) && rig.registry.check(key).is_some();
+    assert_eq!(seen.iter().filter(stayed).count(), (0..3000).filter(|n| stays(*n)).count());
+    assert!(seen.iter().any(|key| key.instance.as_str() == "i0001x"));
+    assert!(!seen.iter().any(|key| key.instance.as_str() == "early"), "it is not gone back to");
+    assert_eq!(seen.iter().collect::<std::collections::HashSet<_>>().len(), seen.len());
 }
 
 #[test]
@@ -282,5 +315,5 @@ async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_defini
 
 #[test]
 fn a_check_and_its_instance_stay_small() {
-    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (272, 88));
+    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (280, 88));
 }

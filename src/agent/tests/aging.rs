@@ -105,13 +105,13 @@ async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
         "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
         .await
         .unwrap();
-    rig.agent.mark_stale_once(&as_of(later(1)));
+    rig.agent.mark_stale_once(&as_of(later(1))).await;
     assert_eq!(rig.metrics.checks_stale.get(), 0, "nothing is known, so nothing is old");
     rig.observe("web-1", "page", &[Outcome::Success]).await;
     let said = rig.said("service:web-1");
-    rig.agent.mark_stale_once(&as_of(clock::now()));
+    rig.agent.mark_stale_once(&as_of(clock::now())).await;
     assert_eq!(rig.metrics.checks_stale.get(), 0);
-    rig.agent.mark_stale_once(&as_of(later(1)));
+    rig.agent.mark_stale_once(&as_of(later(1))).await;
     rig.publish().await;
     assert_eq!(rig.metrics.checks_stale.get(), 1);
     let marked = rig.said("service:web-1");
@@ -131,10 +131,10 @@ async fn a_clock_that_is_set_makes_no_result_old() {
     let (start, second) = (tokio::time::Instant::now(), Duration::from_secs(1));
     let mut ages = Ages::new(start, clock::now());
     ages.look(start + second, later(1));
-    rig.agent.mark_stale_once(&ages);
+    rig.agent.mark_stale_once(&ages).await;
     assert_eq!(rig.metrics.checks_stale.get(), 0);
     let hour = Timestamp::from_millis(clock::now().millis() + HOUR + 33_000);
     ages.look(start + second * 34, hour);
-    rig.agent.mark_stale_once(&ages);
+    rig.agent.mark_stale_once(&ages).await;
     assert_eq!(rig.metrics.checks_stale.get(), 1, "three intervals and a timeout later it is");
 }
