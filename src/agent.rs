@@ -24,7 +24,7 @@ use crate::{
     event, metrics,
     model::{Cause, CheckKey, Registered, Status, Transition},
     probe::egress,
-    registry::{Registry, snapshot::Known},
+    registry::{Registration, Registry, snapshot::Known},
     store::{
         Key, Store, Tables, Tx, Unwritten, folded,
         row::{Check, Note, Service, Session},
@@ -93,6 +93,8 @@ pub struct Agent {
     /// Held from the look at the rows of an instance until the registry has them, so that it has the
     /// latest last.
     latest: std::sync::Mutex<()>,
+    /// The configuration's instances whose rows could not be written.
+    owed: std::sync::Mutex<Option<Vec<Registration>>>,
 }
 
 impl Agent {
@@ -117,6 +119,7 @@ impl Agent {
                 egress: OnceLock::new(),
                 turn: RwLock::default(),
                 latest: std::sync::Mutex::default(),
+                owed: std::sync::Mutex::default(),
             },
             heard,
         )

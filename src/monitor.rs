@@ -74,6 +74,24 @@ impl Monitor {
         }
     }
 
+    /// Lets a check go on in place of another, from what that one has come to: it was copied before,
+    /// and since then more may have been found. What is new in it is told.
+    pub fn hand_over(&self, before: &Check, check: &Check, machine: &Machine) {
+        let copied = check.slot.read();
+        check.slot.inherit(&before.slot);
+        check.slot.judged(machine);
+        let was_wavering =
+            Machine::restore(copied.verdict, copied.streak, Maintenance::Off).is_wavering();
+        let now = check.slot.read();
+        if now.verdict != copied.verdict || was_wavering || machine.is_wavering() {
+            self.registry.news().changed(&check.key);
+        } else if (now.last_outcome, now.answer) != (copied.last_outcome, copied.answer)
+            || now.detail != copied.detail
+        {
+            self.registry.news().said(&check.key);
+        }
+    }
+
     /// Takes in an operator's word.
     pub fn maintain(
         &self,

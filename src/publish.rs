@@ -24,7 +24,7 @@ use crate::{
     doubt::Confidence,
     duration::Period,
     judge::Verdict,
-    model::{CheckKey, Publication, Reason, ServiceName, closed_set},
+    model::{CheckKey, InstanceId, Publication, Reason, ServiceName, closed_set},
 };
 
 pub mod damping;
@@ -337,12 +337,17 @@ impl Board {
         self.damper.forget(key);
     }
 
+    /// Takes in which instances are gone: their places are free when the window has passed.
+    pub fn bury(&mut self, is_gone: impl Fn(&InstanceId) -> bool) {
+        self.guard.bury(is_gone);
+    }
+
     /// How a check stands.
     pub fn standing(&self, now: Duration, key: &CheckKey) -> Standing {
         let guarded = self.guard.holds().get(key).map(|hold| Held {
             by: Brake::Guard,
             since: hold.since,
-            until: hold.since + self.guard.config.hold_at_most.get(),
+            until: self.guard.until(now, hold),
             limit: Some(hold.limit),
         });
         let damped = self.damper.held(key).map(|(since, until)| Held {

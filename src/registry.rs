@@ -422,6 +422,11 @@ impl Registry {
         checks.for_each(|check| look(check));
     }
 
+    /// Whether there is an instance of this id.
+    pub fn has(&self, id: &InstanceId) -> bool {
+        self.read().instances.contains_key(id.as_str())
+    }
+
     /// One check.
     pub fn check(&self, key: &CheckKey) -> Option<Arc<Check>> {
         let state = self.read();

@@ -19,7 +19,7 @@ use crate::{
     doubt::{Confidence, Doubt},
     judge::Verdict,
     metrics::Facts,
-    model::{Cause, CheckKey, Outcome, Publication, Reason, Status, Transition},
+    model::{Cause, CheckKey, InstanceId, Outcome, Publication, Reason, Status, Transition},
     probe::Pushed,
     publish::{Board, Brake, Decision, Evidence, Held, Place, Sight, damping, guard},
     registry,
@@ -117,6 +117,11 @@ impl Brakes {
     /// Forgets a check that is gone.
     pub(super) fn forget(&self, key: &CheckKey) {
         self.lock().board.forget(self.now(), key);
+    }
+
+    /// Forgets instances that are gone.
+    pub(super) fn bury(&self, is_gone: impl Fn(&InstanceId) -> bool) {
+        self.lock().board.bury(is_gone);
     }
 
     /// Decides what is published of a check whose row stands so.

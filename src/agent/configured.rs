@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::Arc,
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
@@ -17,7 +17,7 @@ use super::{
     rows,
 };
 use crate::{
-    registry::{Difference, Registration},
+    registry::{self, Difference, Registration},
     store::{
         Key, Tables, Tx, Unwritten,
         row::{Check, Origin},
@@ -32,18 +32,20 @@ const AT_ONCE: usize = 16;
 
 impl Agent {
     /// Takes over the instances of the configuration: exactly these, beside those registered
-    /// through the API. They are asked even if they cannot be put on disk.
+    /// through the API. They are asked even if they cannot be put on disk; then their rows are owed
+    /// ([`Agent::settle`]).
     pub async fn configure(&self, mut registrations: Vec<Registration>) -> Difference {
         let _turn = self.turn.write().await;
         let begun = self.begin(&registrations).await;
-        let losers = match self.keep(&registrations).await {
-            Ok(losers) => losers,
+        let (losers, owed) = match self.keep(&registrations).await {
+            Ok(losers) => (losers, None),
             Err(unwritten) => {
                 let error = &unwritten as &dyn std::error::Error;
-                error!(error, "Configured instances not stored");
-                BTreeSet::new()
+                error!(error, "Configured instances not stored; will try again");
+                (BTreeSet::new(), Some(registrations.clone()))
             }
         };
+        *self.owed() = owed;
         let difference = if let Some(difference) = begun {
             difference
         } else {
@@ -56,6 +58,30 @@ impl Agent {
         self.registry.flush().await;
         self.say_what_is_known();
         difference
+    }
+
+    /// Whether rows of the configuration's instances could not be written: consumers are not told of
+    /// those that are new, and are told of those that are gone.
+    pub fn owes(&self) -> bool {
+        self.owed().is_some()
+    }
+
+    /// Writes the rows that are owed, if any are.
+    pub async fn settle(&self) -> Result<(), Unwritten> {
+        let _turn = self.turn.write().await;
+        let Some(owed) = self.owed().clone() else { return Ok(()) };
+        let losers = self.keep(&owed).await?;
+        *self.owed() = None;
+        for instance in losers {
+            self.take_over(&instance);
+        }
+        self.registry.flush().await;
+        self.say_what_is_known();
+        Ok(())
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Option<Vec<Registration>>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the configuration's instances asked before they are written, which takes longer than all
@@ -199,17 +225,20 @@ impl Agent {
     /// there were rows.
     fn say_what_is_known(&self) {
         let tables = self.store.read();
-        self.registry.each_check(|check| {
-            let Some(status) = rows::health(check.slot.read_numbers().verdict) else { return };
-            let row = tables.check(&self.node, &check.public_id());
-            let row = row.filter(|row| {
-                *row.run == *check.key.check.as_str()
-                    && rows::instance_id(&row.service) == check.key.instance.as_str()
-            });
-            if row.is_some_and(|row| !row.judged || status != row.status) {
-                self.registry.news().changed(&check.key);
-            }
+        self.registry.each_check(|check| self.say_if_unsaid(&tables, check));
+    }
+
+    /// Has told what is known of a check if its row does not say it.
+    pub(super) fn say_if_unsaid(&self, tables: &Tables, check: &registry::Check) {
+        let Some(status) = rows::health(check.slot.read_numbers().verdict) else { return };
+        let row = tables.check(&self.node, &check.public_id());
+        let row = row.filter(|row| {
+            *row.run == *check.key.check.as_str()
+                && rows::instance_id(&row.service) == check.key.instance.as_str()
         });
+        if row.is_some_and(|row| !row.judged || status != row.status) {
+            self.registry.news().changed(&check.key);
+        }
     }
 }
 

@@ -119,6 +119,7 @@ impl Agent {
         for key in &gone {
             self.brakes.forget(key);
         }
+        self.brakes.bury(|instance| !self.registry.has(instance));
         self.tell_of_brakes(Vec::new());
         there
     }
@@ -141,6 +142,8 @@ impl Agent {
             None => drop(tx.delete(Key::Note(name))),
         }
         if facts.verdict == Verdict::Unknown {
+            // What was held under its name was another check.
+            self.brakes.forget(&check.key);
             return None;
         }
         let decision = self.brakes.decide(tx, (check, &facts), &held, told);
@@ -149,7 +152,7 @@ impl Agent {
             (Some(said), false) => said.into(),
             (said, true) => {
                 let said = said.unwrap_or_else(|| rows::without_note(&held.output).to_owned());
-                rows::with_note(&said, facts.last_started).into()
+                rows::with_note(&said, facts.last_conclusive).into()
             }
             (None, false) => rows::without_note(&held.output).into(),
         };

@@ -197,7 +197,7 @@ impl Engine {
         let machine = match (start, held) {
             (Start::Afresh(machine), _) => machine,
             (Start::InPlace, Some(held)) => {
-                check.slot.inherit(&held.check.slot);
+                self.monitor.hand_over(&held.check, check, &held.machine);
                 held.machine
             }
             (Start::InPlace, None) => Machine::default(),

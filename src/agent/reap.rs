@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Agent, key, register::Refused};
+use super::{Agent, key, register::Refused, stale::is_stale};
 use crate::{
     clock::{self, Ages, Timestamp},
     judge::Verdict,
@@ -74,7 +74,7 @@ impl Agent {
     pub(super) async fn reap_once(&self, started: Timestamp, ages: &Ages) -> Result<(), Unwritten> {
         let round = {
             let tables = self.store.read();
-            let observed = |check: &Check| self.critical_since(check);
+            let observed = |check: &Check| self.critical_since(check, ages);
             plan((&tables, &self.node), started, ages, observed)
         };
         let round = if self.brakes.is_in_doubt() { round.paused() } else { round };
@@ -105,15 +105,17 @@ impl Agent {
         Ok(())
     }
 
-    /// Since when a check is observed to be critical, if it is.
-    fn critical_since(&self, row: &Check) -> Option<Timestamp> {
+    /// Since when a check is observed to be critical, if it is and that is not too long ago: what was
+    /// not asked since, or only in vain by our own fault, may be well again.
+    fn critical_since(&self, row: &Check, ages: &Ages) -> Option<Timestamp> {
         let Some(check) = key(row).and_then(|key| self.registry.check(&key)) else {
             return Some(row.since());
         };
         let facts = check.slot.read_numbers();
         match facts.verdict {
-            // What has no verdict stands as it was registered.
-            Verdict::Unknown => Some(row.since()),
+            // What nobody has spoken for stands as it was registered; what was not asked yet may be well.
+            Verdict::Unknown => check.definition.probe.pushed().map(|_| row.since()),
+            Verdict::Critical if is_stale(&check, ages) => None,
             // The last change may be that of an operator who has ended maintenance.
             Verdict::Critical => Some(row.since().max(facts.changed.unwrap_or(row.since()))),
             Verdict::Passing | Verdict::Warning => None,
@@ -131,7 +133,7 @@ impl Agent {
             .store
             .write(|tx| {
                 let Some(service) = tx.instance(&self.node, id).cloned() else { return Ok(None) };
-                let observed = |check: &Check| self.critical_since(check);
+                let observed = |check: &Check| self.critical_since(check, ages);
                 let is_overdue = |check: &Check| is_overdue(check, started, ages, observed);
                 if !tx.instance_checks(&self.node, id).any(|check| is_overdue(check)) {
                     return Ok(None);

@@ -343,8 +343,21 @@ impl Agent {
             found
         };
         match found {
-            Some((registration, source)) => self.registry.put(registration, source),
+            Some((registration, source)) => {
+                self.registry.put(registration, source);
+                self.say_what_rows_do_not(&id);
+            }
             None => self.registry.remove(&id),
+        }
+    }
+
+    /// Has told what is known of an instance's checks whose rows do not say it: a row that was
+    /// deleted and made again while its check went on knows nothing.
+    fn say_what_rows_do_not(&self, id: &InstanceId) {
+        let Some(listed) = self.registry.instance(id.as_str()) else { return };
+        let tables = self.store.read();
+        for check in listed.checks {
+            self.say_if_unsaid(&tables, &check);
         }
     }
 

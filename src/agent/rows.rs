@@ -342,7 +342,7 @@ pub(super) fn mark(facts: &Facts) -> Option<String> {
     let Facts { verdict, streak, .. } = *facts;
     let is_wavering = Machine::restore(verdict, streak, Maintenance::Off).is_wavering();
     let sign = if streak.failures() > 0 { '-' } else { '+' };
-    let last = facts.last_started.filter(|_| is_wavering)?;
+    let last = facts.last_conclusive.filter(|_| is_wavering)?;
     Some(format!("{verdict} {sign}{} {}", streak.len(), last.millis()))
 }
 

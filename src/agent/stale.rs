@@ -35,13 +35,13 @@ fn bound(schedule: &Schedule, verdict: Verdict) -> Duration {
 
 /// Whether what is known of a check is too old. What is pushed grows old by its own time to live, or
 /// not at all.
-fn is_stale(check: &Check, ages: &Ages) -> bool {
+pub(super) fn is_stale(check: &Check, ages: &Ages) -> bool {
     if check.definition.probe.pushed().is_some() {
         return false;
     }
     let facts = check.slot.read_numbers();
     let bound = bound(&check.definition.schedule, facts.verdict);
-    let is_old = facts.last_started.is_none_or(|last| ages.of(last) > bound);
+    let is_old = facts.last_conclusive.is_none_or(|last| ages.of(last) > bound);
     facts.verdict != Verdict::Unknown && is_old
 }
 

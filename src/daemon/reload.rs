@@ -6,9 +6,9 @@
 //! read at the start (listeners, DNS, data directory, node name, threads, limits, where probes may go) is named with the
 //! advice to restart.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::signal::unix::Signal;
+use tokio::{signal::unix::Signal, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -24,6 +24,9 @@ use crate::{
 
 /// The name of the configuration as a source of instances.
 const SOURCE: &str = "config";
+
+/// How long to wait before writing again what could not be written.
+const OWED: Duration = Duration::from_secs(5);
 
 /// Reads the configuration again.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Reloader {
         }
         self.current = Some(config);
         succeeded(metrics, difference);
+        metrics.reload_successful.set(i64::from(!agent.owes()));
     }
 
     /// Reloads whenever it is asked to, by signal or request, until `stop`.
@@ -83,6 +87,7 @@ impl Reloader {
                     Some(request) = requests.next() => {
                         request.answer(self.reload(&agent, &metrics).await);
                     }
+                    () = sleep(OWED), if agent.owes() => settle(&agent, &metrics).await,
                 }
             }
         };
@@ -127,6 +132,7 @@ impl Reloader {
         let needs_restart = self.current.as_ref().map(|old| fixed_settings(old, &config));
         let needs_restart = needs_restart.unwrap_or_default();
         succeeded(metrics, difference);
+        metrics.reload_successful.set(i64::from(!agent.owes()));
         let Difference { registered, deregistered, changed } = difference;
         info!(registered, deregistered, changed, ?needs_restart, "Configuration reloaded");
         let restart = if needs_restart.is_empty() {
@@ -135,9 +141,14 @@ impl Reloader {
             let names = needs_restart.join(", ");
             format!("changed, but only read at the start: {names}; restart rollcall for these\n")
         };
+        let owed = if agent.owes() {
+            "not on disk yet, so that consumers are told as before; see the log; it is tried again\n"
+        } else {
+            ""
+        };
         format!(
             "reloaded; instances registered: {registered}, deregistered: {deregistered}, \
-             changed: {changed}\n{restart}"
+             changed: {changed}\n{owed}{restart}"
         )
     }
 }
@@ -160,6 +171,19 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("explain_attempts", old.explain_attempts != new.explain_attempts),
     ];
     differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// Writes what could not be written when it was taken over.
+async fn settle(agent: &Agent, metrics: &metrics::Daemon) {
+    match agent.settle().await {
+        Ok(()) => {
+            info!("Configured instances stored");
+            metrics.reload_successful.set(1);
+        }
+        Err(error) => {
+            warn!(error = &error as &dyn std::error::Error, "Configured instances not stored yet");
+        }
+    }
 }
 
 fn succeeded(metrics: &metrics::Daemon, difference: Difference) {

@@ -21,42 +21,19 @@ use std::{
 use crate::{
     clock::Timestamp,
     judge::{Machine, Streak, Verdict},
-    model::{Answer, Observation, Outcome, Phase, Reason, Serving, Status, Turn},
+    model::{Answer, Observation, Outcome, Reason, Serving, Status, Turn},
 };
 
 mod attempts;
+mod class;
 mod glance;
 #[cfg(test)]
 mod tests;
 
 use attempts::Attempts;
 pub use attempts::Kept;
+pub use class::{ClassSlot, ClassTotals, DURATION_BUCKETS};
 pub use glance::Glance;
-
-/// Upper bounds of the duration histogram, in seconds; the last bucket, to infinity, is implied.
-/// They are those of the metric catalogue: one at each usual latency objective, the last finite
-/// one above any usual timeout.
-pub const DURATION_BUCKETS: [f64; 12] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-const BOUNDS_NANOS: [u64; 12] = [
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
-];
-
-/// Most distinct HTTP status codes counted one by one for a check; further ones are counted as
-/// code 0, shown as `other`.
-const MAX_CODES: usize = 20;
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -72,6 +49,7 @@ pub struct Slot {
     last_started: AtomicI64,
     last_success: AtomicI64,
     last_hint: AtomicI64,
+    last_conclusive: AtomicI64,
     last_nanos: AtomicU64,
     changed: AtomicI64,
     certificate_expiry: AtomicI64,
@@ -124,6 +102,8 @@ pub struct Facts {
     pub last_started: Option<Timestamp>,
     /// When the last probe started that the target answered as it should; nothing before the first.
     pub last_success: Option<Timestamp>,
+    /// When the last probe started that says something of the target; nothing before the first.
+    pub last_conclusive: Option<Timestamp>,
     /// How long the last probe took.
     pub last_duration: Duration,
     /// What the last probe found.
@@ -146,7 +126,7 @@ pub struct Facts {
     pub certificate_expiry: Option<Timestamp>,
     /// When the first certificate of the chain presented last expires.
     pub chain_expiry: Option<Timestamp>,
-    /// Whether the last result was found too old to be relied on.
+    /// Whether the last result that says something was found too old to be relied on.
     pub stale: bool,
     /// When the next probe is to start, if one is planned.
     pub next_run: Option<Timestamp>,
@@ -184,6 +164,7 @@ impl Slot {
         self.inconclusive.store(u32::try_from(facts.inconclusive).unwrap_or(u32::MAX), Relaxed);
         self.last_started.store(millis(facts.last_started), Relaxed);
         self.last_success.store(millis(facts.last_success), Relaxed);
+        self.last_conclusive.store(millis(facts.last_conclusive), Relaxed);
         self.last_nanos.store(nanos(facts.last_duration), Relaxed);
         self.changed.store(millis(facts.changed), Relaxed);
         self.changes.store(facts.changes, Relaxed);
@@ -203,6 +184,8 @@ impl Slot {
     /// Puts down all that is known of the check before, which this one takes the place of.
     pub fn inherit(&self, before: &Self) {
         self.overwrite(&before.read());
+        self.last_hint.store(before.last_hint.load(Relaxed), Relaxed);
+        self.flips.fetch_add(before.flips.swap(0, Relaxed), Relaxed);
         let attempts = before.told().attempts.clone();
         self.told().attempts = attempts;
     }
@@ -211,21 +194,20 @@ impl Slot {
     /// number every time. Says whether it says anything else than the one before.
     pub fn record(&self, observation: &Observation, attempts: usize) -> bool {
         let failed = matches!(observation.outcome, Outcome::Failure(_));
+        let mut says_otherwise = false;
         // One writer: a load and a store are cheaper than an atomic addition and as right.
-        match observation.outcome {
-            Outcome::Inconclusive(_) => {
-                let count = self.inconclusive.load(Relaxed).saturating_add(1);
-                self.inconclusive.store(count, Relaxed);
-            }
-            Outcome::Success | Outcome::Warning(_) | Outcome::Failure(_) => {
-                self.conclusive.store(self.conclusive.load(Relaxed) + 1, Relaxed);
-            }
+        if matches!(observation.outcome, Outcome::Inconclusive(_)) {
+            let count = self.inconclusive.load(Relaxed).saturating_add(1);
+            self.inconclusive.store(count, Relaxed);
+        } else {
+            self.conclusive.store(self.conclusive.load(Relaxed) + 1, Relaxed);
+            self.last_conclusive.store(observation.started.millis(), Relaxed);
+            says_otherwise = self.stale.swap(false, Relaxed);
         }
         self.failures.store(self.failures.load(Relaxed) + u64::from(failed), Relaxed);
         if matches!(observation.outcome, Outcome::Success | Outcome::Warning(_)) {
             self.last_success.store(observation.started.millis(), Relaxed);
         }
-        let mut says_otherwise = self.stale.swap(false, Relaxed);
         self.last_started.store(observation.started.millis(), Relaxed);
         self.last_nanos.store(nanos(observation.duration), Relaxed);
         let answer = encode_answer(observation.answer);
@@ -325,6 +307,7 @@ impl Slot {
             inconclusive,
             last_started: moment(self.last_started.load(Relaxed)),
             last_success: moment(self.last_success.load(Relaxed)),
+            last_conclusive: moment(self.last_conclusive.load(Relaxed)),
             last_duration: Duration::from_nanos(self.last_nanos.load(Relaxed)),
             last_outcome: decode_outcome(self.outcome.load(Relaxed)),
             answer: decode_answer(self.answer.load(Relaxed)),
@@ -390,103 +373,6 @@ fn decode_answer(code: u32) -> Answer {
         Ok(code) => Answer::Http(code),
         Err(_) => {
             Serving::from_index((code - GRPC_BASE) as usize).map_or(Answer::None, Answer::Grpc)
-        }
-    }
-}
-
-/// What is counted for a check definition, over all its instances.
-#[derive(Debug, Default)]
-pub struct ClassSlot {
-    buckets: [AtomicU64; DURATION_BUCKETS.len() + 1],
-    total_nanos: AtomicU64,
-    reasons: [AtomicU64; Reason::COUNT],
-    inconclusive: [AtomicU64; Reason::COUNT],
-    phases: [AtomicU64; Phase::COUNT],
-    codes: [(AtomicU16, AtomicU64); MAX_CODES],
-    other_codes: AtomicU64,
-    serving: [AtomicU64; Serving::COUNT],
-}
-
-/// A reading of a [`ClassSlot`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClassTotals {
-    /// Probes by duration: how many fell into each bucket, not cumulated; the last is infinity's.
-    pub buckets: [u64; DURATION_BUCKETS.len() + 1],
-    /// The time of all probes together.
-    pub total: Duration,
-    /// Failures by [`Reason::index`].
-    pub reasons: [u64; Reason::COUNT],
-    /// Probes that say nothing of their target, by [`Reason::index`].
-    pub inconclusive: [u64; Reason::COUNT],
-    /// Time by [`Phase::index`].
-    pub phases: [Duration; Phase::COUNT],
-    /// Answers by HTTP status code, in order; 0 stands for those beyond the first distinct twenty.
-    pub codes: Vec<(u16, u64)>,
-    /// Answers by [`Serving::index`].
-    pub serving: [u64; Serving::COUNT],
-}
-
-impl ClassSlot {
-    /// Takes in a finished probe.
-    pub fn record(&self, observation: &Observation) {
-        let took = nanos(observation.duration);
-        self.buckets[BOUNDS_NANOS.partition_point(|bound| *bound < took)].fetch_add(1, Relaxed);
-        self.total_nanos.fetch_add(took, Relaxed);
-        let by_reason = match observation.outcome {
-            Outcome::Failure(reason) => Some(&self.reasons[reason.index()]),
-            Outcome::Inconclusive(reason) => Some(&self.inconclusive[reason.index()]),
-            Outcome::Success | Outcome::Warning(_) => None,
-        };
-        if let Some(count) = by_reason {
-            count.fetch_add(1, Relaxed);
-        }
-        for phase in Phase::ALL {
-            let spent = nanos(observation.phases.get(*phase));
-            if spent > 0 {
-                self.phases[phase.index()].fetch_add(spent, Relaxed);
-            }
-        }
-        match observation.answer {
-            Answer::None => {}
-            Answer::Http(code) => self.count_code(code),
-            Answer::Grpc(serving) => {
-                self.serving[serving.index()].fetch_add(1, Relaxed);
-            }
-        }
-    }
-
-    fn count_code(&self, code: u16) {
-        for (slot, count) in &self.codes {
-            let held = match slot.compare_exchange(0, code, Relaxed, Relaxed) {
-                Ok(_) => code,
-                Err(held) => held,
-            };
-            if held == code {
-                count.fetch_add(1, Relaxed);
-                return;
-            }
-        }
-        self.other_codes.fetch_add(1, Relaxed);
-    }
-
-    /// Everything.
-    pub fn read(&self) -> ClassTotals {
-        let mut codes: Vec<(u16, u64)> = self
-            .codes
-            .iter()
-            .map(|(code, count)| (code.load(Relaxed), count.load(Relaxed)))
-            .chain([(0, self.other_codes.load(Relaxed))])
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        codes.sort_unstable();
-        ClassTotals {
-            buckets: self.buckets.each_ref().map(|n| n.load(Relaxed)),
-            total: Duration::from_nanos(self.total_nanos.load(Relaxed)),
-            reasons: self.reasons.each_ref().map(|n| n.load(Relaxed)),
-            inconclusive: self.inconclusive.each_ref().map(|n| n.load(Relaxed)),
-            phases: self.phases.each_ref().map(|n| Duration::from_nanos(n.load(Relaxed))),
-            codes,
-            serving: self.serving.each_ref().map(|n| n.load(Relaxed)),
         }
     }
 }

@@ -49,7 +49,8 @@ pub struct Config {
     /// answers, or the target itself answers that it is not well (refuses, resets, or answers
     /// otherwise than expected) and the daemon has no doubt of itself, before it is published.
     pub release_after: Period,
-    /// The longest that a failure which goes on is held, whatever its kind; then it is published.
+    /// The longest that a failure which goes on is held, whatever its kind; then it is published. The
+    /// time begins anew when the daemon has doubted itself: until then nothing was known.
     pub hold_at_most: Period,
     /// Services that are never held and do not count.
     pub exempt_services: Vec<String>,
@@ -295,10 +296,25 @@ impl Guard {
             Some(Release::Confirmed)
         } else if hold.answers_since.is_some_and(|since| self.trust.clear_for(now, since, after)) {
             Some(Release::Answered)
-        } else if now.saturating_sub(hold.since) >= self.config.hold_at_most.get() {
+        } else if self.trust.clear_for(now, hold.since, self.config.hold_at_most.get()) {
             Some(Release::Bound)
         } else {
             None
+        }
+    }
+
+    /// Until when a hold lasts at the longest, if the daemon trusts itself from now on.
+    pub(super) fn until(&self, now: Duration, hold: &Hold) -> Duration {
+        let trusted = self.trust.clear_since.unwrap_or(now);
+        hold.since.max(trusted) + self.config.hold_at_most.get()
+    }
+
+    /// Instances that are gone count only until the window has passed, as if they were back.
+    pub(super) fn bury(&mut self, is_gone: impl Fn(&InstanceId) -> bool) {
+        let outs = self.outs.iter_mut().filter(|(id, out)| !out.is_back && is_gone(id));
+        for (_, out) in outs {
+            out.is_back = true;
+            out.damped = 0;
         }
     }
 

@@ -276,6 +276,36 @@ fn a_doubtful_daemon_takes_nothing_out_for_silence_until_it_trusts_itself() {
     assert_eq!(bench.board.limit(&key("web-1")), Some(Limit::All));
 }
 
+/// Failures seen in the moment before the daemon knows that its network is gone.
+#[test]
+fn the_bound_of_a_hold_does_not_pass_while_the_daemon_doubts_itself() {
+    let mut bench = guarded().with("web", 10);
+    bench.fail(&["web-0", "web-1"], Evidence::Silence);
+    assert_eq!(bench.out(), "web-0");
+    bench.confidence = Confidence::Doubtful;
+    bench.wait(3600);
+    assert_eq!(bench.out(), "web-0", "nothing has been seen for an hour");
+    let until = bench.board.standing(bench.now, &key("web-1")).held.unwrap().until;
+    assert_eq!(until, bench.now + SECOND * 600);
+    bench.confidence = Confidence::Clear;
+    bench.wait(599);
+    assert_eq!(bench.out(), "web-0");
+    bench.wait(2);
+    assert_eq!(bench.out(), "web-0 web-1");
+}
+
+#[test]
+fn instances_that_are_gone_take_no_place_when_the_window_has_passed() {
+    let mut bench = guarded().with("web", 10);
+    bench.fail(&["web-0", "web-1"], Evidence::Silence);
+    assert_eq!((bench.out(), bench.board.is_guarding()), ("web-0".into(), true));
+    bench.wait(300);
+    bench.board.bury(|id| id.as_str() == "web-0");
+    bench.wait(1);
+    bench.fail(&["web-1"], Evidence::Silence);
+    assert_eq!(bench.out(), "web-0 web-1", "the one that is gone went out long ago");
+}
+
 #[test]
 fn while_something_is_held_time_alone_makes_no_room() {
     let mut bench = guarded().with("web", 10);

@@ -216,8 +216,12 @@ impl State {
                 Some(check) if check.same_as(&instance, &assigned) => checks.push(check),
                 held => {
                     // Under another id it is another check, of which nothing is known.
-                    let held = held.filter(|held| held.consul_id == assigned.consul_id);
-                    checks.push(self.run(&instance, assigned, held.as_deref(), merge));
+                    let (same, other) = match held {
+                        Some(held) if held.consul_id == assigned.consul_id => (Some(held), None),
+                        other => (None, other),
+                    };
+                    merge.orders.extend(other.map(|other| Order::Stop(other.key.clone())));
+                    checks.push(self.run(&instance, assigned, same.as_deref(), merge));
                 }
             }
         }

@@ -138,6 +138,7 @@ impl Snapshot {
             if let Some((streak, last)) = known.streak {
                 facts.streak = streak;
                 facts.last_started = facts.last_started.max(Some(last));
+                facts.last_conclusive = facts.last_conclusive.max(Some(last));
             } else if Machine::restore(known.verdict, facts.streak, Maintenance::Off).is_wavering()
             {
                 // It has come to its verdict since: what comes now is not the first of all.
@@ -163,7 +164,7 @@ impl Snapshot {
         let remembered = self.checks.remove(&check.key).map(|facts| {
             // What was seen too long ago still stands, but does not add up with what comes now.
             let is_recent =
-                facts.last_started.is_some_and(|last| clock::now().since(last) <= lasting);
+                facts.last_conclusive.is_some_and(|last| clock::now().since(last) <= lasting);
             Facts { streak: if is_recent { facts.streak } else { Streak::None }, ..facts }
         });
         let machine = match &remembered {

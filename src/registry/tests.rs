@@ -173,6 +173,7 @@ fn seen(rig: &Rig, id: &str, verdict: Verdict, last: Timestamp) {
         verdict,
         streak: Streak::Failures(3),
         last_started: Some(last),
+        last_conclusive: Some(last),
         last_outcome: Some(Outcome::Failure(crate::model::Reason::Status)),
         answer: crate::model::Answer::Http(503),
         changed: Some(last),
@@ -315,5 +316,21 @@ async fn checks_that_are_registered_one_by_one_and_ask_the_same_share_one_defini
 
 #[test]
 fn a_check_and_its_instance_stay_small() {
-    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (280, 88));
+    assert_eq!((size_of::<Check>(), size_of::<Instance>()), (288, 88));
+}
+
+#[tokio::test]
+async fn a_check_of_another_id_under_the_same_name_takes_the_place_of_the_one_before() {
+    let mut rig = Rig::new(Snapshot::default());
+    let up = definition("up", 10);
+    let named = |id: &str| {
+        let mut registration = registration("web", "web-1", &[&up]);
+        registration.checks[0].consul_id = Some(id.into());
+        registration
+    };
+    rig.registry.replace(vec![named("one")]).await;
+    assert_eq!(rig.ordered(), ["run web-1:up unknown"]);
+    rig.registry.replace(vec![named("two")]).await;
+    // It may be asked by another engine: the one before must be stopped wherever it is.
+    assert_eq!(rig.ordered(), ["run web-1:up unknown", "stop web-1:up"]);
 }

@@ -254,8 +254,7 @@ impl<P: Prober> Shard<P> {
             (row.number, row.due) = (held.number, held.due);
         }
         if let Some(before) = &held.check {
-            // What was recorded since the registry copied it.
-            check.slot.inherit(&before.slot);
+            self.partners.monitor.hand_over(before, check, &row.machine);
             row.flight = held.flight.filter(|_| before.asks_the_same_as(check));
         }
     }

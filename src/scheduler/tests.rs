@@ -1,6 +1,7 @@
 //! The scheduler on paused time, with a prober that plays a script.
 
 mod limits;
+mod reload;
 mod rhythm;
 mod tripwire;
 
@@ -344,42 +345,6 @@ async fn a_stopped_check_runs_no_more_and_its_last_probe_is_not_judged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_changes_nothing_disturbs_nothing() {
-    let rig = Rig::new(SETTINGS, |_, _| OK);
-    let same = || vec![registration(1, schedule(TEN)), registration(2, schedule(TEN))];
-    rig.registry.replace(same()).await;
-    sleep(TEN * 2).await;
-    let before = Arc::clone(&rig.registry.instance("web-1").unwrap().checks[0]);
-    for _ in 0..100 {
-        sleep(TEN / 7).await;
-        assert_eq!(rig.registry.replace(same()).await, crate::registry::Difference::default());
-    }
-    let after = Arc::clone(&rig.registry.instance("web-1").unwrap().checks[0]);
-    assert!(Arc::ptr_eq(&before, &after));
-    let (shortest, longest) = gaps(&rig.starts(1));
-    assert!(shortest >= TEN * 89 / 100 && longest <= TEN * 111 / 100, "{shortest:?} {longest:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_changed_check_keeps_its_status_and_its_row_of_failures() {
-    let rig = Rig::new(SETTINGS, |_, n| if n == 1 { OK } else { FAILS });
-    rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
-    while rig.starts(1).len() < 3 {
-        sleep(SETTINGS.tick).await;
-    }
-    sleep(Duration::from_millis(10)).await;
-    rig.registry.replace(vec![registration(1, schedule(TEN / 2))]).await;
-    sleep(TEN / 2 + SETTINGS.tick * 2).await;
-    assert_eq!(rig.starts(1).len(), 4);
-    assert_eq!(
-        rig.told(),
-        ["web-1:up unknown to passing (ok)", "web-1:up passing to critical (status)"]
-    );
-    let facts = rig.registry.instance("web-1").unwrap().checks[0].slot.read();
-    assert_eq!((facts.probes, facts.failures, facts.changes), (4, 3, 2));
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_a_pause_nothing_is_caught_up_with() {
     let rig = Rig::new(SETTINGS, |_, _| OK);
     rig.registry.replace((1..=100).map(|port| registration(port, schedule(TEN))).collect()).await;
@@ -493,44 +458,6 @@ async fn every_run_that_a_pause_has_cost_is_counted() {
     let after = rig.starts(1).len() as u64 - before;
     let skipped = rig.metrics.skipped(Skip::Late);
     assert!((69..=71).contains(&(after + skipped)), "{after} + {skipped} of 70");
-}
-
-/// A reload that touches a check while its probe hangs must not lose the probe, or a target that
-/// hangs would never be found out under frequent reloads.
-#[tokio::test(start_paused = true)]
-async fn a_probe_under_way_survives_a_change_of_what_is_not_asked() {
-    let slow = || Act::Finds(TEN / 2, Outcome::Failure(Reason::TimeoutResponse));
-    let rig = Rig::new(SETTINGS, move |_, _| slow());
-    let tagged = |tag: usize| {
-        let mut registration = registration(1, schedule(TEN));
-        registration.instance.tags = [tag.to_string().into()].into();
-        registration
-    };
-    for tag in 0..40 {
-        rig.registry.replace(vec![tagged(tag)]).await;
-        sleep(TEN / 10).await;
-    }
-    assert_eq!(rig.starts(1).len(), 4);
-    assert_eq!(rig.told(), ["web-1:up unknown to critical (timeout_response)"]);
-    let facts = rig.registry.instance("web-1").unwrap().checks[0].slot.read();
-    assert!((3..=4).contains(&facts.probes), "{}", facts.probes);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_check_aimed_elsewhere_keeps_its_status_and_counts_afresh() {
-    let rig = Rig::new(SETTINGS, |port, _| if port == 1 { FAILS } else { OK });
-    rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
-    sleep(TEN * 4).await;
-    let mut moved = registration(1, schedule(TEN));
-    moved.instance.endpoint.port = 2;
-    rig.registry.replace(vec![moved]).await;
-    let facts = || rig.registry.instance("web-1").unwrap().checks[0].slot.read();
-    assert_eq!((facts().probes, facts().status), (0, crate::model::Status::Critical));
-    sleep(TEN).await;
-    assert_eq!(
-        rig.told(),
-        ["web-1:up unknown to critical (status)", "web-1:up critical to passing (ok)"]
-    );
 }
 
 #[test]

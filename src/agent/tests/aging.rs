@@ -138,3 +138,40 @@ async fn a_clock_that_is_set_makes_no_result_old() {
     rig.agent.mark_stale_once(&ages).await;
     assert_eq!(rig.metrics.checks_stale.get(), 1, "three intervals and a timeout later it is");
 }
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_say_nothing_keep_no_result_young() {
+    let rig = Rig::new().await;
+    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
+        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
+        .await
+        .unwrap();
+    rig.observe("web-1", "page", &[Outcome::Success]).await;
+    rig.agent.mark_stale_once(&as_of(later(1))).await;
+    assert_eq!(rig.metrics.checks_stale.get(), 1);
+    rig.publish().await;
+    let marked = rig.said("service:web-1");
+    rig.observe("web-1", "page", &[Outcome::Inconclusive(Reason::Dns)]).await;
+    rig.agent.mark_stale_once(&as_of(later(1))).await;
+    assert_eq!(rig.metrics.checks_stale.get(), 1, "nothing is known that was not before");
+    assert_eq!(rig.said("service:web-1"), marked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_deregistered_without_evidence_of_late() {
+    let rig = Rig::new().await;
+    let page = json!({"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s",
+        "DeregisterCriticalServiceAfter": "30m"});
+    for id in ["new", "old"] {
+        let service = json!({"ID": id, "Name": id, "Port": 80, "Check": page});
+        rig.put(service).await.unwrap();
+    }
+    let rig = rig.without_guard();
+    rig.observe("new", "page", &[Outcome::Inconclusive(Reason::Dns)]).await;
+    rig.observe("old", "page", &[FAILED]).await;
+    assert_eq!(rig.said("service:old"), "critical connection_refused");
+    let started = Timestamp::from_millis(0);
+    rig.agent.reap_once(started, &as_of(later(1))).await.unwrap();
+    assert_eq!(rig.checks("new"), ["service:new"], "it was never asked");
+    assert_eq!(rig.checks("old"), ["service:old"], "it was not asked for an hour");
+}

@@ -196,14 +196,14 @@ async fn nobody_is_deregistered_while_the_guard_holds() {
     rig.fail(&["web-0", "web-1", "web-2", "web-3", "web-4"], SILENT).await;
     let mut row = rig.row("web-0:port");
     row.since = 0;
-    Arc::make_mut(&mut row.shape).deregister_after = 60;
+    Arc::make_mut(&mut row.shape).deregister_after = 1;
     rig.store.write(|tx| Ok::<_, Unwritten>(tx.put(row))).await.unwrap();
-    let later = Timestamp::from_millis(clock::now().millis() + 3_600_000);
-    rig.agent.reap_once(Timestamp::from_millis(0), &as_of(later)).await.unwrap();
+    let later = as_of(Timestamp::from_millis(clock::now().millis() + 30_000));
+    rig.agent.reap_once(Timestamp::from_millis(0), &later).await.unwrap();
     assert!(rig.registry.instance("web-0").is_some());
     assert_eq!(rig.metric("rollcall_deregistrations_held"), "1");
     rig.fail(&["web-3", "web-4"], Outcome::Success).await;
-    rig.agent.reap_once(Timestamp::from_millis(0), &as_of(later)).await.unwrap();
+    rig.agent.reap_once(Timestamp::from_millis(0), &later).await.unwrap();
     assert!(rig.registry.instance("web-0").is_none());
     rig.end().await;
 }
@@ -273,4 +273,22 @@ fn every_limit_and_brake_has_its_series_from_the_start() {
     for brake in Brake::ALL {
         assert!(text.contains(&format!("rollcall_published_held{{by=\"{brake}\"}} 0")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_with_the_check_that_it_was_of() {
+    let rig = passing("web", 4).await;
+    let check = |id: &str| {
+        json!({"ID": "api-1", "Name": "api", "Port": 81,
+            "Check": {"CheckID": id, "Name": "port", "TCP": "127.0.0.1:81", "Interval": "1h"}})
+    };
+    rig.put(check("one")).await.unwrap();
+    rig.observe("api-1", "port", &[Outcome::Success]).await;
+    rig.fail(&["web-0", "web-1", "api-1"], SILENT).await;
+    assert_eq!(rig.agent.standing(&of("api-1")).unwrap().held.unwrap().by, Brake::Guard);
+    let terms = Terms { replaces_checks: true, ..Terms::default() };
+    rig.put_on(check("two"), terms).await.unwrap();
+    wait(3.0).await;
+    assert_eq!(rig.agent.standing(&of("api-1")).unwrap().held, None);
+    rig.end().await;
 }

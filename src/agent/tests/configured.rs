@@ -200,3 +200,29 @@ async fn an_alias_of_the_configuration_finds_what_it_mirrors_from_the_start() {
     let statuses: Vec<_> = rig.transitions().iter().map(|t| t.to.as_str()).collect();
     assert_eq!(statuses, ["passing"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_stored_at_a_reload_is_stored_as_soon_as_it_can_be() {
+    let rig = Rig::new().await;
+    rig.agent.configure(vec![registration("db", "db-1", &["up"])]).await;
+    rig.observe("db-1", "up", &[Outcome::Success]).await;
+    rig.store.fail(true);
+    rig.agent.configure(vec![registration("web", "web-1", &["up"])]).await;
+    assert_eq!((listed(&rig), in_store(&rig)), (vec!["web-1: up".into()], vec!["db-1: up".into()]));
+    assert!(rig.agent.owes());
+    rig.registry.news().take_changed();
+    let key = CheckKey { instance: "web-1".parse().unwrap(), check: "up".parse().unwrap() };
+    let check = rig.registry.check(&key).unwrap();
+    let mut machine = Machine::default();
+    rig.monitor.observe(&check, &mut machine, observation(Outcome::Success));
+    rig.registry.news().take_changed();
+    rig.agent.settle().await.unwrap_err();
+    assert!(rig.agent.owes());
+
+    rig.store.fail(false);
+    rig.agent.settle().await.unwrap();
+    assert!(!rig.agent.owes());
+    is(&rig, &["web-1: up"]);
+    rig.publish().await;
+    assert_eq!(rig.row("web-1:up").status, Health::Passing, "what was found meanwhile is told");
+}

@@ -313,3 +313,24 @@ async fn a_check_that_says_what_it_may_not_is_refused_and_leaves_nothing() {
     assert!(rig.store.read().instance("node-1", "a").is_none());
     rig.put(http(json!({"Method": "HEAD", "Header": {"Host": ["a.example"]}}))).await.unwrap();
 }
+
+/// One client deregisters an instance while another registers it again: the check goes on, and of its
+/// new row nobody has told anything yet.
+#[tokio::test(start_paused = true)]
+async fn a_row_made_again_while_its_check_goes_on_says_what_is_known() {
+    let rig = Rig::new().await;
+    let web = json!({"ID": "web-1", "Name": "web", "Port": 80,
+        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s"}});
+    rig.put(web.clone()).await.unwrap();
+    rig.observe("web-1", "page", &[Outcome::Success]).await;
+    assert_eq!(rig.row(WEB).status, Health::Passing);
+    let deleted = rig.store.write(|tx| {
+        rig.agent.drop_instance(tx, "web-1");
+        Ok::<_, Unwritten>(())
+    });
+    deleted.await.unwrap();
+    rig.put(web).await.unwrap();
+    assert_eq!(rig.row(WEB).status, Health::Critical, "as a new one begins");
+    rig.publish().await;
+    assert_eq!(rig.row(WEB).status, Health::Passing);
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::{class::BOUNDS_NANOS, *};
 use crate::{judge::Maintenance, model::Certificate};
 
 fn observation(outcome: Outcome, millis: u64) -> Observation {
@@ -46,7 +46,7 @@ fn a_slot_overwritten_with_a_reading_reads_the_same() {
 
 #[test]
 fn a_check_costs_little_beside_its_attempts() {
-    assert_eq!(size_of::<Slot>(), 152);
+    assert_eq!(size_of::<Slot>(), 160);
 }
 
 #[test]
@@ -145,4 +145,19 @@ fn turns_are_counted_until_they_are_taken_and_warnings_are_none() {
         judged(verdict);
     }
     assert_eq!((slot.take_flips(), slot.take_flips()), (2, 0));
+}
+
+#[test]
+fn a_probe_that_says_nothing_is_no_evidence() {
+    let slot = Slot::default();
+    slot.record(&observation(Outcome::Success, 1), 0);
+    slot.grow_stale();
+    let later = Timestamp::from_seconds(500);
+    let void = Outcome::Inconclusive(Reason::Internal);
+    slot.record(&Observation::new(later, Duration::ZERO, void), 0);
+    let facts = slot.read();
+    assert_eq!((facts.last_started, facts.stale), (Some(later), true));
+    assert_eq!(facts.last_conclusive, Some(Timestamp::from_seconds(100)));
+    slot.record(&observation(Outcome::Failure(Reason::Status), 1), 0);
+    assert!(!slot.read().stale);
 }

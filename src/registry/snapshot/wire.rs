@@ -88,6 +88,9 @@ struct Check<'a> {
     changed: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_started: Option<i64>,
+    /// Where that is another one than the last; zero if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_conclusive: Option<i64>,
     last_duration_nanos: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate_expiry: Option<i64>,
@@ -165,6 +168,8 @@ impl<'a> Check<'a> {
             failures_in_a_row,
             changed: facts.changed.map(Timestamp::millis),
             last_started: facts.last_started.map(Timestamp::millis),
+            last_conclusive: (facts.last_conclusive != facts.last_started)
+                .then(|| facts.last_conclusive.map_or(0, Timestamp::millis)),
             last_duration_nanos: u64::try_from(facts.last_duration.as_nanos()).unwrap_or(u64::MAX),
             certificate_expiry: facts.certificate_expiry.map(Timestamp::millis),
             chain_expiry: facts.chain_expiry.map(Timestamp::millis),
@@ -185,6 +190,10 @@ impl<'a> Check<'a> {
         let facts = Facts {
             changed: self.changed.map(Timestamp::from_millis),
             last_started: self.last_started.map(Timestamp::from_millis),
+            last_conclusive: match self.last_conclusive {
+                Some(0) => None,
+                other => other.or(self.last_started).map(Timestamp::from_millis),
+            },
             last_duration: Duration::from_nanos(self.last_duration_nanos),
             certificate_expiry: self.certificate_expiry.map(Timestamp::from_millis),
             chain_expiry: self.chain_expiry.map(Timestamp::from_millis),

@@ -137,7 +137,7 @@ fn stale(case: &Case<'_>) -> Option<Holding> {
     if !case.facts.stale {
         return None;
     }
-    let age = case.facts.last_started.map_or_else(
+    let age = case.facts.last_conclusive.map_or_else(
         || "there is no result since the daemon started".to_owned(),
         |at| {
             let seconds = case.now.since(at).as_secs();

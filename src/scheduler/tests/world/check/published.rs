@@ -53,7 +53,19 @@ pub(super) fn held_as_it_was(world: &World, history: &History) -> Finding {
     Ok(())
 }
 
-/// The longest that what is observed and what is published may differ.
+/// When the daemon began to trust itself again, if it has had reason for doubt before a moment: a score
+/// of eight falls to nothing within eight seconds, and what it goes by is looked at every few.
+fn trusted_since(world: &World, at: Ms) -> Ms {
+    const AFTERMATH: Ms = 15_000;
+    let known = world.blind.iter().filter(|blind| blind.loss != Loss::Unknown);
+    let blind = known.map(|blind| (blind.from, blind.until));
+    let stops = world.stops.iter().map(|(from, long)| (*from, from + long));
+    let before = blind.chain(stops).filter(|(from, _)| *from <= at);
+    before.map(|(_, until)| until + AFTERMATH).max().unwrap_or(0).min(at)
+}
+
+/// The longest that what is observed and what is published may differ: of a failure, counted from when
+/// the daemon trusts itself.
 pub(super) fn holds_end(world: &World, history: &History) -> Finding {
     const SLACK: Ms = 3000;
     let mut since: BTreeMap<(u16, bool), Ms> = BTreeMap::new();
@@ -62,7 +74,11 @@ pub(super) fn holds_end(world: &World, history: &History) -> Finding {
         let critical = is_critical(told.observed);
         since.remove(&(told.port, !critical));
         let began = *since.entry((told.port, critical)).or_insert(told.at);
-        let most = if critical { world.figures.hold_at_most } else { world.figures.damp_at_most };
+        let (most, began) = if critical {
+            (world.figures.hold_at_most, began.max(trusted_since(world, told.at)))
+        } else {
+            (world.figures.damp_at_most, began)
+        };
         let lasts = told.at - began;
         if critical != is_critical(told.published) && lasts > most + SLACK + stopped {
             return broken(subject_of(world, told), told.at, format!("{told:?} for {lasts} ms"));
