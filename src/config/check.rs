@@ -405,6 +405,7 @@ impl Written<'_> {
                 Some(true) => Tripwire::On,
                 Some(false) => Tripwire::Off,
             },
+            ..default
         };
         let rules = [
             ("confirm_probes", pace.confirm_probes <= 10, "must be at most 10"),

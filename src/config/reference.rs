@@ -38,7 +38,8 @@ The files that `service_files` names are read as Consul reads them: `service` or
 Defaults are Consul's: a timeout of 10s, one result decides, redirects are followed up to 10 times,
 intervals below 1s are raised to 1s. A service without an address is at 127.0.0.1. Keys that are not
 known are passed over, and empty texts are absent. Where counts in a row are given, the first answer
-of all takes effect at once all the same.
+of all takes effect at once all the same. The counts are of runs, an interval apart, as in Consul: what
+`confirm_probes`, `max_backoff` and `tripwire` do is for checks of this file alone.
 
 Checks by `http`, `tcp`, `udp`, `grpc` and `h2ping` are run; the default timeout of `udp` is at most
 four fifths of the interval, since a probe of a silent target, which is a success, takes that long.

@@ -150,7 +150,7 @@ impl CheckDefinition {
             timeout: DEFAULT_TIMEOUT.min(interval),
             jitter: 0.0,
             initial_delay: Duration::ZERO,
-            pace: Pace::default(),
+            pace: Pace::STEADY,
         };
         match (kind, set(self.ttl)) {
             (Kind::Ttl, Some(ttl)) if ttl > LONGEST_TTL => {
@@ -191,7 +191,8 @@ impl CheckDefinition {
             timeout,
             jitter: Schedule::DEFAULT_JITTER,
             initial_delay: Duration::ZERO,
-            pace: Pace::default(),
+            // Consul's counts are of runs, each an interval after the one before.
+            pace: Pace::STEADY,
         })
     }
 

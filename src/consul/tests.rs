@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     judge::Machine,
-    model::{InstanceId, Outcome, Reason, Status as Shown},
+    model::{InstanceId, Outcome, Pace, Reason, Status as Shown},
     probe::{Alias, Pushed, exec},
 };
 
@@ -206,6 +206,8 @@ fn an_active_check_has_consuls_defaults_and_its_first_result_counts_at_once() {
     let definition = &assigned.definition;
     assert_eq!(definition.schedule.interval, Duration::from_secs(1));
     assert_eq!(definition.schedule.timeout, Duration::from_secs(10));
+    // So that three failures are three runs.
+    assert_eq!(definition.schedule.pace, Pace::STEADY);
     assert_eq!(definition.thresholds.failures_before_warning(), 3);
     assert_eq!(
         (definition.id.as_str(), definition.name.as_deref()),

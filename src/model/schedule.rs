@@ -31,6 +31,8 @@ pub struct Pace {
     pub max_backoff: u8,
     /// Whether an idle connection to the target is held, to hear at once when it closes.
     pub tripwire: Tripwire,
+    /// Whether a target that says when it wants to be asked again is heard.
+    pub heeds_wishes: bool,
 }
 
 /// Whether an idle connection is held to a target.
@@ -47,12 +49,13 @@ pub enum Tripwire {
 }
 
 impl Pace {
-    /// One that nothing changes.
+    /// One that nothing changes: every run at its time, and none beyond.
     pub const STEADY: Self = Self {
         confirm_probes: 0,
         confirm_within: Duration::from_secs(1),
         max_backoff: 1,
         tripwire: Tripwire::Off,
+        heeds_wishes: false,
     };
 }
 
@@ -63,6 +66,7 @@ impl Default for Pace {
             confirm_within: Duration::from_secs(1),
             max_backoff: 4,
             tripwire: Tripwire::Auto,
+            heeds_wishes: true,
         }
     }
 }

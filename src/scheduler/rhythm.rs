@@ -76,7 +76,8 @@ impl Rhythm {
         if !matches!(ended.machine.streak(), Streak::Failures(_)) {
             self.forgiven = 0;
         }
-        let (start, why) = match ended.ask_again {
+        let wish = ended.ask_again.filter(|_| schedule.pace.heeds_wishes);
+        let (start, why) = match wish {
             Some(wish) => return self.heed(wish, ended, schedule),
             None => confirmation(ended, &schedule.pace, thresholds)?,
         };

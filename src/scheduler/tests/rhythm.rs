@@ -183,6 +183,14 @@ async fn a_target_is_asked_again_when_it_wants_within_bounds() {
     sleep(TEN * 100).await;
     let asked = rig.starts(1).len();
     assert!((190..=205).contains(&asked), "{asked}");
+    // A schedule that is steady knows no wishes, sooner or later.
+    for wish in [4, 3600] {
+        let rig = Rig::new(SETTINGS, wishes(wish));
+        rig.registry.replace(vec![registration(1, schedule(TEN))]).await;
+        sleep(TEN * 100).await;
+        let asked = rig.starts(1).len();
+        assert!((99..=101).contains(&asked), "{wish}: {asked}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

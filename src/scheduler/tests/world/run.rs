@@ -288,6 +288,7 @@ fn definition(subject: &Subject) -> Definition {
                 confirm_within: Duration::from_millis(subject.confirm_within),
                 max_backoff: subject.max_backoff,
                 tripwire: subject.tripwire,
+                ..Pace::default()
             },
         },
         thresholds: if subject.first_at_once { counts.first_at_once() } else { counts },
