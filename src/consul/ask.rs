@@ -57,6 +57,7 @@ fn complete(check: &CheckDefinition, origin: Origin, spec: &mut http::Spec) -> R
         Origin::Configuration => REDIRECTS,
         Origin::Api => REDIRECTS_FOR_API,
     };
+    spec.form = http::Form::Consul;
     spec.body = check.body.clone().unwrap_or_default();
     if let Some(method) = &check.method {
         spec.method = named("method", method.parse())?;

@@ -11,6 +11,8 @@ use crate::{
     probe::{Alias, Pushed, exec},
 };
 
+mod ask;
+
 fn naming() -> Naming {
     Naming { id: "service:web".to_owned(), name: "Service 'web' check".to_owned() }
 }

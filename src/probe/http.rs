@@ -18,6 +18,7 @@ mod body;
 mod exchange;
 mod expected;
 mod field;
+mod form;
 mod guard;
 mod h2;
 mod head;
@@ -52,6 +53,7 @@ pub use self::{
     auth::{Auth, AuthError, Basic},
     expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
+    form::Form,
     json::{JsonExpectation, JsonPath, JsonPathError},
     status::{StatusSet, StatusSetError},
     traceparent::Traceparent,
@@ -142,6 +144,9 @@ pub struct Spec {
     /// tells the trace's id. `sampled` also sets the flag that asks for the trace to be recorded. Not
     /// sent to another origin after a redirect. Default: false.
     pub traceparent: Traceparent,
+    /// In whose words it speaks.
+    #[serde(skip)]
+    pub form: Form,
 }
 
 /// An HTTP check made ready.
@@ -221,6 +226,7 @@ impl Spec {
             credentials,
             body: &self.body,
             after: self.after(),
+            form: self.form,
         }
     }
 

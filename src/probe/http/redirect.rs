@@ -100,6 +100,7 @@ impl Walk<'_> {
                 credentials: probe.credentials.as_ref().filter(|_| is_own),
                 body: self.body,
                 after: After::Close,
+                form: spec.form,
             },
             route: Route {
                 endpoint: &self.at.endpoint,

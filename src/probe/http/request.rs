@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Write, net::IpAddr};
 
 use super::{
-    Authority, HeaderName, HeaderValues, auth::Credentials, body::After, traceparent::Ids,
+    Authority, Form, HeaderName, HeaderValues, auth::Credentials, body::After, traceparent::Ids,
 };
 use crate::probe::{
     endpoint::{Endpoint, Host},
@@ -24,6 +24,7 @@ pub(super) struct Request<'a> {
     pub(super) credentials: Option<&'a Credentials>,
     pub(super) body: &'a str,
     pub(super) after: After,
+    pub(super) form: Form,
 }
 
 impl Request<'_> {
@@ -86,8 +87,7 @@ impl Request<'_> {
     }
 
     fn each_header(&self, mut header: impl FnMut(&str, &str)) {
-        const AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
-        for (name, value) in [("User-Agent", AGENT), ("Accept", "*/*")] {
+        for (name, value) in self.form.headers() {
             if !self.headers.is_some_and(|headers| is_given(headers, name)) {
                 header(name, value);
             }

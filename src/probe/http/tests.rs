@@ -18,6 +18,7 @@ use crate::{
     },
 };
 
+mod form;
 mod frames;
 mod h2;
 mod hostile;
