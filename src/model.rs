@@ -11,8 +11,9 @@ use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 pub use self::certificate::Certificate;
 use crate::clock::Timestamp;
 
-/// Longest id or name accepted, in bytes; ids become metric labels.
-pub const MAX_ID_LEN: usize = 128;
+/// Longest id or name accepted, in bytes. Consul knows no bound, and who makes ids of what others have
+/// named, as Nomad does, comes to 200 and more; but ids become metric labels.
+pub const MAX_ID_LEN: usize = 512;
 
 /// An id that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -32,6 +32,7 @@ use crate::{
     store::{Unwritten, row::Note},
 };
 
+mod accepted;
 mod agent;
 mod catalog;
 mod consul;
