@@ -263,7 +263,7 @@ pub(super) fn instance(row: &Service, node: &Node) -> Option<registry::Instance>
     Some(registry::Instance {
         id: Arc::clone(&row.id).try_into().ok()?,
         service: Arc::clone(&row.name).try_into().ok()?,
-        endpoint: Endpoint { host: address.parse().ok()?, port: row.port },
+        endpoint: Endpoint { host: Host::as_written(address), port: row.port },
         tags: Arc::clone(&row.tags),
         meta: Arc::clone(&row.meta),
     })

@@ -23,6 +23,7 @@ use crate::{
     compact::Pairs,
     consul::{Naming, ServiceDefinition, add},
     model::InstanceId,
+    probe::Host,
     registry::{Assigned, Instance, Registration},
 };
 
@@ -124,6 +125,12 @@ fn service(reader: &mut Reader<'_>, roll: &mut Roll, mut node: Node) {
         reader.report(problem);
         return;
     };
+    if let Some(Host::Name(text)) = &value.address
+        && let Err(error) = text.parse::<Host>()
+    {
+        let problem = Problem::warning(format!("the address can only be shown: {error}"));
+        reader.report(problem.at(place.clone(), "is at an address that nothing can ask"));
+    }
     let instance = Instance {
         id,
         service: name,

@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, str::FromStr};
 
+use url::Url;
+
 use super::{CheckDefinition, Invalid, Kind};
 use crate::probe::{Endpoint, Spec, egress::Origin, exec, http, parse_url, tls};
 
@@ -34,15 +36,40 @@ pub(super) fn asked(
         Kind::Ttl | Kind::Docker | Kind::OsService | Kind::Script | Kind::Alias => (&None, ""),
     };
     let Some(address) = address else { return Ok(None) };
-    let url = parse_url(&format!("{scheme}{address}"));
-    let (mut spec, endpoint) = named(kind.as_str(), url)?;
+    let Address { url, user } = Address::read(scheme, address);
+    let (mut spec, endpoint) = named(kind.as_str(), parse_url(&url))?;
     if let Spec::Http(spec) = &mut spec {
         complete(check, origin, spec)?;
+        let is_given = check.header.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
+        let user = user.filter(|_| !is_given);
+        spec.auth = user.map(|user| http::Auth { user: Some(user), ..http::Auth::default() });
     }
     if let Some(tls) = spec.tls_mut() {
         verify(check, tls)?;
     }
     Ok(Some((spec, Some(endpoint))))
+}
+
+/// Where a check asks, as our URLs say it.
+struct Address {
+    url: String,
+    /// Who it says it is, which is sent in a header.
+    user: Option<http::User>,
+}
+
+impl Address {
+    /// What Go makes of it: without a host it is this one, and a fragment is not sent.
+    fn read(scheme: &str, address: &str) -> Self {
+        let full = format!("{scheme}{address}");
+        let url = full.replacen("://:", "://localhost:", 1);
+        if !scheme.is_empty() || !url.contains(['@', '#']) {
+            return Self { url, user: None };
+        }
+        let Ok(mut parsed) = Url::parse(&url) else { return Self { url, user: None } };
+        parsed.set_fragment(None);
+        let user = http::User::take(&mut parsed);
+        Self { url: parsed.into(), user }
+    }
 }
 
 /// The value, or what is wrong with a field.

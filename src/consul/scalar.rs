@@ -7,7 +7,7 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use crate::{duration::Period, model::IdError, probe::Host};
+use crate::{duration::Period, model::{IdError, MAX_ID_LEN}, probe::Host};
 
 /// A duration: a text as Go writes it, or a number of nanoseconds. Shown as Go shows it: `10s`,
 /// `1m30s`, `1h0m0s`, `500ms`, `1.5s`.
@@ -140,10 +140,16 @@ impl<T: FromStr<Err = IdError> + fmt::Display> Spelled for T {
     }
 }
 
-/// Without the brackets that a URL gives an IPv6 address.
+/// Without the brackets that a URL gives an IPv6 address. Consul takes any text, as nothing is asked
+/// there: a check says itself where it asks.
 impl Spelled for Host {
     fn read<E: Error>(text: &str) -> Result<Self, E> {
-        text.parse().map_err(E::custom)
+        if text.len() > MAX_ID_LEN || text.contains(char::is_control) {
+            return Err(E::custom(format_args!(
+                "an address has at most {MAX_ID_LEN} bytes and no control characters"
+            )));
+        }
+        Ok(Self::as_written(text))
     }
 
     fn spelling(&self) -> String {

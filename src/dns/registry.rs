@@ -40,9 +40,14 @@ impl Directory for Registered {
 fn instance(tables: &Tables, row: &row::Service) -> Option<Instance> {
     let checks = tables.node_checks(&row.node).chain(tables.instance_checks(&row.node, &row.id));
     let health = checks.map(|check| health(&check.status)).max_by_key(|health| *health as u8);
+    // What has an address that DNS cannot say is not at its node's.
+    let address = match &*row.address {
+        "" => None,
+        text => Some(text.parse().ok()?),
+    };
     Some(Instance {
         node: node(tables.node(&row.node)?),
-        address: row.address.parse().ok(),
+        address,
         port: row.port,
         tags: Arc::clone(&row.tags),
         health: health.unwrap_or(Health::Passing),
@@ -70,4 +75,35 @@ fn node(row: &row::Node) -> Arc<Node> {
         address,
         meta: row.meta.clone().unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Unwritten;
+
+    #[tokio::test]
+    async fn what_has_an_address_that_is_none_is_not_told_of() {
+        let store = Arc::new(Store::in_memory());
+        for (id, address) in [("none", ""), ("ip", "10.0.0.1"), ("zone", "fe80::1%eth0")] {
+            let shape =
+                row::ServiceShape { node: "n".into(), name: "web".into(), ..Default::default() };
+            let service = row::Service {
+                id: id.into(),
+                address: address.into(),
+                shape: shape.into(),
+                ..row::Service::default()
+            };
+            let node = row::Node { name: "n".into(), ..row::Node::default() };
+            let written = store.write(|tx| {
+                tx.put(node);
+                tx.put(service);
+                Ok::<_, Unwritten>(())
+            });
+            written.await.unwrap();
+        }
+        let found = Registered(store).service("web");
+        let addresses: Vec<_> = found.into_iter().map(|instance| instance.address).collect();
+        assert_eq!(addresses, ["10.0.0.1".parse().ok(), None]);
+    }
 }

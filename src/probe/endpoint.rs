@@ -59,6 +59,13 @@ impl Endpoint {
     }
 }
 
+impl Host {
+    /// A host as it is written, be it one that no probe can go to: for what is only shown.
+    pub fn as_written(text: &str) -> Self {
+        text.parse().unwrap_or_else(|_| Self::Name(text.into()))
+    }
+}
+
 /// `host:port`, an IPv6 address in brackets.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,7 +50,7 @@ use self::{
     session::{Outgoing, Rendering},
 };
 pub use self::{
-    auth::{Auth, AuthError, Basic},
+    auth::{Auth, AuthError, Basic, User},
     expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
     form::Form,

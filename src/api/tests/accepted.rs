@@ -25,3 +25,25 @@ async fn ids_and_names_are_as_long_as_others_make_them() {
     put(&rig, &format!("/v1/agent/check/pass/{}", expected[1]), Value::Null).await;
     put(&rig, &format!("/v1/agent/service/deregister/{id}"), Value::Null).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_address_is_kept_as_it_is_written_and_what_has_its_own_is_asked() {
+    let rig = Rig::new(&[]).await;
+    for (port, address) in [(1, "fe80::1%eth0"), (2, "/run/web.sock"), (3, "10.0.0.1:80")] {
+        let check = json!({"HTTP": "http://ops:sesame@10.0.0.1/#x", "Interval": "1s"});
+        let body = json!({"Name": "web", "Address": address, "Port": port, "Check": check});
+        put(&rig, REGISTER, body).await;
+        let held = rig.view.registry.instance("web").unwrap();
+        assert_eq!(held.checks[0].target.url(), "http://10.0.0.1/", "{address}");
+        let shown = rig.get("/v1/health/service/web").await;
+        assert_eq!(shown.json()[0]["Service"]["Address"], address);
+        assert_eq!(rig.get("/v1/catalog/service/web").await.json()[0]["ServiceAddress"], address);
+        let native = rig.get("/v1/rollcall/services").await.body;
+        assert!(native.contains(address), "{native}");
+        for answer in [shown.body, native, rig.get("/v1/agent/checks").await.body] {
+            assert!(!answer.contains("sesame"), "{answer}");
+        }
+    }
+    let refused = rig.put(REGISTER, json!({"Name": "web", "Address": "0.0.0.0"}).to_string()).await;
+    assert_eq!((refused.status.as_u16(), refused.body.as_str()), (400, "Invalid service address"));
+}

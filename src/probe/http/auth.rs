@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use url::Url;
+
 use crate::probe::fault::Fault;
 
 /// Largest file; servers take heads of 8 KiB at the least.
@@ -32,6 +34,9 @@ pub struct Auth {
     /// File with a token to send as `Authorization: Bearer …` (RFC 6750). Default: none.
     #[schemars(with = "Option<String>")]
     pub bearer_file: Option<PathBuf>,
+    /// Who a URL in Consul's form says it is.
+    #[serde(skip)]
+    pub user: Option<User>,
 }
 
 /// A user's name and password.
@@ -44,6 +49,33 @@ pub struct Basic {
     /// File with the password. Required.
     #[schemars(with = "String")]
     pub password_file: PathBuf,
+}
+
+/// A user's name and password as a URL has them.
+#[derive(Clone, PartialEq)]
+pub struct User {
+    name: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl User {
+    /// Takes them out of a URL, if it has them.
+    pub fn take(url: &mut Url) -> Option<Self> {
+        let is_there = !url.username().is_empty() || url.password().is_some();
+        let user = is_there.then(|| Self {
+            name: decoded(url.username()),
+            password: decoded(url.password().unwrap_or_default()),
+        })?;
+        // Refused only for a URL without a host, which has no user.
+        url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+        Some(user)
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("User(..)")
+    }
 }
 
 /// Credentials that cannot be used. Never says what a file holds.
@@ -97,16 +129,17 @@ pub(super) struct Credentials {
 impl Credentials {
     /// Reads the file.
     pub(super) fn read(auth: &Auth) -> Result<Self, AuthError> {
-        match (&auth.basic, &auth.bearer_file) {
-            (Some(basic), None) => Self::basic(basic),
-            (None, Some(path)) => {
+        match (&auth.basic, &auth.bearer_file, &auth.user) {
+            (Some(basic), None, None) => Self::basic(basic),
+            (None, None, Some(user)) => Ok(Self::pair(&user.name, &user.password)),
+            (None, Some(path), None) => {
                 let token = secret(path)?;
                 if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                     return Err(AuthError::Unusable { path: path.clone() });
                 }
                 Ok(Self { header: format!("Bearer {token}").into(), secrets: vec![token.into()] })
             }
-            (None, None) | (Some(_), Some(_)) => Err(AuthError::Choice),
+            _ => Err(AuthError::Choice),
         }
     }
 
@@ -119,11 +152,16 @@ impl Credentials {
         if password.contains(char::is_control) {
             return Err(AuthError::Unusable { path: basic.password_file.clone() });
         }
-        let encoded = base64(format!("{name}:{password}").as_bytes());
+        Ok(Self::pair(name.as_bytes(), password.as_bytes()))
+    }
+
+    fn pair(name: &[u8], password: &[u8]) -> Self {
+        let encoded = base64(&[name, b":", password].concat());
         let header = format!("Basic {encoded}").into();
         let mut secrets: Vec<Box<str>> = vec![encoded.into()];
-        secrets.extend((password.len() >= SHORTEST_TOLD).then(|| password.into()));
-        Ok(Self { header, secrets })
+        let told = (password.len() >= SHORTEST_TOLD).then(|| String::from_utf8_lossy(password));
+        secrets.extend(told.map(Into::into));
+        Self { header, secrets }
     }
 
     /// The header's value.
@@ -167,6 +205,20 @@ fn secret(path: &Path) -> Result<String, AuthError> {
     }
 }
 
+/// Without the percent signs of a URL.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let digits = after.get(..2).filter(|_| *byte == b'%');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(*byte));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    bytes
+}
+
 /// RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -197,7 +249,7 @@ mod tests {
     fn bearer(content: impl AsRef<[u8]>) -> Result<String, String> {
         let file = file(content);
         let path = file.path().display().to_string();
-        let auth = Auth { bearer_file: Some(file.path().into()), basic: None };
+        let auth = Auth { bearer_file: Some(file.path().into()), ..Auth::default() };
         let read = Credentials::read(&auth).map(|credentials| credentials.header().to_owned());
         read.map_err(|error| error.to_string().replace(&path, "FILE"))
     }
@@ -205,7 +257,7 @@ mod tests {
     fn basic(username: &str, content: impl AsRef<[u8]>) -> Result<Credentials, AuthError> {
         let file = file(content);
         let basic = Basic { username: username.to_owned(), password_file: file.path().into() };
-        Credentials::read(&Auth { basic: Some(basic), bearer_file: None })
+        Credentials::read(&Auth { basic: Some(basic), ..Auth::default() })
     }
 
     #[test]
@@ -231,7 +283,7 @@ mod tests {
             assert!(matches!(basic(name, "secret"), Err(AuthError::Username)), "{name:?}");
         }
         assert!(matches!(Credentials::read(&Auth::default()), Err(AuthError::Choice)));
-        let missing = Auth { bearer_file: Some("/does/not/exist".into()), basic: None };
+        let missing = Auth { bearer_file: Some("/does/not/exist".into()), ..Auth::default() };
         let error = Credentials::read(&missing).unwrap_err().to_string();
         assert_eq!(error, "cannot read the credentials in /does/not/exist");
     }
