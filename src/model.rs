@@ -325,8 +325,8 @@ pub struct Observation {
     /// How long after this probe the target wants to be asked next, if it said so.
     pub ask_again: Option<Duration>,
     /// For people: what was wrong, with what was seen. Printable, in one line, at most a few hundred
-    /// bytes; absent on a success. A program that was run is let speak also on a success, in lines
-    /// and up to some four thousand bytes.
+    /// bytes; absent on a success. A program that was run, and in Consul's form an HTTP target, is
+    /// let speak also on a success, in lines and up to some four thousand bytes.
     pub detail: Option<Box<str>>,
 }
 

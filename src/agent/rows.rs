@@ -223,10 +223,7 @@ pub(super) fn max_output(check: &Check) -> usize {
         return MAX_OUTPUT;
     }
     let definition: CheckDefinition = serde_json::from_str(&check.definition).unwrap_or_default();
-    match usize::try_from(definition.output_max_size) {
-        Ok(0) | Err(_) => MAX_OUTPUT,
-        Ok(size) => size.min(MAX_OUTPUT),
-    }
+    definition.max_output().into()
 }
 
 /// Who answers for an instance that is registered through the API: the configuration goes on doing
@@ -364,10 +361,7 @@ pub(super) fn streak(mark: &str, verdict: Verdict) -> Option<(Streak, Timestamp)
 /// What Consul writes of the last result; nothing if there is nothing new to say.
 pub(super) fn output(check: &registry::Check, facts: &Facts) -> Option<String> {
     match facts.last_outcome? {
-        Outcome::Success => Some(match &facts.detail {
-            Some(said) => said.to_string(),
-            None => check.target.success(facts.answer),
-        }),
+        Outcome::Success => Some(check.target.success(facts.answer, facts.detail.as_deref())),
         Outcome::Warning(reason) | Outcome::Failure(reason) | Outcome::Inconclusive(reason) => {
             Some(facts.detail.as_deref().unwrap_or(reason.as_str()).to_owned())
         }

@@ -44,6 +44,9 @@ pub(super) fn asked(
         let user = user.filter(|_| !is_given);
         spec.auth = user.map(|user| http::Auth { user: Some(user), ..http::Auth::default() });
     }
+    if let Spec::Grpc(spec) = &mut spec {
+        spec.form = check.form();
+    }
     if let Some(tls) = spec.tls_mut() {
         verify(check, tls)?;
     }
@@ -84,7 +87,7 @@ fn complete(check: &CheckDefinition, origin: Origin, spec: &mut http::Spec) -> R
         Origin::Configuration => REDIRECTS,
         Origin::Api => REDIRECTS_FOR_API,
     };
-    spec.form = http::Form::Consul;
+    spec.form = check.form();
     spec.body = check.body.clone().unwrap_or_default();
     if let Some(method) = &check.method {
         spec.method = named("method", method.parse())?;

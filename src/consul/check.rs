@@ -8,8 +8,11 @@ use super::scalar::{Time, parsed, text};
 use crate::{
     judge::Verdict,
     model::{CheckId, InstanceId},
-    probe::Protocol,
+    probe::{Form, Protocol},
 };
+
+/// Most bytes of an output that Consul keeps.
+const MAX_OUTPUT: u16 = 4096;
 
 /// Consul raises shorter times to this before it deregisters a service.
 const MIN_DEREGISTER: Duration = Duration::from_secs(60);
@@ -283,6 +286,19 @@ impl CheckDefinition {
     /// least a minute.
     pub fn deregister_after(&self) -> Option<Duration> {
         set(self.deregister_critical_service_after).map(|time| time.max(MIN_DEREGISTER))
+    }
+
+    /// Most bytes of an output that are kept.
+    pub fn max_output(&self) -> u16 {
+        match u16::try_from(self.output_max_size) {
+            Ok(0) | Err(_) => MAX_OUTPUT,
+            Ok(size) => size.min(MAX_OUTPUT),
+        }
+    }
+
+    /// In whose words it speaks.
+    pub(super) fn form(&self) -> Form {
+        Form::Consul { shown: self.max_output() }
     }
 
     /// The status it starts with.

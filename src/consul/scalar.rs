@@ -7,7 +7,11 @@ use serde::{
     de::{Error, Visitor},
 };
 
-use crate::{duration::Period, model::{IdError, MAX_ID_LEN}, probe::Host};
+use crate::{
+    duration::Period,
+    model::{IdError, MAX_ID_LEN},
+    probe::Host,
+};
 
 /// A duration: a text as Go writes it, or a number of nanoseconds. Shown as Go shows it: `10s`,
 /// `1m30s`, `1h0m0s`, `500ms`, `1.5s`.

@@ -49,6 +49,7 @@ use super::{
     PrepareError,
     endpoint::Endpoint,
     fault::Fault,
+    form::Form,
     http::{Authority, HeaderValue},
     resolve::Close,
     tls,
@@ -79,6 +80,9 @@ pub struct Spec {
     /// the server tells of a change or the connection breaks. A server without `Watch` is asked at its
     /// intervals alone, and tried again after 10 minutes. Costs the server a stream. Default: false.
     pub watch: bool,
+    /// In whose words it speaks.
+    #[serde(skip)]
+    pub form: Form,
 }
 
 impl Default for Spec {
@@ -90,6 +94,7 @@ impl Default for Spec {
             authority: None,
             keep_alive: true,
             watch: false,
+            form: Form::Own,
         }
     }
 }

@@ -18,7 +18,6 @@ mod body;
 mod exchange;
 mod expected;
 mod field;
-mod form;
 mod guard;
 mod h2;
 mod head;
@@ -53,7 +52,6 @@ pub use self::{
     auth::{Auth, AuthError, Basic, User},
     expected::{AnswerHeader, HeaderExpectation},
     field::{Authority, FieldError, HeaderName, HeaderValue, HeaderValues, Method, Path},
-    form::Form,
     json::{JsonExpectation, JsonPath, JsonPathError},
     status::{StatusSet, StatusSetError},
     traceparent::Traceparent,
@@ -70,6 +68,7 @@ use super::{
     egress::{self, Asked, Improper},
     endpoint::{Endpoint, Host},
     fault::Fault,
+    form::Form,
     grpc::Places,
     pattern::Pattern,
     resolve::Close,
@@ -191,13 +190,14 @@ impl Spec {
         (self.scheme() == Scheme::Https).then(|| self.tls.get_or_insert_default())
     }
 
-    /// What a success reads like, in Consul's words.
-    pub(super) fn success(&self, url: &str, answer: Answer) -> String {
+    /// What a success reads like, in Consul's words, with what the target said if that is shown.
+    pub(super) fn success(&self, url: &str, answer: Answer, said: &str) -> String {
         let status = match answer {
             Answer::Http(code) => verdict::name(code),
             Answer::None | Answer::Grpc(_) => "OK".to_owned(),
         };
-        format!("HTTP {} {url}: {status}", self.method.as_str())
+        let shown = if self.form.is_consuls() { " Output: " } else { "" };
+        format!("HTTP {} {url}: {status}{shown}{said}", self.method.as_str())
     }
 
     /// What is asked, as a URL.

@@ -8,7 +8,7 @@ use super::{
     testing::{PATIENCE, SLACK, Server, ask, endpoint, spec, target, verdict},
     *,
 };
-use crate::model::{Outcome, Phase, Reason};
+use crate::model::{Answer, Outcome, Phase, Reason};
 
 fn plain(server: &Server) -> Target {
     target(&Spec::Http(http::Spec::default()), server.endpoint())
@@ -106,7 +106,7 @@ fn a_probe_tells_what_it_was_made_from() {
 fn a_success_reads_as_in_consul() {
     let success = |url: &str| {
         let (spec, endpoint) = parse_url(url).unwrap();
-        target(&spec, endpoint).success(Answer::None)
+        target(&spec, endpoint).success(Answer::None, None)
     };
     assert_eq!(success("tls://10.0.0.1:6380"), "TCP+TLS connect 10.0.0.1:6380: Success");
     assert_eq!(success("udp://10.0.0.1:53"), "UDP connect 10.0.0.1:53: Success");

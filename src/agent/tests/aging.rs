@@ -115,7 +115,8 @@ async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
     rig.publish().await;
     assert_eq!(rig.metrics.checks_stale.get(), 1);
     let marked = rig.said("service:web-1");
-    assert!(marked.starts_with(&format!("{said}\n(stale: the last result is of ")), "{marked}");
+    // With the blank after `Output:`, where the body would be.
+    assert!(marked.starts_with(&format!("{said} \n(stale: the last result is of ")), "{marked}");
     rig.observe("web-1", "page", &[Outcome::Success]).await;
     assert_eq!(rig.said("service:web-1"), said);
 }

@@ -6,6 +6,17 @@ use super::*;
 
 const REGISTER: &str = "/v1/agent/service/register";
 
+/// A probe of the first check of an instance that succeeds and says this.
+async fn say(rig: &Rig, instance: &str, text: &str) {
+    let said = Some(text.into());
+    let said = Observation { detail: said, ..observation(Outcome::Success, Answer::Http(200)) };
+    let check = rig.check(instance);
+    let facts = check.slot.read();
+    let mut machine = Machine::restore(facts.verdict, facts.streak, Maintenance::Off);
+    rig.monitor.observe(&check, &mut machine, said);
+    rig.view.agent.tell(rig.view.registry.news().take_changed()).await.unwrap();
+}
+
 async fn put(rig: &Rig, uri: &str, body: Value) {
     let answer = rig.put(uri, body.to_string()).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, ""), "{body}");
@@ -46,4 +57,24 @@ async fn an_address_is_kept_as_it_is_written_and_what_has_its_own_is_asked() {
     }
     let refused = rig.put(REGISTER, json!({"Name": "web", "Address": "0.0.0.0"}).to_string()).await;
     assert_eq!((refused.status.as_u16(), refused.body.as_str()), (400, "Invalid service address"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_shown_after_consuls_words_and_another_one_wakes_nobody_at_once() {
+    let rig = Rig::new(&[]).await;
+    let check = json!({"HTTP": "http://10.0.0.1/up", "Interval": "1s"});
+    put(&rig, REGISTER, json!({"Name": "web", "Check": check})).await;
+    say(&rig, "web", "ok 1").await;
+    let output = "HTTP GET http://10.0.0.1/up: 200 OK Output: ok";
+    let told = rig.get("/v1/health/checks/web").await.json();
+    assert_eq!(told[0]["Output"], format!("{output} 1"));
+    let before = rig.index();
+    say(&rig, "web", "ok 2").await;
+    assert_eq!(rig.index(), before, "no status has changed");
+    let now = rig.get("/v1/agent/checks").await.json();
+    assert_eq!(now["service:web"]["Output"], format!("{output} 2"));
+    let left = rig.view.registry.news().take_said();
+    rig.view.agent.tell(left).await.unwrap();
+    let told = rig.get("/v1/health/checks/web").await.json();
+    assert_eq!(told[0]["Output"], format!("{output} 2"));
 }

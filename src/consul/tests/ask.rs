@@ -1,7 +1,7 @@
 //! What checks ask, and where.
 
 use super::*;
-use crate::probe::{Spec, http};
+use crate::probe::{Form, Spec, http};
 
 /// What a check asks by HTTP, and where.
 fn http(json: &str) -> (http::Spec, String) {
@@ -12,7 +12,13 @@ fn http(json: &str) -> (http::Spec, String) {
 
 #[test]
 fn an_http_check_speaks_as_consul_does() {
-    assert_eq!(http(r#"{"http":"http://a/","interval":"1s"}"#).0.form, http::Form::Consul);
+    let form = |size: &str| {
+        let json = format!("{{\"http\":\"http://a/\",\"interval\":\"1s\"{size}}}");
+        http(&json).0.form
+    };
+    assert_eq!(form(""), Form::Consul { shown: 4096 });
+    assert_eq!(form(r#","OutputMaxSize":100"#), Form::Consul { shown: 100 });
+    assert_eq!(form(r#","OutputMaxSize":100000"#), Form::Consul { shown: 4096 });
 }
 
 #[test]

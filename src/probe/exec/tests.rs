@@ -77,7 +77,7 @@ async fn the_exit_code_decides() {
     let observation = ask(&shell("exit 0"), PATIENCE).await;
     assert_found(&observation, "success", "nothing");
     assert_eq!((observation.answer, observation.peer), (Answer::None, None));
-    assert_eq!(shell("exit 0").success(Answer::None), "/bin/sh: exit code 0");
+    assert_eq!(shell("exit 0").success(Answer::None, None), "/bin/sh: exit code 0");
 }
 
 #[tokio::test]

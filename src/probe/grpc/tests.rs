@@ -174,6 +174,22 @@ async fn a_detail_says_what_the_server_answered() {
 }
 
 #[tokio::test]
+async fn in_consuls_form_a_detail_is_consuls() {
+    let running = start().await;
+    let at = running.server.address;
+    let said = async |service: &str| {
+        let form = Form::Consul { shown: 4096 };
+        let asked = Spec { service: service.to_owned(), form, ..Spec::default() };
+        let target = target(&crate::probe::Spec::Grpc(asked), running.server.endpoint());
+        ask(&target).await.detail.unwrap()
+    };
+    let expected = format!("gRPC {at}/down serving status: NOT_SERVING");
+    assert_eq!(*said("down").await, expected);
+    let refused = said("missing").await;
+    assert!(refused.starts_with(&format!("gRPC {at}/missing: gRPC status NotFound")), "{refused}");
+}
+
+#[tokio::test]
 async fn a_server_without_the_health_service_is_unimplemented() {
     let server = Server::start(|stream| async move {
         let none = hyper::service::service_fn(async |_| {

@@ -169,17 +169,22 @@ impl Credentials {
         &self.header
     }
 
-    /// A fault whose detail ends where it would show a secret, or the start of one.
-    pub(super) fn redact(&self, mut fault: Fault) -> Fault {
+    /// A fault without secrets.
+    pub(super) fn redact(&self, fault: Fault) -> Fault {
+        Fault { detail: self.hide(fault.detail), ..fault }
+    }
+
+    /// A text that ends where it would show a secret, or the start of one.
+    pub(super) fn hide(&self, mut text: String) -> String {
         let starts = self.secrets.iter().filter_map(|secret| {
             let telling: String = secret.chars().take(TELLING).collect();
-            fault.detail.find(&telling)
+            text.find(&telling)
         });
         if let Some(start) = starts.min() {
-            fault.detail.truncate(start);
-            fault.detail.push_str("(credentials, not shown)");
+            text.truncate(start);
+            text.push_str("(credentials, not shown)");
         }
-        fault
+        text
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, io::Write, net::IpAddr};
 
 use super::{
-    Authority, Form, HeaderName, HeaderValues, auth::Credentials, body::After, traceparent::Ids,
+    Authority, HeaderName, HeaderValues, auth::Credentials, body::After, traceparent::Ids,
 };
 use crate::probe::{
     endpoint::{Endpoint, Host},
+    form::Form,
     url::Scheme,
 };
 

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::{
-    model::Phase,
+    model::{Observation, Outcome, Phase},
     probe::{
         Spec as AnySpec, Target,
         testing::{

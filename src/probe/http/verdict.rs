@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{Spec, exchange::Received, json, retry_after};
+use super::{Probe, Spec, exchange::Received, json, retry_after};
 use crate::{
     clock,
     model::Reason,
     probe::{
-        fault::{Fault, printable},
+        fault::{DETAIL_LEN, Fault, printable},
         pattern::contains,
         trace::Trace,
     },
@@ -19,6 +19,31 @@ const SHOWN_BODY: usize = 100;
 /// Most bytes of an expectation that are shown.
 const SHOWN_EXPECTATION: usize = 60;
 
+impl Probe {
+    /// What the target said in an answer that is whole, without what may not be shown; nothing in our
+    /// own form.
+    pub(in crate::probe) fn said(&self, trace: &Trace) -> Option<String> {
+        let said = self.spec.form.shown_of(&trace.buffer)?;
+        Some(match &self.credentials {
+            Some(credentials) => credentials.hide(said),
+            None => said,
+        })
+    }
+
+    /// What is told of an answer that is whole and not what it should be; nothing in our own form.
+    pub(in crate::probe) fn answered(
+        &self,
+        url: &str,
+        fault: &Fault,
+        trace: &Trace,
+    ) -> Option<String> {
+        let is_answer = fault.outcome.reason() == Some(Reason::Status);
+        let said = self.said(trace).filter(|_| is_answer)?;
+        let detail = printable(fault.detail.as_bytes(), DETAIL_LEN);
+        Some(format!("HTTP {} {url}: {detail} Output: {said}", self.spec.method.as_str()))
+    }
+}
+
 /// Success, or what is wrong with the answer; also whether the target wants to be left alone.
 pub(super) fn judge(spec: &Spec, answer: &Received, trace: &mut Trace) -> Result<(), Fault> {
     let wish = answer.head.retry_after.as_deref();
@@ -29,8 +54,14 @@ pub(super) fn judge(spec: &Spec, answer: &Received, trace: &mut Trace) -> Result
 fn judge_answer(spec: &Spec, answer: &Received, body: &[u8]) -> Result<(), Fault> {
     let status = answer.head.status;
     if !spec.expected_status.contains(status) {
-        let mut detail = format!("{}; expected {}", name(status), spec.expected_status);
-        append_body(&mut detail, body);
+        let detail = if spec.form.is_consuls() {
+            // The body follows where the whole is put together.
+            name(status)
+        } else {
+            let mut detail = format!("{}; expected {}", name(status), spec.expected_status);
+            append_body(&mut detail, body);
+            detail
+        };
         return Err(match status {
             429 => Fault::warning(Reason::Status, detail),
             _ => Fault::new(Reason::Status, detail),

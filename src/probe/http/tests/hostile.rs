@@ -31,7 +31,7 @@ pub(super) async fn suffer(spec: Value, server: &Server, timeout: Duration) -> S
     let result = asked.await.unwrap_or_else(|_| Err(trace.expired()));
     let (outcome, detail) = match result {
         Ok(()) => ("success".to_owned(), String::new()),
-        Err(Fault { outcome: crate::model::Outcome::Failure(reason), detail }) => {
+        Err(Fault { outcome: Outcome::Failure(reason), detail }) => {
             (format!("failure {reason}"), detail)
         }
         Err(Fault { outcome, detail }) => (format!("{outcome:?}"), detail),
