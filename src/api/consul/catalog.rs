@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod body;
+pub(super) mod kept;
 mod write;
 
 pub(super) use write::{deregister, register};

@@ -56,17 +56,17 @@ impl Op {
             && check.as_ref().is_none_or(|op| op.verb == "get")
     }
 
-    fn apply(&self, tx: &mut Tx<'_>) -> Result<Vec<Given>, String> {
+    fn apply(&self, tx: &mut Tx<'_>, own: &str) -> Result<Vec<Given>, String> {
         if let Some(op) = &self.kv {
             let pairs = op.apply(tx)?;
             return Ok(pairs.into_iter().map(Given::Kv).collect());
         }
         let given = if let Some(op) = &self.node {
-            op.apply(tx)?.map(Given::Node)
+            op.apply(tx, own)?.map(Given::Node)
         } else if let Some(op) = &self.service {
-            op.apply(tx)?.map(Given::Service)
+            op.apply(tx, own)?.map(Given::Service)
         } else if let Some(op) = &self.check {
-            op.apply(tx)?.map(Given::Check)
+            op.apply(tx, own)?.map(Given::Check)
         } else {
             return Err("no operation specified".to_owned());
         };
@@ -118,11 +118,11 @@ struct ReadOutcome {
     results_filtered: bool,
 }
 
-/// Does all operations; all errors are told, not only the first.
-fn apply(tx: &mut Tx<'_>, ops: &[Op]) -> Result<(Vec<Given>, Index), Failure> {
+/// Does all operations; all errors are told, not only the first. `own` is our own node.
+fn apply(tx: &mut Tx<'_>, own: &str, ops: &[Op]) -> Result<(Vec<Given>, Index), Failure> {
     let (mut results, mut errors) = (Vec::new(), Vec::new());
     for (op_index, op) in ops.iter().enumerate() {
-        match op.apply(tx) {
+        match op.apply(tx, own) {
             Ok(given) => results.extend(given),
             Err(what) => errors.push(OpError { op_index, what }),
         }
@@ -144,7 +144,8 @@ pub(super) async fn commit(
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text));
     }
     let is_read = ops.iter().all(Op::is_read);
-    let (results, index) = match app.view.store.write(|tx| apply(tx, &ops)).await {
+    let own = &app.view.node_name;
+    let (results, index) = match app.view.store.write(|tx| apply(tx, own, &ops)).await {
         Ok(done) => done,
         Err(Failure::Refused(refusal)) => return Err(refusal),
         Err(Failure::Ops(errors)) => {

@@ -10,9 +10,11 @@ use axum::{body::Bytes, extract::State, response::Response};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::body::{self, Deregistration, Registration};
+use super::{
+    body::{self, Deregistration, Registration},
+    kept,
+};
 use crate::{
-    agent::{ALIVE, CONSUL},
     api::{
         consul::{DATACENTER, decode, json, read::Asked},
         router::{App, Refusal},
@@ -173,12 +175,8 @@ fn map(given: &std::collections::BTreeMap<String, String>) -> Map {
 /// Puts an instance. Of one that the agent answers for only the tags are taken, if it lets them.
 fn put_service(tx: &mut Tx<'_>, own: &str, node: &Arc<str>, given: &body::Service) {
     let tags: Arc<[Arc<str>]> = given.tags.iter().map(|tag| tag.as_str().into()).collect();
-    if let Some(held) = kept_service(tx, own, node, &given.id) {
-        if held.extras.as_ref().is_some_and(|extras| extras.enable_tag_override) {
-            let mut row = Service::clone(&held);
-            Arc::make_mut(&mut row.shape).tags = tags;
-            tx.put(row);
-        }
+    if let Some(held) = kept::service(tx, own, node, &given.id) {
+        tx.put(kept::tagged(&held, tags));
         return;
     }
     let places = given.tagged_addresses.iter().map(|(name, place)| {
@@ -228,7 +226,7 @@ fn put_check(
     node: &Arc<str>,
     given: &body::Check,
 ) -> Result<(), Refusal> {
-    if is_kept_check(tx, own, node, &given.id) {
+    if kept::check(tx, own, node, &given.id).is_some() {
         return Ok(());
     }
     if !given.service_id.is_empty() && tx.instance(node, &given.service_id).is_none() {
@@ -265,29 +263,19 @@ fn put_check(
     Ok(())
 }
 
-/// The instance of this id if our agent answers for it.
-fn kept_service(tables: &Tables, own: &str, node: &str, id: &str) -> Option<Arc<Service>> {
-    let is_kept = |row: &&Arc<Service>| row.origin.is_local() || id == CONSUL;
-    let held = tables.instance(node, id).filter(|_| folded(node) == folded(own));
-    held.filter(is_kept).cloned()
-}
-
-/// Whether our agent answers for a check of this id.
-fn is_kept_check(tables: &Tables, own: &str, node: &str, id: &str) -> bool {
-    let held = tables.check(node, id).filter(|_| folded(node) == folded(own));
-    held.is_some_and(|row| row.origin.is_local() || id == ALIVE)
-}
-
 /// What is to be deleted; nothing if the agent would put it back.
 fn removable(tables: &Tables, own: &str, wanted: &Deregistration) -> Option<Key> {
     let Deregistration { node, service_id, check_id, .. } = wanted;
     let name = Arc::clone(&tables.node(node)?.name);
     match (&**service_id, &**check_id) {
         ("", "") => (folded(node) != folded(own)).then_some(Key::Node(name)),
-        ("", id) => (!is_kept_check(tables, own, node, id)).then(|| Key::Check(name, id.into())),
+        ("", id) => {
+            let held = kept::check(tables, own, node, id);
+            held.is_none().then(|| Key::Check(name, id.into()))
+        }
         (id, _) => {
-            let is_kept = kept_service(tables, own, node, id).is_some();
-            (!is_kept).then(|| Key::Service(name, id.into()))
+            let held = kept::service(tables, own, node, id);
+            held.is_none().then(|| Key::Service(name, id.into()))
         }
     }
 }

@@ -6,10 +6,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::consul::DATACENTER,
+    api::consul::{DATACENTER, catalog::kept},
     store::{
-        Index, Key, Row, Tx,
-        row::{self, CheckShape, Extras, Health, Node, Place, Service, ServiceShape, Weights},
+        Index, Key, Row, Tx, folded,
+        row::{
+            self, CheckShape, Extras, Health, Node, Origin, Place, Service, ServiceShape, Weights,
+        },
     },
 };
 
@@ -110,13 +112,15 @@ struct Target {
     called: String,
     key: Key,
     index: Index,
+    /// The agent answers for it: it is not deleted.
+    is_kept: bool,
 }
 
 /// Does to a row what a verb says; gives back the row as it then is.
 fn act(
     tx: &mut Tx<'_>,
     (kind, verb): (&str, &str),
-    Target { called, key, index }: Target,
+    Target { called, key, index, is_kept }: Target,
     make: impl FnOnce(&Tx<'_>) -> Result<Row, String>,
 ) -> Result<Option<Row>, String> {
     let before = tx.row(&key);
@@ -133,7 +137,9 @@ fn act(
             tx.put(row);
         }
         "delete" | "delete-cas" => {
-            tx.delete(key);
+            if !is_kept {
+                tx.delete(key);
+            }
             return Ok(None);
         }
         _ => return Err(format!("unknown {kind} verb {verb:?}")),
@@ -143,15 +149,23 @@ fn act(
 
 impl NodeOp {
     /// Does it; the node it gives back, or why it cannot be done.
-    pub(super) fn apply(&self, tx: &mut Tx<'_>) -> Result<Option<Value>, String> {
+    pub(super) fn apply(&self, tx: &mut Tx<'_>, own: &str) -> Result<Option<Value>, String> {
         let body = &self.node;
         let known = tx.node_by_id(&body.id).map(|node| Arc::clone(&node.name));
-        let name = if body.node.is_empty() { known } else { Some(Arc::clone(&body.node)) };
-        let name = name.filter(|name| !name.is_empty()).ok_or("Must provide node")?;
+        let given = Some(Arc::clone(&body.node)).filter(|name| !name.is_empty());
+        let name = given.or_else(|| known.clone()).filter(|name| !name.is_empty()).ok_or("Must provide node")?;
         let called = format!("node {name:?}");
         let key = Key::Node(Arc::clone(&name));
-        let target = Target { called, key, index: body.modify_index };
+        let held = kept::node(tx, own, &name);
+        let target = Target { called, key, index: body.modify_index, is_kept: held.is_some() };
         let row = act(tx, ("Node", &self.verb), target, |_| {
+            if let Some(held) = held {
+                return Ok(Row::Node(held));
+            }
+            if known.is_some_and(|known| folded(&known) == folded(own)) {
+                let id = &body.id;
+                return Err(format!("Node ID {id} for node {name:?} aliases existing node {own:?}"));
+            }
             if body.address.is_empty() {
                 return Err("Must provide address".to_owned());
             }
@@ -184,7 +198,7 @@ fn show_node(node: &Node) -> Value {
 
 impl ServiceOp {
     /// Does it; the instance it gives back, or why it cannot be done.
-    pub(super) fn apply(&self, tx: &mut Tx<'_>) -> Result<Option<Value>, String> {
+    pub(super) fn apply(&self, tx: &mut Tx<'_>, own: &str) -> Result<Option<Value>, String> {
         let body = &self.service;
         let id = if body.id.is_empty() { &body.service } else { &body.id };
         if self.node.is_empty() || id.is_empty() {
@@ -192,22 +206,24 @@ impl ServiceOp {
         }
         let called = format!("service {id:?} on node {:?}", self.node);
         let key = Key::Service(Arc::clone(&self.node), Arc::clone(id));
-        let target = Target { called, key, index: body.modify_index };
-        let row = act(tx, ("Service", &self.verb), target, |tx| self.row(tx, id))?;
+        let held = kept::service(tx, own, &self.node, id);
+        let target = Target { called, key, index: body.modify_index, is_kept: held.is_some() };
+        let row = act(tx, ("Service", &self.verb), target, |tx| match held {
+            Some(held) => Ok(kept::tagged(&held, body.tags.as_slice().into()).into()),
+            None => self.row(tx, id),
+        })?;
         Ok(row.and_then(|row| {
             if let Row::Service(service) = row { Some(show_service(&service)) } else { None }
         }))
     }
 
-    /// The row as it is to be. Who answers for an instance that is there already stays the same.
+    /// The row as it is to be.
     fn row(&self, tx: &Tx<'_>, id: &Arc<str>) -> Result<Row, String> {
         let body = &self.service;
         let node = tx.node(&self.node).ok_or("Missing node registration")?;
         if body.service.is_empty() {
             return Err("Must provide service name with ID".to_owned());
         }
-        let before = tx.instance(&self.node, id);
-        let token = before.and_then(|row| row.extras.as_ref()).map_or(0, |extras| extras.token);
         let place = |at: &Address| Place { address: Arc::clone(&at.address), port: at.port };
         let places = body.tagged_addresses.iter();
         let extras = Extras {
@@ -218,7 +234,7 @@ impl ServiceOp {
             connect: body.connect.clone(),
             locality: body.locality.clone(),
             enable_tag_override: body.enable_tag_override,
-            token,
+            token: 0,
         };
         // Go's client sends zeros for weights that nobody set.
         let weights = body.weights.filter(|weights| weights.passing > 0);
@@ -228,7 +244,7 @@ impl ServiceOp {
             name: Arc::clone(&body.service),
             tags: body.tags.as_slice().into(),
             weights: weights.unwrap_or_default(),
-            origin: before.map(|row| row.origin).unwrap_or_default(),
+            origin: Origin::Catalog,
         };
         Ok(Row::from(Service {
             id: Arc::clone(id),
@@ -277,7 +293,7 @@ fn show_service(service: &Service) -> Value {
 
 impl CheckOp {
     /// Does it; the check it gives back, or why it cannot be done.
-    pub(super) fn apply(&self, tx: &mut Tx<'_>) -> Result<Option<Value>, String> {
+    pub(super) fn apply(&self, tx: &mut Tx<'_>, own: &str) -> Result<Option<Value>, String> {
         let body = &self.check;
         let id = if body.check_id.is_empty() { &body.name } else { &body.check_id };
         if body.node.is_empty() || id.is_empty() {
@@ -285,54 +301,41 @@ impl CheckOp {
         }
         let called = format!("check {id:?} on node {:?}", body.node);
         let key = Key::Check(Arc::clone(&body.node), Arc::clone(id));
-        let target = Target { called, key, index: body.modify_index };
-        let row = act(tx, ("Check", &self.verb), target, |tx| body.row(tx, id))?;
+        let held = kept::check(tx, own, &body.node, id);
+        let target = Target { called, key, index: body.modify_index, is_kept: held.is_some() };
+        let row = act(tx, ("Check", &self.verb), target, |tx| match held {
+            Some(held) => Ok(Row::Check(held)),
+            None => body.row(tx, id),
+        })?;
         let Some(Row::Check(check)) = row else { return Ok(None) };
         Ok(Some(show_check(&check, tx.instance(&check.node, &check.service).map(|row| &**row))))
     }
 }
 
 impl CheckBody {
-    /// The row as it is to be. A check that is run here goes on to be run as it was registered.
+    /// The row as it is to be.
     fn row(&self, tx: &Tx<'_>, id: &Arc<str>) -> Result<Row, String> {
         let node = tx.node(&self.node).ok_or("Missing node registration")?;
         if !self.service_id.is_empty() && tx.instance(&self.node, &self.service_id).is_none() {
             return Err("Missing service registration".to_owned());
         }
-        let before = tx.check(&self.node, id).map(|row| row::Check::clone(row));
         let status = Health::from(&*self.status);
-        let now = tx.now().millis();
-        let since = before.as_ref().filter(|row| row.status == status).map_or(now, |row| row.since);
-        let run_here = before.filter(|row| row.origin.is_local());
+        let before = tx.check(&self.node, id).filter(|row| row.status == status);
+        let since = before.map_or_else(|| tx.now().millis(), |row| row.since);
         let definition: Map<_, _> = self.definition.clone().into_iter().filter(is_set).collect();
         let text = |name: &str| definition.get(name).and_then(Value::as_str).unwrap_or_default();
         let or = |given: &Arc<str>, name| {
             if given.is_empty() { text(name).into() } else { Arc::clone(given) }
         };
-        let as_written = || row::Check {
-            definition: if definition.is_empty() {
-                "".into()
-            } else {
-                Value::Object(definition.clone()).to_string().into()
-            },
-            shape: Arc::new(CheckShape {
-                kind: if self.kind.is_empty() {
-                    kind_of(&definition).into()
-                } else {
-                    Arc::clone(&self.kind)
-                },
-                interval: or(&self.interval, "Interval"),
-                timeout: or(&self.timeout, "Timeout"),
-                ..CheckShape::default()
-            }),
-            ..row::Check::default()
-        };
-        let held = run_here.unwrap_or_else(as_written);
+        let kind = Some(Arc::clone(&self.kind)).filter(|kind| !kind.is_empty());
         let shape = CheckShape {
             node: Arc::clone(&node.name),
             name: Arc::clone(&self.name),
             notes: Arc::clone(&self.notes),
-            ..CheckShape::clone(&held.shape)
+            kind: kind.unwrap_or_else(|| kind_of(&definition).into()),
+            interval: or(&self.interval, "Interval"),
+            timeout: or(&self.timeout, "Timeout"),
+            ..CheckShape::default()
         };
         Ok(Row::from(row::Check {
             id: Arc::clone(id),
@@ -341,7 +344,11 @@ impl CheckBody {
             since,
             output: Arc::clone(&self.output),
             shape: shape.into(),
-            ..held
+            definition: match definition.is_empty() {
+                true => "".into(),
+                false => Value::Object(definition).to_string().into(),
+            },
+            ..row::Check::default()
         }))
     }
 }
