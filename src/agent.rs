@@ -42,6 +42,7 @@ mod reap;
 pub mod register;
 mod resume;
 mod rows;
+mod sidecar;
 mod stale;
 pub mod sweep;
 #[cfg(test)]

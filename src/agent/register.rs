@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Agent, key, known, pushed::Heard, rows, vet};
+use super::{Agent, key, known, pushed::Heard, rows, sidecar, vet};
 use crate::{
     consul::{
         self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition, sidecar_id, sidecar_of,
@@ -23,9 +23,6 @@ use crate::{
         row::{Check, Health, Origin, Service},
     },
 };
-
-/// Where Consul puts the proxies of services.
-const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 21_000..=21_255;
 
 /// Why something is not registered, or not deregistered. The texts are Consul's where it has one.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -92,66 +89,94 @@ pub struct Terms {
     pub token: u64,
 }
 
+/// An instance that can be put, and its checks with their names.
+struct Vetted<'a> {
+    row: Service,
+    checks: Vec<(&'a CheckDefinition, Naming)>,
+}
+
+/// An instance that has been put.
+struct Put {
+    row: Service,
+    /// The ids of its checks.
+    checks: Vec<String>,
+    is_new: bool,
+    /// Where another owner's instance of the same id listened.
+    conflict: Option<String>,
+    /// The instances that have lost checks to it.
+    losers: BTreeSet<Arc<str>>,
+}
+
 impl Agent {
     /// Registers an instance with its checks, in place of the one with the same id, and the proxy it
-    /// wants beside it. Checks that are there already keep their status; so do those not mentioned,
-    /// unless the terms say otherwise.
+    /// wants beside it: both or neither. Checks that are there already keep their status; so do those
+    /// not mentioned, unless the terms say otherwise.
     pub async fn register(
         &self,
         definition: &ServiceDefinition,
         terms: Terms,
     ) -> Result<(), Refused> {
-        let sidecar = definition
-            .sidecar(|id| self.sidecar_port(id))
-            .map_err(|error| Refused::Invalid(error.to_string()))?;
-        self.register_alone(definition, terms).await?;
-        match sidecar {
-            Some(sidecar) => self.register_alone(&sidecar, terms).await,
-            None => Ok(()),
+        let vetted = self.vetted(definition, terms)?;
+        let all = self
+            .store
+            .write(|tx| {
+                let mut all = vec![self.put_instance(tx, vetted, terms)?];
+                let sidecar = definition
+                    .sidecar(|id| sidecar::port(tx, &self.node, id))
+                    .map_err(|error| Refused::Invalid(error.to_string()))?;
+                if let Some(sidecar) = &sidecar {
+                    all.push(self.put_instance(tx, self.vetted(sidecar, terms)?, terms)?);
+                }
+                Ok::<_, Refused>(all)
+            })
+            .await?;
+        for put in all {
+            self.go_on(put).await;
         }
+        Ok(())
     }
 
-    /// The port of a proxy: that which it has, or the first of Consul's that no instance has.
-    fn sidecar_port(&self, id: &str) -> u16 {
-        let tables = self.store.read();
-        let held = tables.instance(&self.node, id).map(|held| held.port);
-        let taken: HashSet<u16> = tables.each_instance_on(&self.node).map(|row| row.port).collect();
-        held.or_else(|| SIDECAR_PORTS.into_iter().find(|port| !taken.contains(port))).unwrap_or(0)
-    }
-
-    async fn register_alone(
+    fn vetted<'a>(
         &self,
-        definition: &ServiceDefinition,
+        definition: &'a ServiceDefinition,
         terms: Terms,
-    ) -> Result<(), Refused> {
+    ) -> Result<Vetted<'a>, Refused> {
         vet::service(definition)?;
         let row = rows::registered(&self.node, definition, terms.token)
             .ok_or_else(|| Refused::Invalid("Missing service name".to_owned()))?;
-        let checks = definitions(definition, &row, self.programs())?;
-        let (is_new, conflict, losers) = self
-            .store
-            .write(|tx| {
-                let held = tx.instance(&self.node, &row.id).cloned();
-                let conflict =
-                    held.as_deref().filter(|held| !rows::same_owner(held, &row)).map(place);
-                if let Some(place) = conflict.clone().filter(|_| terms.respects_owner) {
-                    self.metrics.registration_conflicts.inc();
-                    return Err(Refused::Owned { id: row.id.to_string(), place });
-                }
-                tx.put(rows::answered_for(row.clone(), held.as_deref()));
-                if terms.replaces_checks {
-                    let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
-                    self.drop_checks(tx, &row.id, &mentioned);
-                }
-                let mut taken = runs(tx, &self.node, &row.id);
-                let mut losers = BTreeSet::new();
-                for (definition, naming) in &checks {
-                    let loser = self.put_check(tx, (definition, naming), &row.id, &mut taken)?;
-                    losers.extend(loser);
-                }
-                Ok((held.is_none(), conflict, losers))
-            })
-            .await?;
+        let checks = vet::checks(definition, &row, self.programs())?;
+        Ok(Vetted { row, checks })
+    }
+
+    /// Puts the rows of an instance and of its checks.
+    fn put_instance(
+        &self,
+        tx: &mut Tx<'_>,
+        Vetted { row, checks }: Vetted<'_>,
+        terms: Terms,
+    ) -> Result<Put, Refused> {
+        let held = tx.instance(&self.node, &row.id).cloned();
+        let conflict = held.as_deref().filter(|held| !rows::same_owner(held, &row)).map(place);
+        if let Some(place) = conflict.clone().filter(|_| terms.respects_owner) {
+            self.metrics.registration_conflicts.inc();
+            return Err(Refused::Owned { id: row.id.to_string(), place });
+        }
+        tx.put(rows::answered_for(row.clone(), held.as_deref()));
+        if terms.replaces_checks {
+            let mentioned: HashSet<&str> = checks.iter().map(|c| &*c.1.id).collect();
+            self.drop_checks(tx, &row.id, &mentioned);
+        }
+        let mut taken = runs(tx, &self.node, &row.id);
+        let mut losers = BTreeSet::new();
+        for (definition, naming) in &checks {
+            losers.extend(self.put_check(tx, (definition, naming), &row.id, &mut taken)?);
+        }
+        let checks = checks.into_iter().map(|(_, naming)| naming.id).collect();
+        Ok(Put { row, checks, is_new: held.is_none(), conflict, losers })
+    }
+
+    /// Does what follows when an instance has been put.
+    async fn go_on(&self, Put { row, checks, is_new, conflict, losers }: Put) {
         if let Some(place) = conflict {
             self.report_conflict(&row, &place);
         }
@@ -162,8 +187,7 @@ impl Agent {
             self.schedule(&loser).await;
         }
         self.schedule(&row.id).await;
-        self.renew(checks.iter().map(|(_, naming)| naming.id.as_str())).await;
-        Ok(())
+        self.renew(checks.iter().map(String::as_str)).await;
     }
 
     /// Registers a check of an instance, or of the node if it names none.
@@ -401,29 +425,6 @@ impl Agent {
         }
         Some((Registration { instance, checks }, source))
     }
-}
-
-/// The checks of a definition with their names.
-fn definitions<'a>(
-    definition: &'a ServiceDefinition,
-    row: &Service,
-    programs: Programs,
-) -> Result<Vec<(&'a CheckDefinition, Naming)>, Refused> {
-    let count = definition.all_checks().count();
-    let mut checks = Vec::with_capacity(count);
-    for (index, check) in definition.all_checks().enumerate() {
-        let (Ok(id), Ok(name)) = (row.id.parse(), row.name.parse()) else { continue };
-        let mut naming = Naming::within(&id, &name, index, count);
-        if let Some(id) = &check.id {
-            naming.id = id.to_string();
-        }
-        if let Some(name) = &check.name {
-            naming.name.clone_from(name);
-        }
-        vet::check(check, &naming.id, programs)?;
-        checks.push((check, naming));
-    }
-    Ok(checks)
 }
 
 /// Where an instance listens, for people.

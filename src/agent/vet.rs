@@ -4,9 +4,10 @@ use super::{
     ALIVE, CONSUL, NODE_MAINTENANCE, SERVICE_MAINTENANCE, register::Refused, rows::NODE_INSTANCE,
 };
 use crate::{
-    consul::{CheckDefinition, Kind, Programs, ServiceDefinition},
+    consul::{CheckDefinition, Kind, Naming, Programs, ServiceDefinition},
     probe::{Host, egress::Policy},
     registry::Assigned,
+    store::row::Service,
 };
 
 /// Most pieces of metadata.
@@ -96,6 +97,29 @@ pub(super) fn check(
         return refuse(format!("the id {id:?} is the daemon's own"));
     }
     Ok(())
+}
+
+/// The checks of a definition with their names, if none is refused.
+pub(super) fn checks<'a>(
+    definition: &'a ServiceDefinition,
+    row: &Service,
+    programs: Programs,
+) -> Result<Vec<(&'a CheckDefinition, Naming)>, Refused> {
+    let count = definition.all_checks().count();
+    let mut checks = Vec::with_capacity(count);
+    for (index, given) in definition.all_checks().enumerate() {
+        let (Ok(id), Ok(name)) = (row.id.parse(), row.name.parse()) else { continue };
+        let mut naming = Naming::within(&id, &name, index, count);
+        if let Some(id) = &given.id {
+            naming.id = id.to_string();
+        }
+        if let Some(name) = &given.name {
+            naming.name.clone_from(name);
+        }
+        check(given, &naming.id, programs)?;
+        checks.push((given, naming));
+    }
+    Ok(checks)
 }
 
 /// Refuses a check whose every probe would be denied, for where it goes or for what it says. Where it
