@@ -59,6 +59,31 @@ async fn a_change_of_status_moves_what_shows_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn no_index_goes_back_when_what_has_no_checks_comes_and_goes() {
+    let rig = Rig::new(SHOP).await;
+    let bar = json!({"Node": "bar", "Address": "10.0.0.9", "Service": {"Service": "cache"}});
+    let queries = ["health/checks/cache", "health/node/bar", "health/service/cache"];
+    let indexes = async || {
+        let mut indexes = Vec::new();
+        for query in queries {
+            let answer = rig.get(&format!("/v1/{query}")).await;
+            indexes.push(answer.header("x-consul-index").parse::<u64>().unwrap());
+        }
+        indexes
+    };
+    let mut before = indexes().await;
+    for _ in 0..2 {
+        for change in ["register", "deregister"] {
+            let answer = rig.put(&format!("/v1/catalog/{change}"), bar.to_string()).await;
+            answer.says(200, "true");
+            let after = indexes().await;
+            assert!(before.iter().zip(&after).all(|(a, b)| a <= b), "{before:?} {after:?}");
+            before = after;
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_nodes_instance_moves_its_service_its_node_and_the_list() {
     let rig = Rig::new(SHOP).await;
     rig.catalog(json!({"Node": "foo", "Address": "10.0.0.9"})).await;

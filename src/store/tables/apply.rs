@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Member, NodeEntry, Tables, folded};
+use super::{Group, Member, NodeEntry, Tables, folded};
 use crate::{
     compact::ByKey,
     store::{
@@ -115,7 +115,7 @@ impl Tables {
         self.indexes.nodes = index;
         self.indexes.catalog = index;
         touched.extend([Topic::Nodes, Topic::Catalog, Topic::Node(Arc::clone(&folded))]);
-        let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
+        let entry = self.nodes.entry(Arc::clone(&folded)).or_insert_with(|| NodeEntry::new(index));
         entry.index = index;
         if let Some(Row::Node(node)) = after {
             entry.row = Some(node);
@@ -148,7 +148,7 @@ impl Tables {
         touched: &mut Vec<Topic>,
     ) {
         let folded = shared(node);
-        let entry = self.nodes.entry(Arc::clone(&folded)).or_default();
+        let entry = self.nodes.entry(Arc::clone(&folded)).or_insert_with(|| NodeEntry::new(index));
         entry.index = index;
         self.indexes.catalog = index;
         touched.extend([Topic::Catalog, Topic::Node(Arc::clone(&folded))]);
@@ -188,7 +188,8 @@ impl Tables {
             self.leave(index, before, new.as_ref(), touched);
         }
         if let (Some(name), Some(now)) = (new, now) {
-            let group = self.groups.entry(Arc::clone(&name)).or_default();
+            let new = || Group { checks_index: index, ..Group::default() };
+            let group = self.groups.entry(Arc::clone(&name)).or_insert_with(new);
             group.members.insert(Member(now));
             group.index = index;
             touched.push(Topic::Service(Arc::clone(&name)));
@@ -281,6 +282,11 @@ impl Tables {
 }
 
 impl NodeEntry {
+    /// One of which nothing is known yet. No index of it is below those of a node that is not there.
+    fn new(index: Index) -> Self {
+        Self { index, checks_index: index, ..Self::default() }
+    }
+
     /// Takes a check in, with its instance or with the node's own. Returns it as it is held: it
     /// shares the names of its node and its instance.
     fn attach(&mut self, mut check: Arc<Check>) -> Arc<Check> {
