@@ -30,9 +30,11 @@ use tracing::{debug, error, warn};
 
 use super::{Limits, View, grpc, router};
 
-/// How long a client may take to send a request's head, and a connection may idle between two
-/// requests; hyper's own default.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may idle before a request, and a client may take to send a request's head:
+/// hyper bounds both by one time. Longer than clients keep connections for their next request (90 s
+/// in Go): who is closed while he writes does not know whether he was heard, and a write is not sent
+/// again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a client may leave what we send unread before the kernel ends the connection.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,7 +63,7 @@ pub async fn http(listener: TcpListener, view: View, limits: Limits, stop: Cance
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .half_close(false);
     run(listener, limits, stop, Arc::new(builder), router).await;
@@ -175,7 +177,7 @@ async fn connection<S, B>(
 {
     // HTTP/2 has no timeout of its own for a client that connects and says nothing.
     let spoke = tokio::select! {
-        spoke = timeout(HEAD_TIMEOUT, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        spoke = timeout(IDLE_TIMEOUT, stream.readable()) => matches!(spoke, Ok(Ok(()))),
         () = stop.cancelled() => false,
     };
     if !spoke {

@@ -118,6 +118,29 @@ async fn a_client_that_does_not_finish_its_head_is_cut_off() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_outlives_the_pools_of_clients() {
+    let served = served(Rig::new(&[]).await).await;
+    let healthy = "GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut stream = served.connect("").await;
+    // Go keeps a connection for 90 s, also one on which nothing has been asked yet.
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(95)).await;
+        stream.write_all(healthy.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        while !text.contains("alive") {
+            let mut buffer = [0; 4096];
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "closed after {text:?}");
+            text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+    }
+    let idle = tokio::time::Instant::now();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    let idle = idle.elapsed();
+    assert!((Duration::from_secs(120)..Duration::from_secs(125)).contains(&idle), "{idle:?}");
+}
+
 async fn clumsy() -> &'static str {
     panic!("oh")
 }
