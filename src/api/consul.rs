@@ -17,9 +17,9 @@ use http::{HeaderName, HeaderValue, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    guard::{MAX_BODY, MAX_VALUE},
+    guard::MAX_VALUE,
     params::Params,
-    router::{App, Refusal, get, only, put},
+    router::{App, Refusal, get, only, put, put_large},
 };
 
 mod agent;
@@ -45,16 +45,20 @@ const DATACENTER: &str = "dc1";
 /// The routes of this API.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/v1/agent/service/register", put(register::service))
+        .route("/v1/agent/service/register", put_large(register::service))
         .route("/v1/agent/service/deregister/", put(missing_service_id))
         .route("/v1/agent/service/deregister/{*id}", put(register::deregister))
-        .route("/v1/agent/check/register", put(register::check))
+        .route("/v1/agent/check/register", put_large(register::check))
         .route("/v1/agent/check/deregister/", put(missing_check_id))
         .route("/v1/agent/check/deregister/{*id}", put(register::deregister_check))
+        .route("/v1/agent/check/pass/", put(missing_check_id))
         .route("/v1/agent/check/pass/{*id}", put(register::pass))
+        .route("/v1/agent/check/warn/", put(missing_check_id))
         .route("/v1/agent/check/warn/{*id}", put(register::warn))
+        .route("/v1/agent/check/fail/", put(missing_check_id))
         .route("/v1/agent/check/fail/{*id}", put(register::fail))
-        .route("/v1/agent/check/update/{*id}", put(register::update))
+        .route("/v1/agent/check/update/", put(missing_check_id))
+        .route("/v1/agent/check/update/{*id}", put_large(register::update))
         .route("/v1/health/state/", get(missing_state))
         .route("/v1/health/state/{*state}", get(health::state))
         .route("/v1/health/service/", get(missing_service))
@@ -67,7 +71,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/health/checks/{*name}", get(health::checks))
         .route("/v1/health/node/", get(missing_node))
         .route("/v1/health/node/{*name}", get(health::node))
-        .route("/v1/catalog/register", put(catalog::register))
+        .route("/v1/catalog/register", put_large(catalog::register))
         .route("/v1/catalog/deregister", put(catalog::deregister))
         .route("/v1/catalog/datacenters", get(catalog::datacenters))
         .route("/v1/catalog/services", get(catalog::services))
@@ -94,8 +98,10 @@ fn kv_routes() -> Router<Arc<App>> {
         let methods = routing::get(kv::get).put(kv::put).delete(kv::delete);
         only("OPTIONS,GET,PUT,DELETE", methods).layer(DefaultBodyLimit::max(MAX_VALUE))
     };
-    let txn = put(txn::commit).layer(DefaultBodyLimit::max(MAX_VALUE));
-    Router::new().route("/v1/kv/", route()).route("/v1/kv/{*key}", route()).route("/v1/txn", txn)
+    Router::new()
+        .route("/v1/kv/", route())
+        .route("/v1/kv/{*key}", route())
+        .route("/v1/txn", put_large(txn::commit))
 }
 
 fn session_routes() -> Router<Arc<App>> {
@@ -110,7 +116,6 @@ fn session_routes() -> Router<Arc<App>> {
         .route("/v1/session/node/", get(session::missing_node))
         .route("/v1/session/node/{*node}", get(session::of_node))
         .route("/v1/session/list", get(session::list))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 fn event_routes() -> Router<Arc<App>> {
@@ -120,7 +125,6 @@ fn event_routes() -> Router<Arc<App>> {
         .route("/v1/event/fire/", put(event::missing_name))
         .route("/v1/event/fire/{*name}", fire)
         .route("/v1/event/list", get(event::list))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 async fn missing_service_id() -> Refusal {

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    Limits,
+    Limits, native,
     router::{App, Refusal},
     serve::Peer,
 };
@@ -34,7 +34,8 @@ use super::{
 /// Largest body of a request that has no [limit](max_body) of its own.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// Largest value of a key, and largest transaction: Consul's limit.
+/// Largest value of a key, and largest transaction: Consul's limit. So large may also be what comes
+/// with the output of a check or the definitions of many, which is cut, not refused.
 pub(super) const MAX_VALUE: usize = 512 * 1024;
 
 /// Clients remembered are gone through after so many requests, so that those whose allowance is
@@ -85,15 +86,33 @@ fn handler(request: &Request) -> String {
     matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().replace("{*", "{"))
 }
 
-/// Requests that must be answered also when a client asks too much: the daemon's own health.
+/// Requests that must be answered also when a client asks too much: the daemon's own health, and
+/// signs of life. All programs of a machine share one address, and one that asks too much must not
+/// let the heartbeats and the locks of the others expire.
 fn is_exempt(handler: &str) -> bool {
-    matches!(handler, "/-/healthy" | "/-/ready" | "/metrics")
+    matches!(
+        handler,
+        "/-/healthy"
+            | "/-/ready"
+            | "/metrics"
+            | "/v1/agent/check/pass/{id}"
+            | "/v1/agent/check/warn/{id}"
+            | "/v1/agent/check/fail/{id}"
+            | "/v1/agent/check/update/{id}"
+            | "/v1/session/renew/{id}"
+    )
 }
 
 /// The largest body that a route takes.
 fn max_body(handler: &str) -> usize {
     match handler {
-        "/v1/kv/{key}" | "/v1/txn" => MAX_VALUE,
+        "/v1/kv/{key}"
+        | "/v1/txn"
+        | "/v1/agent/check/register"
+        | "/v1/agent/check/update/{id}"
+        | "/v1/agent/service/register"
+        | "/v1/catalog/register"
+        | native::REGISTER => MAX_VALUE,
         _ => MAX_BODY,
     }
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     consul,
     params::Params,
-    router::{App, Refusal, get, only, put},
+    router::{App, Refusal, get, only, put, put_large},
 };
 use crate::{
     agent::Standing,
@@ -149,7 +149,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route(SERVICES, get(services))
         .route(EVENTS, get(events::list))
         .route(SELF, get(doubt::show))
-        .route(REGISTER, put(consul::register::owned))
+        .route(REGISTER, put_large(consul::register::owned))
         .route(&format!("{EXPLAIN}{{*id}}"), get(explain::explain))
         .route(
             &format!("{PROBE}{{*id}}"),

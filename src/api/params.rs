@@ -76,7 +76,12 @@ impl Params {
         let invalid = || Refusal::bad("Invalid wait time");
         let wait = match self.get("wait") {
             None | Some("") => DEFAULT,
-            Some(text) => text.parse::<crate::duration::Period>().map_err(|_| invalid())?.get(),
+            Some(text) => {
+                // A negative one is a duration too, and stands for none.
+                let positive = text.strip_prefix('-').unwrap_or(text);
+                let wait = positive.parse::<crate::duration::Period>().map_err(|_| invalid())?;
+                if positive == text { wait.get() } else { Duration::ZERO }
+            }
         };
         let wait = if wait.is_zero() { DEFAULT } else { wait.min(LONGEST) };
         Ok(wait + wait * u32::try_from(now % 16).unwrap_or(0) / 256)
@@ -140,6 +145,9 @@ mod tests {
         assert_eq!(wait("", 0), Some(Duration::from_secs(300)));
         assert_eq!(wait("wait=1h", 0), Some(Duration::from_secs(600)));
         assert!(wait("wait=16s", 15).unwrap() < Duration::from_secs(17));
-        assert_eq!(wait("wait=10", 0), None);
+        assert_eq!(wait("wait=-10s", 0), Some(Duration::from_secs(300)));
+        for invalid in ["wait=10", "wait=-10", "wait=-", "wait=--1s"] {
+            assert_eq!(wait(invalid, 0), None, "{invalid}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     handler::Handler,
     middleware,
     response::{IntoResponse, Response},
@@ -108,6 +108,7 @@ pub(super) fn router(view: View, limits: &Limits, stop: CancellationToken) -> Ro
         .merge(native::routes())
         .merge(consul::routes())
         .fallback(unknown)
+        .layer(DefaultBodyLimit::max(guard::MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), idempotency::idempotent))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
@@ -129,6 +130,15 @@ where
     T: 'static,
 {
     only("OPTIONS,PUT", routing::put(handler))
+}
+
+/// A route that is written to with bodies as large as the largest value of a key.
+pub(super) fn put_large<H, T>(handler: H) -> MethodRouter<Arc<App>>
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    put(handler).layer(DefaultBodyLimit::max(guard::MAX_VALUE))
 }
 
 /// Answers other methods as Consul does: `OPTIONS` with what is allowed, the rest with 405.

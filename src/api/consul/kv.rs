@@ -154,9 +154,10 @@ fn up_to<'a>(key: &'a str, start: usize, separator: &str) -> &'a str {
     }
 }
 
-/// A number that must be one if it is there.
+/// A number that must be one if it is there; Consul answers anything else with 500.
 fn number(params: &Params, name: &str) -> Result<Option<u64>, Refusal> {
-    let invalid = |_| Refusal::bad(format!("Invalid value for ?{name}"));
+    let text = || format!("Invalid value for ?{name}");
+    let invalid = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text());
     params.get(name).map(|text| text.parse().map_err(invalid)).transpose()
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     DATACENTER,
     agent::own::{coordinate, leader_address, own_node},
-    decode, json as respond,
+    decode, json as respond, missing_node,
     read::{Answer, Asked, read},
 };
 use crate::{
@@ -43,6 +43,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/operator/usage", get(usage))
         .route("/v1/coordinate/datacenters", get(coordinates_of_datacenters))
         .route("/v1/coordinate/nodes", get(coordinates))
+        .route("/v1/coordinate/node/", get(missing_node))
         .route("/v1/coordinate/node/{*name}", get(coordinates_of_node))
         .route("/v1/coordinate/update", put(update_coordinate))
         .route("/v1/acl/{*rest}", routing::any(no_acl))

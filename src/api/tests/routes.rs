@@ -103,6 +103,81 @@ async fn a_client_that_asks_too_much_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn signs_of_life_are_taken_also_from_a_client_that_asks_too_much() {
+    let mut rig = Rig::new(&[]).await;
+    let _keeper = rig.keep_sessions();
+    let web = r#"{"ID": "w", "Name": "web", "Check": {"TTL": "10s"}}"#;
+    assert_eq!(rig.put("/v1/agent/service/register", web).await.status, 200);
+    let made = rig.put("/v1/session/create", "").await.json();
+    let session = made["ID"].as_str().unwrap();
+    rig.limits.requests_per_second = NonZeroU32::MIN;
+    rig.limits.request_burst = NonZeroU32::MIN;
+    let router = rig.router();
+    let put = async |uri: &str, body: &'static str| {
+        let mut request = Request::put(uri).body(Body::from(body)).unwrap();
+        request.extensions_mut().insert(super::super::serve::Peer([127, 0, 0, 1].into()));
+        answered(router.clone(), request).await.status.as_u16()
+    };
+    assert_eq!(put("/v1/kv/a", "x").await, 200);
+    assert_eq!(put("/v1/kv/a", "x").await, 429);
+    for said in ["pass", "warn", "fail"] {
+        assert_eq!(put(&format!("/v1/agent/check/{said}/service:w"), "").await, 200, "{said}");
+    }
+    let update = put("/v1/agent/check/update/service:w", r#"{"Status": "passing"}"#).await;
+    let renewed = put(&format!("/v1/session/renew/{session}"), "").await;
+    assert_eq!((update, renewed), (200, 200));
+    assert_eq!(put("/v1/agent/check/deregister/service:w", "").await, 429);
+}
+
+#[tokio::test]
+async fn definitions_and_outputs_may_be_as_large_as_values() {
+    let rig = Rig::new(&[]).await;
+    let long = "x".repeat(400_000);
+    let web = format!(r#"{{"Name": "web", "Check": {{"TTL": "10s", "Notes": "{long}"}}}}"#);
+    let check = format!(r#"{{"Name": "c", "TTL": "10s", "Notes": "{long}"}}"#);
+    let node = format!(
+        r#"{{"Node": "n", "Address": "10.0.0.9", "Check": {{"Name": "d", "Output": "{long}"}}}}"#
+    );
+    let said = format!(r#"{{"Status": "passing", "Output": "{long}"}}"#);
+    for (uri, body) in [
+        ("/v1/agent/service/register", &web),
+        ("/v1/rollcall/register", &web),
+        ("/v1/agent/check/register", &check),
+        ("/v1/catalog/register", &node),
+        ("/v1/agent/check/update/service:web", &said),
+    ] {
+        for length in [None, Some(body.len())] {
+            let request = length.into_iter().fold(Request::put(uri), |request, length| {
+                request.header("content-length", length)
+            });
+            let answer = answered(rig.router(), request.body(Body::from(body.clone())).unwrap());
+            assert_eq!(answer.await.status, 200, "{uri}");
+        }
+        let over = Request::put(uri).header("content-length", 512 * 1024 + 1);
+        let answer = answered(rig.router(), over.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, 413, "{uri}");
+    }
+    let output = rig.get("/v1/agent/checks").await.json()["service:web"]["Output"].clone();
+    let output = output.as_str().unwrap();
+    assert!(output.ends_with("x ... (captured 4096 of 400000 bytes)"), "{}", output.len());
+    // Elsewhere also a body of unknown length is not read on and on.
+    assert_eq!(rig.put("/v1/session/create", &long).await.status, 413);
+}
+
+#[tokio::test]
+async fn a_path_that_ends_before_its_id_says_what_is_missing() {
+    let rig = Rig::new(&[]).await;
+    for said in ["pass", "warn", "fail", "update"] {
+        let answer = rig.put(&format!("/v1/agent/check/{said}/"), "").await;
+        assert_eq!((answer.status.as_u16(), &*answer.body), (400, "Missing check ID"), "{said}");
+    }
+    let answer = rig.put("/v1/agent/force-leave/", "").await;
+    assert_eq!((answer.status.as_u16(), &*answer.body), (400, "Missing node name"));
+    let answer = rig.get("/v1/coordinate/node/").await;
+    assert_eq!((answer.status.as_u16(), &*answer.body), (400, "Missing node name"));
+}
+
+#[tokio::test]
 async fn a_large_body_is_refused_before_it_is_read() {
     let rig = Rig::new(&[]).await;
     let request = Request::put("/v1/agent/maintenance?enable=true")

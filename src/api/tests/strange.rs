@@ -146,6 +146,8 @@ const EXPECTED: &[&str] = &[
     "Session TTL ",
     "Scripts are disabled on this agent",
     "CheckID ",
+    "Invalid value for ?cas",
+    "Invalid value for ?flags",
 ];
 
 fn text() -> impl Strategy<Value = String> {

@@ -277,7 +277,10 @@ async fn what_the_agent_answers_for_stays_as_it_is() {
     let id = node_id().text.to_uppercase();
     let thief = json!({"ID": id, "Node": "thief", "Address": "1.2.3.4"});
     let refused = rig.fails(own("set", "Node", thief)).await;
-    assert_eq!(refused, format!("Node ID {id} for node \"thief\" aliases existing node \"node-1\""));
+    assert_eq!(
+        refused,
+        format!("Node ID {id} for node \"thief\" aliases existing node \"node-1\"")
+    );
     // What the agent does not know may be put there and taken away.
     let other = json!({"Node": "node-1", "CheckID": "disk", "Name": "disk", "Status": "passing"});
     let put = rig.txn(json!([own("set", "Check", other.clone())])).await.json();

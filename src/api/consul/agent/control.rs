@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::{
     api::{
-        consul::read::Asked,
+        consul::{missing_node, read::Asked},
         router::{App, Refusal, get, put},
     },
     store::{Key, folded},
@@ -24,6 +24,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/agent/leave", put(leave))
         .route("/v1/agent/reload", put(reload))
         .route("/v1/agent/join/{*address}", put(join))
+        .route("/v1/agent/force-leave/", put(missing_node))
         .route("/v1/agent/force-leave/{*node}", put(force_leave))
         .route("/v1/agent/monitor", get(monitor))
 }

@@ -153,7 +153,10 @@ impl NodeOp {
         let body = &self.node;
         let known = tx.node_by_id(&body.id).map(|node| Arc::clone(&node.name));
         let given = Some(Arc::clone(&body.node)).filter(|name| !name.is_empty());
-        let name = given.or_else(|| known.clone()).filter(|name| !name.is_empty()).ok_or("Must provide node")?;
+        let name = given
+            .or_else(|| known.clone())
+            .filter(|name| !name.is_empty())
+            .ok_or("Must provide node")?;
         let called = format!("node {name:?}");
         let key = Key::Node(Arc::clone(&name));
         let held = kept::node(tx, own, &name);
@@ -164,7 +167,9 @@ impl NodeOp {
             }
             if known.is_some_and(|known| folded(&known) == folded(own)) {
                 let id = &body.id;
-                return Err(format!("Node ID {id} for node {name:?} aliases existing node {own:?}"));
+                return Err(format!(
+                    "Node ID {id} for node {name:?} aliases existing node {own:?}"
+                ));
             }
             if body.address.is_empty() {
                 return Err("Must provide address".to_owned());
