@@ -93,7 +93,7 @@ impl Log {
 
     /// The events remembered with a sequence above `after`, oldest first.
     pub fn after(&self, after: u64) -> Vec<Arc<Event>> {
-        self.lock().events.iter().filter(|event| event.sequence > after).cloned().collect()
+        self.lock().after(after)
     }
 
     /// The latest events of a check, at most `most`, oldest first. Looks back [`LOOK_BACK`] events at
@@ -112,12 +112,19 @@ impl Log {
     pub fn follow(&self, after: u64) -> (Vec<Arc<Event>>, Subscription) {
         let ring = self.lock();
         let receiver = self.broadcast.subscribe();
-        let past = ring.events.iter().filter(|event| event.sequence > after).cloned().collect();
-        (past, Subscription { receiver })
+        (ring.after(after), Subscription { receiver })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    /// The events with a sequence above `after`, oldest first: they stand in order.
+    fn after(&self, after: u64) -> Vec<Arc<Event>> {
+        let first = self.events.partition_point(|event| event.sequence <= after);
+        self.events.range(first..).cloned().collect()
     }
 }
 

@@ -26,6 +26,9 @@ const NAME: &str = "event/";
 /// Transitions written in one go.
 const CHUNK: usize = 512;
 
+/// The wait before what could not be written is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 impl Agent {
     /// Gives the log the transitions that were kept, oldest first.
     pub fn recall(&self, events: &event::Log) {
@@ -37,10 +40,12 @@ impl Agent {
         events.resume(kept);
     }
 
-    /// Keeps the transitions that come until `stop`, and then what is left of them.
+    /// Keeps the transitions after the one of this sequence until `stop`, and then what is left of
+    /// them. What cannot be written is written later: it is taken from the log, which remembers as
+    /// much as is kept here.
     pub async fn keep_history(
         self: Arc<Self>,
-        mut coming: event::Subscription,
+        mut written: u64,
         capacity: usize,
         stop: CancellationToken,
     ) {
@@ -50,22 +55,40 @@ impl Agent {
         if let Err(error) = self.trim_history(capacity).await {
             warn!(error = &error as &dyn std::error::Error, "History not trimmed");
         }
+        let (_, mut coming) = self.events.follow(written);
         loop {
-            let first = tokio::select! {
+            written = self.catch_up(written, capacity, &stop).await;
+            tokio::select! {
                 biased;
-                event = coming.next() => event,
-                () = stop.cancelled() => return,
-            };
-            let Some(first) = first else { return };
-            let mut some: Vec<Arc<Event>> = first.into_iter().collect();
-            while some.len() < CHUNK
-                && let Some(Some(event)) = futures_util::FutureExt::now_or_never(coming.next())
-            {
-                some.extend(event);
+                () = stop.cancelled() => break,
+                // Whether it is one, or many were missed: the log has them.
+                event = coming.next() => if event.is_none() { break },
             }
-            if let Err(error) = self.write_down(&some, capacity).await {
-                warn!(error = &error as &dyn std::error::Error, "Transitions not kept");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.catch_up(written, capacity, &stop).await;
+    }
+
+    /// Writes down what the log has after a sequence, however often that takes, but once only after
+    /// `stop`. Returns the sequence up to which all is written.
+    async fn catch_up(&self, mut written: u64, capacity: usize, stop: &CancellationToken) -> u64 {
+        loop {
+            let events = self.events.after(written);
+            if events.is_empty() {
+                return written;
+            }
+            for some in events.chunks(CHUNK) {
+                if let Err(error) = self.write_down(some, capacity).await {
+                    warn!(error = &error as &dyn std::error::Error, "Transitions not kept yet");
+                    if stop.is_cancelled() {
+                        return written;
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                    break;
+                }
+                written = some.last().map_or(written, |event| event.sequence);
             }
         }
     }

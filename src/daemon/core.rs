@@ -142,8 +142,8 @@ impl Core {
             }
         });
         self.agent.recall(&self.events);
-        let (_, coming) = self.events.follow(self.events.last());
-        tasks.spawn("history", agent().keep_history(coming, config.event_history, end()));
+        let (kept, capacity) = (self.events.last(), config.event_history);
+        tasks.spawn("history", agent().keep_history(kept, capacity, end()));
         let engine = Engine::new(agent(), self.monitor());
         tasks.spawn("heartbeats", engine.run(pushed, heard, end()));
         tasks.spawn("publisher", agent().publish(end()));

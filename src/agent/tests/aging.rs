@@ -77,10 +77,9 @@ async fn another_owner_of_an_id_is_told_of() {
 #[tokio::test(start_paused = true)]
 async fn what_was_told_is_remembered_over_a_restart() {
     let rig = Rig::new().await;
-    let (_, coming) = rig.events.follow(0);
     let stop = CancellationToken::new();
     let mut tasks = Tasks::default();
-    tasks.spawn("history", Arc::clone(&rig.agent).keep_history(coming, 3, stop.clone()));
+    tasks.spawn("history", Arc::clone(&rig.agent).keep_history(0, 3, stop.clone()));
     rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
         "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s"}}))
         .await
@@ -96,6 +95,55 @@ async fn what_was_told_is_remembered_over_a_restart() {
     rig.agent.recall(&rig.events);
     assert_eq!(rig.events.after(0), before, "the last three, with their evidence and numbers");
     stop.cancel();
+}
+
+/// Tells of so many changes of a check.
+fn tell(rig: &Rig, changes: usize) {
+    for _ in 0..changes {
+        rig.events.push(Transition {
+            service: "web".parse().unwrap(),
+            key: CheckKey { instance: "web-1".parse().unwrap(), check: "page".parse().unwrap() },
+            from: Status::Passing,
+            to: Status::Critical,
+            at: Timestamp::from_seconds(7),
+            cause: Cause::Operator { reason: "test".into() },
+        });
+    }
+}
+
+/// The sequences of what another daemon would find kept.
+fn kept(rig: &Rig) -> Vec<u64> {
+    let log = Log::new(1000);
+    rig.agent.recall(&log);
+    log.after(0).iter().map(|event| event.sequence).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_is_kept_later_and_more_than_a_follower_is_told() {
+    let mut rig = Rig::new().await;
+    rig.store.fail(true);
+    let keeping = Arc::clone(&rig.agent).keep_history(0, 1000, rig.stop.clone());
+    rig.tasks.spawn("history", keeping);
+    tell(&rig, 5);
+    wait(0.5).await;
+    tell(&rig, 1100);
+    wait(2.0).await;
+    assert_eq!(kept(&rig), [0; 0]);
+    rig.store.fail(false);
+    wait(2.0).await;
+    assert_eq!(kept(&rig), (106..=1105).collect::<Vec<_>>(), "as many as are remembered");
+    // At the end what is left is written, or tried once.
+    tell(&rig, 1);
+    let (store, agent, events) =
+        (Arc::clone(&rig.store), Arc::clone(&rig.agent), rig.events.clone());
+    rig.end().await;
+    let log = Log::new(1000);
+    agent.recall(&log);
+    assert_eq!(log.last(), events.last());
+    store.fail(true);
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    agent.keep_history(0, 1000, stopped).await;
 }
 
 #[tokio::test(start_paused = true)]
