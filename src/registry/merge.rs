@@ -117,6 +117,9 @@ impl State {
         self.instances.extend(others);
         difference.deregistered = gone.len();
         gone.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        for (instance, _) in &gone {
+            self.maintenance.set(&instance.0.id, None);
+        }
         let gone = gone.iter().flat_map(|(_, held)| &held.checks);
         merge.orders.extend(gone.map(|check| Order::Stop(check.key.clone())));
         self.list_services();

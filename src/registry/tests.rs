@@ -165,6 +165,23 @@ async fn maintenance_of_the_node_and_of_an_instance_are_separate() {
     );
 }
 
+#[tokio::test]
+async fn maintenance_of_what_is_not_listed_any_more_ends() {
+    let mut rig = Rig::new(Snapshot::default());
+    let up = definition("up", 10);
+    let list = |ids: &[&str]| ids.iter().map(|id| registration("web", id, &[&up])).collect();
+    rig.registry.replace(list(&["a", "b"])).await;
+    for id in ["a", "b"] {
+        rig.registry.maintain(id, Some("disk".into())).await.unwrap();
+    }
+    rig.registry.replace(list(&["b"])).await;
+    rig.ordered();
+    rig.registry.replace(list(&["a", "b"])).await;
+    assert_eq!(rig.ordered(), ["run a:up unknown"]);
+    let maintained = |id: &str| rig.registry.instance(id).unwrap().maintenance.is_some();
+    assert_eq!((maintained("a"), maintained("b")), (false, true));
+}
+
 fn seen(rig: &Rig, id: &str, verdict: Verdict, last: Timestamp) {
     let facts = Facts {
         probes: 7,
