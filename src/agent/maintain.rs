@@ -12,7 +12,7 @@ use crate::{
     model::InstanceId,
     registry::UnknownInstance,
     store::{
-        Key, Tx, Unwritten,
+        Key, Tables, Tx, Unwritten,
         row::{Check, CheckShape, Health, Origin},
     },
 };
@@ -73,17 +73,9 @@ impl Agent {
         if tables.note(rows::NODE_ID).is_some() {
             self.registry.forget_maintenance();
         }
-        let mut node = None;
-        let mut instances = Vec::new();
-        for check in tables.each_check_on(&self.node) {
-            if *check.id == *NODE_MAINTENANCE {
-                node = Some(Arc::clone(&check.notes));
-            } else if let Some(id) = check.id.strip_prefix(SERVICE_MAINTENANCE)
-                && let Ok(id) = id.parse::<InstanceId>()
-            {
-                instances.push((id, Arc::clone(&check.notes)));
-            }
-        }
+        let node = tables.check(&self.node, NODE_MAINTENANCE).map(|row| Arc::clone(&row.notes));
+        let checks = tables.each_check_on(&self.node).map(|row| &**row);
+        let instances: Vec<_> = taken_out(checks).collect();
         drop(tables);
         self.registry.take_out(node, instances);
     }
@@ -120,6 +112,21 @@ impl Agent {
             ..Check::default()
         }
     }
+}
+
+/// The instances that checks say are out, and why.
+pub(super) fn taken_out<'a>(
+    checks: impl IntoIterator<Item = &'a Check>,
+) -> impl Iterator<Item = (InstanceId, Arc<str>)> {
+    checks.into_iter().filter_map(|check| {
+        let id = check.id.strip_prefix(SERVICE_MAINTENANCE)?.parse().ok()?;
+        Some((id, Arc::clone(&check.notes)))
+    })
+}
+
+/// Whether operators have taken an instance out, or the node with all its instances.
+pub(super) fn is_out(tables: &Tables, node: &str, instance: &str) -> bool {
+    [instance, ""].iter().any(|out| tables.check(node, &check_id(out)).is_some())
 }
 
 /// The id of the check that takes an instance out, or the node if there is no id.

@@ -1,27 +1,33 @@
 //! Deregistering instances that have been critical for too long, and bringing them back.
 //!
 //! Consul lets a definition ask for this. A daemon that is mistaken must not empty a service, so
-//! in one round at most a tenth of a service's instances go, though always one, and none as long as
-//! more than half of them are critical at once: then it is not the instances, and somebody must
+//! in ten minutes at most a tenth of a service's instances go, though always one, and none as long
+//! as more than half of them are critical at once: then it is not the instances, and somebody must
 //! look. A service of one instance has no other to compare it with; it goes when its time has come.
+//! What operators have taken out stays.
 //! Nobody goes while the guard holds failures back or the daemon doubts itself, nor for a status
 //! that is only kept critical because it comes and goes: what counts is what is observed. When the
 //! wall clock is set, everybody's time begins anew.
 //! What is deregistered can be brought back for a day.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Agent, key, register::Refused, stale::is_stale};
+use super::{
+    Agent, key,
+    maintain::{is_out, taken_out},
+    register::Refused,
+    stale::is_stale,
+};
 use crate::{
     clock::{self, Ages, Timestamp},
     judge::Verdict,
     model::{Registered, Status},
     store::{
-        Key, Tables, Unwritten,
+        Key, Tables, Unwritten, folded,
         row::{Check, Health, Service, Tombstone},
     },
 };
@@ -32,8 +38,11 @@ const EVERY: Duration = Duration::from_secs(30);
 /// How long a deregistered instance can be brought back.
 const KEPT: Duration = Duration::from_secs(86_400);
 
-/// One in so many instances of a service may go in one round.
+/// One in so many instances of a service may go in one window.
 const SHARE: usize = 10;
+
+/// The window. What went within it is known by what can be brought back, also after a restart.
+const WINDOW: Duration = Duration::from_secs(600);
 
 /// What is to be done in one round.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -135,7 +144,8 @@ impl Agent {
                 let Some(service) = tx.instance(&self.node, id).cloned() else { return Ok(None) };
                 let observed = |check: &Check| self.critical_since(check, ages);
                 let is_overdue = |check: &Check| is_overdue(check, started, ages, observed);
-                if !tx.instance_checks(&self.node, id).any(|check| is_overdue(check)) {
+                let is_due = tx.instance_checks(&self.node, id).any(|check| is_overdue(check));
+                if !is_due || is_out(tx, &self.node, id) {
                     return Ok(None);
                 }
                 let checks = tx.instance_checks(&self.node, id);
@@ -162,9 +172,9 @@ impl Agent {
     }
 
     /// Brings an instance back that was deregistered for being critical. Its checks stay critical
-    /// until they are heard of, and their time begins anew.
+    /// until they are heard of, and their time begins anew. If it was out, it is out again.
     pub async fn undo(&self, id: &str) -> Result<(), Refused> {
-        let service = self
+        let tombstone = self
             .store
             .write(|tx| {
                 let tombstone = tx.tombstone(id).cloned();
@@ -178,12 +188,13 @@ impl Agent {
                     tx.put(Check { since, ..check.clone() });
                 }
                 tx.delete(Key::Tombstone(id.into()));
-                Ok(tombstone.service.clone())
+                Ok(tombstone)
             })
             .await?;
         self.metrics.registrations.with_label_values(&["restore"]).inc();
-        let detail = "brought back";
-        self.report(&service, (Status::Unknown, Status::Critical), Registered::Restored, detail);
+        self.registry.take_out(None, taken_out(&tombstone.checks));
+        let (service, detail) = (&tombstone.service, "brought back");
+        self.report(service, (Status::Unknown, Status::Critical), Registered::Restored, detail);
         self.schedule(id).await;
         Ok(())
     }
@@ -203,26 +214,28 @@ fn plan(
     critical_since: impl Fn(&Check) -> Option<Timestamp>,
 ) -> Round {
     let mut round = Round::default();
-    let mut due: BTreeMap<&Arc<str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
-    for row in tables.each_instance_on(node).filter(|row| row.origin.is_local()) {
+    let mut due: BTreeMap<Cow<'_, str>, Vec<(i64, &Arc<str>)>> = BTreeMap::new();
+    let local = tables.each_instance_on(node).filter(|row| row.origin.is_local());
+    for row in local.filter(|row| !is_out(tables, node, &row.id)) {
         let checks = tables.instance_checks(node, &row.id);
         let overdue = checks.filter(|check| is_overdue(check, started, ages, &critical_since));
         if let Some(since) = overdue.map(|check| check.since).min() {
-            due.entry(&row.name).or_default().push((since, &row.id));
+            due.entry(folded(&row.name)).or_default().push((since, &row.id));
         }
     }
     for (name, mut instances) in due {
-        let all = tables.service(name).count();
+        let all = tables.service(&name).count();
         let is_critical = |row: &&Arc<Service>| {
             tables.instance_checks(&row.node, &row.id).any(|c| c.status == Health::Critical)
         };
-        let critical = tables.service(name).filter(is_critical).count();
+        let critical = tables.service(&name).filter(is_critical).count();
         if all > 1 && critical * 2 > all {
             round.held += instances.len();
             continue;
         }
+        let (gone, missing) = gone(tables, (&name, node), ages);
         instances.sort_unstable();
-        instances.truncate((all / SHARE).max(1));
+        instances.truncate(((all + missing) / SHARE).max(1).saturating_sub(gone));
         round.due.extend(instances.into_iter().map(|(_, id)| Arc::clone(id)));
     }
     let is_old = |at: i64| ages.of(Timestamp::from_millis(at)) >= KEPT;
@@ -232,6 +245,16 @@ fn plan(
         .map(|tombstone| Arc::clone(&tombstone.service.id))
         .collect();
     round
+}
+
+/// How many instances of a service went within the window, and how many of these are not back.
+fn gone(tables: &Tables, (service, node): (&str, &str), ages: &Ages) -> (usize, usize) {
+    let of_service = tables.tombstones().filter(|gone| folded(&gone.service.name) == service);
+    let lately = of_service.filter(|gone| ages.of(Timestamp::from_millis(gone.at)) < WINDOW);
+    lately.fold((0, 0), |(gone, missing), tombstone| {
+        let is_back = tables.instance(node, &tombstone.service.id).is_some();
+        (gone + 1, missing + usize::from(!is_back))
+    })
 }
 
 /// Whether a check has been critical for so long that its instance may go.
@@ -308,6 +331,40 @@ mod tests {
         let long_ago = Timestamp::from_millis(-1000 * HOUR);
         let round = plan((&store.read(), "n"), long_ago, &ages(), seen);
         (round.due.len(), round.held)
+    }
+
+    /// Has further instances of `web` have gone, so many minutes ago each.
+    async fn went(store: &Store, minutes: &[i64]) {
+        let written = store.write(|tx| {
+            for (n, minutes) in minutes.iter().enumerate() {
+                let shape = ServiceShape { name: "Web".into(), ..ServiceShape::default() };
+                let id = format!("gone-{n}").into();
+                let service = Service { id, shape: shape.into(), ..Service::default() };
+                let at = -minutes * 60_000;
+                tx.put(Tombstone { service, at, ..Tombstone::default() });
+            }
+            Ok::<_, Unwritten>(())
+        });
+        written.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_tenth_of_a_service_goes_in_ten_minutes() {
+        for (instances, critical, minutes, due) in [
+            (9, 4, &[9][..], 0),
+            (9, 4, &[10], 1),
+            (1, 1, &[9], 0),
+            (40, 12, &[1, 5, 9, 9], 0),
+            (36, 12, &[1, 5, 9, 30], 0),
+            (37, 12, &[1, 5, 9, 30], 1),
+            (50, 12, &[1, 2], 3),
+        ] {
+            let store = web(instances, &vec![2; critical]).await;
+            went(&store, minutes).await;
+            let long_ago = Timestamp::from_millis(-1000 * HOUR);
+            let round = plan((&store.read(), "n"), long_ago, &ages(), seen);
+            assert_eq!((round.due.len(), round.held), (due, 0), "{instances} {minutes:?}");
+        }
     }
 
     #[tokio::test]

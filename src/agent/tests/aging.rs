@@ -97,6 +97,77 @@ async fn what_was_told_is_remembered_over_a_restart() {
     stop.cancel();
 }
 
+/// An instance of `web` that is to be deregistered when it is critical for half an hour.
+fn fleeting(id: &str) -> Value {
+    json!({"ID": id, "Name": "web", "Port": 80,
+        "Check": {"TTL": "10s", "DeregisterCriticalServiceAfter": "30m"}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_operators_have_taken_out_is_not_deregistered() {
+    let rig = Rig::new().await;
+    rig.put(fleeting("web-1")).await.unwrap();
+    let (started, late) = (Timestamp::from_millis(0), as_of(later(1)));
+    rig.agent.maintain("web-1", Some("disk".into())).await.unwrap();
+    rig.agent.reap_once(started, &late).await.unwrap();
+    assert!(rig.store.read().instance("node-1", "web-1").is_some());
+    rig.agent.maintain("web-1", None).await.unwrap();
+    rig.agent.maintain_node(Some("kernel".into())).await.unwrap();
+    rig.agent.reap_once(started, &late).await.unwrap();
+    assert!(rig.store.read().instance("node-1", "web-1").is_some());
+    rig.agent.maintain_node(None).await.unwrap();
+    rig.agent.reap_once(started, &late).await.unwrap();
+    assert!(rig.store.read().instance("node-1", "web-1").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_out_when_it_was_deregistered_is_out_when_it_is_brought_back() {
+    let rig = Rig::new().await;
+    rig.put(fleeting("web-1")).await.unwrap();
+    rig.agent.maintain("web-1", Some("disk".into())).await.unwrap();
+    // As a daemon has left it that did not ask whether it was out.
+    let tombstone = {
+        let tables = rig.store.read();
+        let service = Service::clone(tables.instance("node-1", "web-1").unwrap());
+        let checks = tables.instance_checks("node-1", "web-1").map(|row| Check::clone(row));
+        let (checks, at) = (checks.collect(), clock::now().millis());
+        crate::store::row::Tombstone { service, checks, at, ..Default::default() }
+    };
+    rig.agent.deregister("web-1").await.unwrap();
+    rig.store.write(|tx| Ok::<_, Unwritten>(tx.put(tombstone))).await.unwrap();
+    let why = || rig.registry.instance("web-1").and_then(|listed| listed.maintenance);
+    assert_eq!(why(), None);
+    rig.agent.undo("web-1").await.unwrap();
+    assert_eq!(rig.checks("web-1"), ["_service_maintenance:web-1", "service:web-1"]);
+    assert_eq!(why().as_deref(), Some("disk"));
+    rig.agent.maintain("web-1", None).await.unwrap();
+    assert_eq!((rig.checks("web-1").len(), why()), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_outlasts_rounds_and_restarts() {
+    let rig = Rig::new().await.without_guard();
+    for n in 0..10 {
+        rig.put(fleeting(&format!("web-{n}"))).await.unwrap();
+        let said = if n < 5 { "critical" } else { "passing" };
+        rig.hear(&format!("service:web-{n}"), said, "").await;
+    }
+    let count = |rig: &Rig| rig.store.read().service("web").count();
+    let started = Timestamp::from_millis(0);
+    let after = |minutes: i64| {
+        as_of(Timestamp::from_millis(clock::now().millis() + HOUR + minutes * 60_000))
+    };
+    rig.agent.reap_once(started, &after(0)).await.unwrap();
+    rig.agent.reap_once(started, &after(1)).await.unwrap();
+    assert_eq!(count(&rig), 9);
+    let rig = rig.restarted().await;
+    rig.agent.reap_once(started, &after(9)).await.unwrap();
+    assert_eq!(count(&rig), 9);
+    rig.agent.reap_once(started, &after(11)).await.unwrap();
+    rig.agent.reap_once(started, &after(12)).await.unwrap();
+    assert_eq!(count(&rig), 8);
+}
+
 /// Tells of so many changes of a check.
 fn tell(rig: &Rig, changes: usize) {
     for _ in 0..changes {
