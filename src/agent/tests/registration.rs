@@ -336,7 +336,7 @@ async fn a_row_made_again_while_its_check_goes_on_says_what_is_known() {
 }
 
 /// A service that wants a proxy, which says this of itself.
-fn meshed(id: &str, proxy: Value) -> Value {
+fn meshed(id: &str, proxy: &Value) -> Value {
     json!({"ID": id, "Name": "web", "Port": 80, "Connect": {"SidecarService": proxy}})
 }
 
@@ -344,7 +344,7 @@ fn meshed(id: &str, proxy: Value) -> Value {
 async fn proxies_of_services_registered_at_once_have_a_port_each() {
     let rig = Rig::new().await;
     let turn = rig.agent.turn.write().await;
-    let (one, other) = (rig.put(meshed("a", json!({}))), rig.put(meshed("b", json!({}))));
+    let (one, other) = (rig.put(meshed("a", &json!({}))), rig.put(meshed("b", &json!({}))));
     let (one, other, ()) = tokio::join!(one, other, async {
         rig.settle().await;
         drop(turn);
@@ -353,7 +353,7 @@ async fn proxies_of_services_registered_at_once_have_a_port_each() {
     other.unwrap();
     let port = |id: &str| rig.store.read().instance("node-1", id).unwrap().port;
     assert_eq!((port("a-sidecar-proxy"), port("b-sidecar-proxy")), (21_000, 21_001));
-    rig.put(meshed("a", json!({}))).await.unwrap();
+    rig.put(meshed("a", &json!({}))).await.unwrap();
     assert_eq!(port("a-sidecar-proxy"), 21_000, "it keeps its own");
     rig.agrees();
 }
@@ -366,7 +366,7 @@ async fn a_service_whose_proxy_is_refused_is_refused() {
         json!({"Meta": {"consul-x": "y"}}),
         json!({"Port": "x"}),
     ] {
-        let refused = rig.put(meshed("a", proxy.clone())).await;
+        let refused = rig.put(meshed("a", &proxy)).await;
         assert!(matches!(refused, Err(Refused::Invalid(_))), "{proxy}: {refused:?}");
         assert!(rig.store.read().instance("node-1", "a").is_none(), "{proxy}");
         assert!(rig.registry.instance("a").is_none(), "{proxy}");

@@ -236,7 +236,7 @@ async fn what_cannot_be_done_to_the_catalog_is_said() {
 }
 
 /// An operation on what is on our own node.
-fn own(verb: &str, kind: &str, body: Value) -> Value {
+fn own(verb: &str, kind: &str, body: &Value) -> Value {
     let mut op = json!({"Verb": verb, kind: body});
     if kind == "Service" {
         op["Node"] = json!("Node-1");
@@ -264,28 +264,28 @@ async fn what_the_agent_answers_for_stays_as_it_is() {
         ("Check", json!({"Node": "node-1", "CheckID": "serfHealth", "Status": "critical"})),
     ];
     for (kind, body) in kept {
-        let gone = rig.txn(json!([own("delete", kind, body.clone())])).await.json();
+        let gone = rig.txn(json!([own("delete", kind, &body)])).await.json();
         assert_eq!(gone, json!({"Results": null, "Errors": null}), "{body}");
-        let given = rig.txn(json!([own("set", kind, body.clone())])).await.json();
-        let read = rig.txn(json!([own("get", kind, body.clone())])).await.json();
+        let given = rig.txn(json!([own("set", kind, &body)])).await.json();
+        let read = rig.txn(json!([own("get", kind, &body)])).await.json();
         assert_eq!(given["Results"], read["Results"], "given back as it is: {body}");
         assert_eq!(shown().await, before, "{body}");
         let mut stale = body.clone();
         stale["ModifyIndex"] = json!(12_345);
-        assert_eq!(rig.txn(json!([own("cas", kind, stale)])).await.status, 409, "{body}");
+        assert_eq!(rig.txn(json!([own("cas", kind, &stale)])).await.status, 409, "{body}");
     }
     let id = node_id().text.to_uppercase();
     let thief = json!({"ID": id, "Node": "thief", "Address": "1.2.3.4"});
-    let refused = rig.fails(own("set", "Node", thief)).await;
+    let refused = rig.fails(own("set", "Node", &thief)).await;
     assert_eq!(
         refused,
         format!("Node ID {id} for node \"thief\" aliases existing node \"node-1\"")
     );
     // What the agent does not know may be put there and taken away.
     let other = json!({"Node": "node-1", "CheckID": "disk", "Name": "disk", "Status": "passing"});
-    let put = rig.txn(json!([own("set", "Check", other.clone())])).await.json();
+    let put = rig.txn(json!([own("set", "Check", &other)])).await.json();
     assert_eq!(put["Results"][0]["Check"]["Status"], "passing");
-    assert_eq!(rig.txn(json!([own("delete", "Check", other)])).await.status, 200);
+    assert_eq!(rig.txn(json!([own("delete", "Check", &other)])).await.status, 200);
     assert_eq!((shown().await.0, shown().await.1), (before.0, before.1));
 }
 
@@ -295,7 +295,7 @@ async fn of_an_instance_that_leaves_its_tags_to_the_catalog_these_are_set() {
     let web = json!({"ID": "web-1", "Name": "web", "Port": 80, "EnableTagOverride": true});
     rig.put("/v1/agent/service/register", web.to_string()).await.says(200, "");
     let body = json!({"ID": "web-1", "Service": "x", "Tags": ["other"], "Port": 1});
-    let given = rig.txn(json!([own("set", "Service", body)])).await.json();
+    let given = rig.txn(json!([own("set", "Service", &body)])).await.json();
     let service = &given["Results"][0]["Service"];
     assert_eq!((&service["Service"], &service["Port"]), (&json!("web"), &json!(80)));
     let shown = rig.get("/v1/agent/services").await.json();

@@ -349,9 +349,10 @@ impl CheckBody {
             since,
             output: Arc::clone(&self.output),
             shape: shape.into(),
-            definition: match definition.is_empty() {
-                true => "".into(),
-                false => Value::Object(definition).to_string().into(),
+            definition: if definition.is_empty() {
+                "".into()
+            } else {
+                Value::Object(definition).to_string().into()
             },
             ..row::Check::default()
         }))
