@@ -174,6 +174,7 @@ impl Agent {
     /// Brings an instance back that was deregistered for being critical. Its checks stay critical
     /// until they are heard of, and their time begins anew. If it was out, it is out again.
     pub async fn undo(&self, id: &str) -> Result<(), Refused> {
+        let turn = self.turn.write().await;
         let tombstone = self
             .store
             .write(|tx| {
@@ -191,8 +192,9 @@ impl Agent {
                 Ok(tombstone)
             })
             .await?;
-        self.metrics.registrations.with_label_values(&["restore"]).inc();
         self.registry.take_out(None, taken_out(&tombstone.checks));
+        drop(turn);
+        self.metrics.registrations.with_label_values(&["restore"]).inc();
         let (service, detail) = (&tombstone.service, "brought back");
         self.report(service, (Status::Unknown, Status::Critical), Registered::Restored, detail);
         self.schedule(id).await;

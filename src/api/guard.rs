@@ -34,8 +34,8 @@ use super::{
 /// Largest body of a request that has no [limit](max_body) of its own.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// Largest value of a key, and largest transaction: Consul's limit. So large may also be what comes
-/// with the output of a check or the definitions of many, which is cut, not refused.
+/// Largest value of a key, and largest transaction: Consul's limit. So large may registrations be as
+/// well, and what is said of a check: its output is cut, not refused.
 pub(super) const MAX_VALUE: usize = 512 * 1024;
 
 /// Clients remembered are gone through after so many requests, so that those whose allowance is
