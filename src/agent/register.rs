@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Agent, key, known, pushed::Heard, rows, sidecar, vet};
+use super::{Agent, key, known, pushed::Heard, rows, rows::Given, sidecar, vet};
 use crate::{
     consul::{
         self, CheckDefinition, Kind, Naming, Programs, ServiceDefinition, sidecar_id, sidecar_of,
@@ -169,7 +169,8 @@ impl Agent {
         let mut taken = runs(tx, &self.node, &row.id);
         let mut losers = BTreeSet::new();
         for (definition, naming) in &checks {
-            losers.extend(self.put_check(tx, (definition, naming), &row.id, &mut taken)?);
+            let given = Given { definition, naming, unset: "" };
+            losers.extend(self.put_check(tx, given, &row.id, &mut taken)?);
         }
         let checks = checks.into_iter().map(|(_, naming)| naming.id).collect();
         Ok(Put { row, checks, is_new: held.is_none(), conflict, losers })
@@ -205,7 +206,8 @@ impl Agent {
                     return Err(Refused::NoSuchService(service.to_owned()));
                 }
                 let mut taken = runs(tx, &self.node, service);
-                self.put_check(tx, (definition, &naming), service, &mut taken)
+                let given = Given { definition, naming: &naming, unset: "0s" };
+                self.put_check(tx, given, service, &mut taken)
             })
             .await?;
         if let Some(loser) = loser {
@@ -288,20 +290,19 @@ impl Agent {
     fn put_check(
         &self,
         tx: &mut Tx<'_>,
-        (definition, naming): (&CheckDefinition, &Naming),
+        given: Given<'_>,
         service: &str,
         taken: &mut HashSet<Arc<str>>,
     ) -> Result<Option<Arc<str>>, Refused> {
-        let held = tx.check(&self.node, &naming.id).cloned();
-        let assigned = assigned(definition, naming, self.programs())?;
+        let held = tx.check(&self.node, &given.naming.id).cloned();
+        let assigned = assigned(given.definition, given.naming, self.programs())?;
         vet::destination(&assigned, self.egress.get())?;
         let run = match held.as_deref().filter(|held| *held.service == *service) {
             Some(held) if !held.run.is_empty() => Arc::clone(&held.run),
             _ => free(assigned.definition.id.as_str(), taken),
         };
         taken.insert(Arc::clone(&run));
-        let given = (definition, naming);
-        let row = rows::registered_check(&self.node, (service, run), given, &assigned, tx.now());
+        let row = rows::registered_check(&self.node, (service, run), given, tx.now());
         tx.put(rows::going_on(row, held.as_deref()));
         Ok(held.map(|held| Arc::clone(&held.service)).filter(|before| **before != *service))
     }

@@ -1,6 +1,6 @@
 //! What the registry knows, as rows of the store.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{ALIVE, CONSUL, CONSUL_VERSION, SERVER_PORT, pushed::MAX_OUTPUT};
 use crate::{
@@ -176,18 +176,26 @@ fn pairs(meta: &BTreeMap<String, String>) -> Map {
     meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
 }
 
+/// A check as it was registered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) definition: &'a CheckDefinition,
+    pub(super) naming: &'a Naming,
+    /// What Consul shows of a time that was not given: nothing if the check came with its instance,
+    /// `0s` if it came alone.
+    pub(super) unset: &'static str,
+}
+
 /// A check as it was registered for an instance and is run under a name, with its first status.
 pub(super) fn registered_check(
     node: &Arc<str>,
     (service, run): (&str, Arc<str>),
-    (definition, naming): (&CheckDefinition, &Naming),
-    assigned: &Assigned,
+    Given { definition, naming, unset }: Given<'_>,
     now: Timestamp,
 ) -> Check {
-    let schedule = &assigned.definition.schedule;
-    let is_asked = assigned.definition.probe.pushed().is_none();
-    let shown = |time: Duration| {
-        if is_asked { Time(time).to_string().into() } else { Arc::<str>::default() }
+    let shown = |time: Option<Time>| -> Arc<str> {
+        let given = time.filter(|time| !time.is_zero());
+        given.map_or_else(|| unset.into(), |time| time.to_string().into())
     };
     let deregister_after = definition.deregister_after().map_or(0, |after| after.as_secs());
     let shape = CheckShape {
@@ -196,8 +204,8 @@ pub(super) fn registered_check(
         run,
         notes: definition.notes.as_deref().unwrap_or_default().into(),
         kind: definition.type_word().into(),
-        interval: shown(schedule.interval),
-        timeout: shown(schedule.timeout),
+        interval: shown(definition.interval),
+        timeout: shown(definition.timeout),
         deregister_after: u32::try_from(deregister_after).unwrap_or(u32::MAX),
         origin: Origin::Agent,
     };
