@@ -3,7 +3,8 @@
 //! Keys of the structs are taken in any case and with or without underscores, keys that are not
 //! known are passed over, and `null` is absent, also within a list. Maps of free keys are taken as
 //! they are. A key that is there twice counts once: an alias only where the field's own name is
-//! absent, as Go's client sends an embedded check with both.
+//! absent, as Go's client sends an embedded check with both, and what Consul shows of a check in the
+//! catalog has both.
 
 use std::fmt;
 
@@ -18,7 +19,13 @@ use serde::{
 use serde_json::{Map, Value};
 
 /// Second names with the first names that go before them.
-const ALIASES: &[(&str, &str)] = &[("check_id", "id"), ("script_args", "args")];
+const ALIASES: &[(&str, &str)] = &[
+    ("check_id", "id"),
+    ("script_args", "args"),
+    ("IntervalDuration", "Interval"),
+    ("TimeoutDuration", "Timeout"),
+    ("DeregisterCriticalServiceAfterDuration", "DeregisterCriticalServiceAfter"),
+];
 
 /// A body that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

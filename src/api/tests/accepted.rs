@@ -78,3 +78,55 @@ async fn a_body_is_shown_after_consuls_words_and_another_one_wakes_nobody_at_onc
     let told = rig.get("/v1/health/checks/web").await.json();
     assert_eq!(told[0]["Output"], format!("{output} 2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn times_of_a_check_are_shown_as_they_were_given() {
+    let rig = Rig::new(&[]).await;
+    let tcp = json!({"TCP": "10.0.0.1:80", "Interval": "500ms"});
+    let full = json!({"TCP": "10.0.0.1:80", "Interval": "90s", "Timeout": "2s"});
+    let checks = json!([tcp, full, {"TTL": "1m"}, {"AliasNode": "n"}]);
+    put(&rig, REGISTER, json!({"Name": "web", "Checks": checks})).await;
+    let alone = "/v1/agent/check/register";
+    for (id, service, mut check) in [
+        ("tcp", "", tcp),
+        ("ttl", "web", json!({"TTL": "1m"})),
+        ("of", "", json!({"AliasNode": "n"})),
+    ] {
+        check["Name"] = id.into();
+        check["ServiceID"] = service.into();
+        put(&rig, alone, check).await;
+    }
+    let shown = rig.get("/v1/agent/checks").await.json();
+    for (id, interval, timeout) in [
+        ("service:web:1", "500ms", ""),
+        ("service:web:2", "1m30s", "2s"),
+        ("service:web:3", "", ""),
+        ("service:web:4", "", ""),
+        ("tcp", "500ms", "0s"),
+        ("ttl", "0s", "0s"),
+        ("of", "0s", "0s"),
+    ] {
+        let shown = (&shown[id]["Interval"], &shown[id]["Timeout"]);
+        assert_eq!(shown, (&json!(interval), &json!(timeout)), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_catalog_shows_may_be_put_back() {
+    let rig = Rig::new(&[]).await;
+    let check = json!({"Name": "up", "Definition": {
+        "TCP": "10.0.0.1:80", "Interval": "10s", "IntervalDuration": 10_000_000_000_u64,
+        "Timeout": "5s", "TimeoutDuration": "5s",
+        "DeregisterCriticalServiceAfter": "1m0s",
+        "DeregisterCriticalServiceAfterDuration": 60_000_000_000_u64}});
+    let body = json!({"Node": "n", "Address": "10.0.0.1", "Check": check});
+    let answer = rig.put("/v1/catalog/register", body.to_string()).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "true"));
+    let shown = rig.get("/v1/health/node/n").await.json();
+    assert_eq!(shown[0]["Definition"]["Interval"], "10s");
+    assert_eq!(shown[0]["Definition"]["DeregisterCriticalServiceAfter"], "1m0s");
+    let operation = json!([{"Check": {"Verb": "set", "Check": {
+        "Node": "n", "CheckID": "up", "Name": "up", "Definition": check["Definition"]}}}]);
+    let answer = rig.put("/v1/txn", operation.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
