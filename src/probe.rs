@@ -278,6 +278,24 @@ impl Spec {
         matches!(self, Self::Certificate(_))
     }
 
+    /// Has it speak in these words, if it has any of its own.
+    pub fn speak_as(&mut self, form: Form) {
+        match self {
+            Self::Http(spec) => spec.form = form,
+            Self::Grpc(spec) => spec.form = form,
+            Self::Tcp(_)
+            | Self::Udp(_)
+            | Self::H2ping(_)
+            | Self::Certificate(_)
+            | Self::Dns(_)
+            | Self::Etcd(_)
+            | Self::Icmp(_)
+            | Self::Exec(_)
+            | Self::Ttl(_)
+            | Self::Alias(_) => {}
+        }
+    }
+
     /// How certificates are checked, to be changed; nothing if it makes no TLS handshake.
     pub fn tls_mut(&mut self) -> Option<&mut tls::Spec> {
         match self {

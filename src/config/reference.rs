@@ -36,9 +36,9 @@ const CONSUL: &str = "
 The files that `service_files` names are read as Consul reads them: `service` or `services`, with
 `check` or `checks` inside or beside (with a `service_id`), in snake case or camel case, JSON only.
 Defaults are Consul's: a timeout of 10s, one result decides, redirects are followed up to 10 times,
-intervals below 1s are raised to 1s. A service without an address is at 127.0.0.1; one with an address
-that is neither an IP address nor a DNS name is shown there, which a warning says. Keys that are not
-known are passed over, and empty texts are absent. Where counts in a row are given, the first answer
+intervals below 1s are raised to 1s. A service without an address is at 127.0.0.1. An
+address that is neither an IP address nor a DNS name is only shown, which a warning says. Keys that are
+not known are passed over, and empty texts are absent. Where counts in a row are given, the first answer
 of all takes effect at once all the same. The counts are of runs, an interval apart, as in Consul: what
 `confirm_probes`, `max_backoff` and `tripwire` do is for checks of this file alone.
 

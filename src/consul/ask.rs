@@ -38,14 +38,12 @@ pub(super) fn asked(
     let Some(address) = address else { return Ok(None) };
     let Address { url, user } = Address::read(scheme, address);
     let (mut spec, endpoint) = named(kind.as_str(), parse_url(&url))?;
+    spec.speak_as(check.form());
     if let Spec::Http(spec) = &mut spec {
         complete(check, origin, spec)?;
         let is_given = check.header.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
         let user = user.filter(|_| !is_given);
         spec.auth = user.map(|user| http::Auth { user: Some(user), ..http::Auth::default() });
-    }
-    if let Spec::Grpc(spec) = &mut spec {
-        spec.form = check.form();
     }
     if let Some(tls) = spec.tls_mut() {
         verify(check, tls)?;
@@ -87,7 +85,6 @@ fn complete(check: &CheckDefinition, origin: Origin, spec: &mut http::Spec) -> R
         Origin::Configuration => REDIRECTS,
         Origin::Api => REDIRECTS_FOR_API,
     };
-    spec.form = check.form();
     spec.body = check.body.clone().unwrap_or_default();
     if let Some(method) = &check.method {
         spec.method = named("method", method.parse())?;

@@ -35,6 +35,15 @@ async fn ids_and_names_are_as_long_as_others_make_them() {
     assert!(rig.get("/metrics").await.body.contains(&id));
     put(&rig, &format!("/v1/agent/check/pass/{}", expected[1]), Value::Null).await;
     put(&rig, &format!("/v1/agent/service/deregister/{id}"), Value::Null).await;
+    let refused = rig.put(REGISTER, json!({"ID": "x".repeat(513), "Name": "x"}).to_string()).await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.body.as_str()),
+        (
+            400,
+            "Request decode failed: id: this id cannot be used: it is 513 bytes long; at most 512 \
+             are allowed"
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]

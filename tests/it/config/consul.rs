@@ -352,13 +352,31 @@ fn what_an_http_check_says_is_asked_so() {
         .map(|check| format!("{:?}", check.definition.probe.spec()))
         .collect();
     expect![[r#"
-        Http(Spec { method: Method(POST), path: Path("/a?b=c"), url: None, https: true, host: Some(Authority("web.example")), headers: {HeaderName("X-Token"): HeaderValues([HeaderValue(..), HeaderValue(..)])}, auth: None, body: "x", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 0, tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))), resume: true }), close: Reset, version: Http1, keep_alive: false, traceparent: Off })
-        Grpc(Spec { service: "s", tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: None, resume: true }), metadata: {}, authority: None, keep_alive: true, watch: false })
+        Http(Spec { method: Method(POST), path: Path("/a?b=c"), url: None, https: true, host: Some(Authority("web.example")), headers: {HeaderName("X-Token"): HeaderValues([HeaderValue(..), HeaderValue(..)])}, auth: None, body: "x", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 0, tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))), resume: true }), close: Reset, version: Http1, keep_alive: false, traceparent: Off, form: Consul { shown: 4096 } })
+        Grpc(Spec { service: "s", tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: None, resume: true }), metadata: {}, authority: None, keep_alive: true, watch: false, form: Consul { shown: 4096 } })
         Tcp(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: true, cert_file: None, key_file: None, server_name: None, resume: true }), starttls: None, send: None, expect: None, expect_matches: None, dialogue: [], close: Reset })
-        Http(Spec { method: Method(GET), path: Path("/"), url: None, https: false, host: None, headers: {}, auth: None, body: "", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 10, tls: None, close: Reset, version: Http1, keep_alive: false, traceparent: Off })
+        Http(Spec { method: Method(GET), path: Path("/"), url: None, https: false, host: None, headers: {}, auth: None, body: "", expected_status: StatusSet(200-299), expected_headers: {}, body_contains: None, body_matches: None, body_json: [], follow_redirects: 10, tls: None, close: Reset, version: Http1, keep_alive: false, traceparent: Off, form: Consul { shown: 4096 } })
         Udp(Spec { send: None, expect: None, expect_matches: None, require_answer: false })
         H2ping(Spec { tls: Some(Spec { ca_file: None, insecure_skip_verify: false, cert_file: None, key_file: None, server_name: Some(Name(DnsName("web.example"))), resume: true }), plaintext: false })
         H2ping(Spec { tls: None, plaintext: true })"#]].assert_eq(&specs.join("\n"));
+}
+
+#[test]
+fn an_address_that_nothing_can_ask_is_shown_with_a_warning() {
+    check(
+        r#"{"service": {"name": "web", "address": "10.0.0.1:80", "check": {"tcp": ":80", "interval": "5s"}}}"#,
+        &expect![[r#"
+            web web 10.0.0.1:80:0 [] Pairs([])
+              tcp "Service 'web' check" tcp at localhost:80 as service:web: every 5s ±0.05 within 10s after 0ns, 1/1/1, 0.99
+            warning: the address can only be shown: `10.0.0.1:80` is not an IPv6 address; if it ends in a port, give that separately; zones such as %eth0 are not supported
+             --> services.d/a.json:1:22
+              |
+            1 | {"service": {"name": "web", "address": "10.0.0.1:80", "check": {"tcp": ":80", "interval": "5s"}}}
+              |                      ^^^^^ is at an address that nothing can ask
+
+            warning: 0 errors, 1 warning
+        "#]],
+    );
 }
 
 #[test]
@@ -381,18 +399,18 @@ fn a_silent_udp_target_does_not_take_longer_than_its_interval() {
 fn what_cannot_be_sent_is_an_error_at_its_key() {
     check(
         r#"{"service": {"name": "web", "checks": [
-  {"http": "http://user:pw@10.0.0.1/", "interval": "5s"},
+  {"http": "http://10.0.0.1:0/", "interval": "5s"},
   {"http": "http://10.0.0.1/", "interval": "5s", "method": "G T"},
   {"http": "http://10.0.0.1/", "interval": "5s", "header": {"Connection": ["close"]}},
   {"http": "https://10.0.0.1/", "interval": "5s", "tls_server_name": "a b"},
   {"http": "http://10.0.0.1/", "interval": "5s", "status": "fine"}
 ]}}"#,
         &expect![[r#"
-            error: the URL holds a user name or password; send an Authorization header instead
+            error: the URL needs a port from 1 to 65535, as in tcp://10.0.0.1:6379
              --> services.d/a.json:2:12
               |
-            2 |   {"http": "http://user:pw@10.0.0.1/", "interval": "5s"},
-              |            ^^^^^^^^^^^^^^^^^^^^^^^^^^ cannot be used
+            2 |   {"http": "http://10.0.0.1:0/", "interval": "5s"},
+              |            ^^^^^^^^^^^^^^^^^^^^ cannot be used
 
             error: `G T` is not a method a probe can use; write GET, HEAD, POST …
              --> services.d/a.json:3:60
@@ -427,7 +445,7 @@ fn what_cannot_be_sent_is_an_error_at_its_key() {
 
 #[test]
 fn long_ids_get_their_number_too() {
-    let long = "ü".repeat(64);
+    let long = "ü".repeat(256);
     let json = format!(
         r#"{{"service": {{"name": "a", "checks": [
             {{"id": "{long}", "tcp": "h:1", "interval": "1s"}}, {{"id": "{long}", "tcp": "h:1", "interval": "1s"}}
@@ -436,5 +454,5 @@ fn long_ids_get_their_number_too() {
     let folder = Folder::new(&[("rollcall.yaml", "service_files: [a.json]\n"), ("a.json", &json)]);
     let config = folder.load().unwrap().config;
     let second = &config.registrations[0].checks[1].definition.id;
-    assert_eq!(second.as_str(), format!("{}-2", "ü".repeat(63)));
+    assert_eq!(second.as_str(), format!("{}-2", "ü".repeat(255)));
 }
