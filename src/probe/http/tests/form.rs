@@ -48,7 +48,9 @@ async fn shown(shown: u16, json: Value, answer: impl AsRef<[u8]>) -> String {
     let Observation { outcome, answer, detail, .. } = ask(&target).await;
     let text = match outcome {
         Outcome::Success => target.success(answer, detail.as_deref()),
-        _ => detail.unwrap().into(),
+        Outcome::Warning(_) | Outcome::Failure(_) | Outcome::Inconclusive(_) => {
+            detail.unwrap().into()
+        }
     };
     text.replace(&server.address.port().to_string(), "PORT")
 }
