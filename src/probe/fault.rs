@@ -56,17 +56,26 @@ impl Fault {
             let detail = format!("this host has no route to the address: {error}");
             return Self::inconclusive(Reason::Unreachable, detail);
         }
-        Self::connect(error)
+        Self::io(error, Reason::TimeoutConnect)
     }
 
     /// An I/O error met before the connection was there.
     pub(super) fn connect(error: &io::Error) -> Self {
-        Self::io(error, Reason::TimeoutConnect)
+        Self::told(error, Reason::TimeoutConnect)
     }
 
     /// An I/O error met on a connection.
     pub(super) fn exchange(error: &io::Error) -> Self {
-        Self::io(error, Reason::TimeoutResponse)
+        Self::told(error, Reason::TimeoutResponse)
+    }
+
+    /// An error of a socket that has asked already. Some that would be our own when a socket is made
+    /// were then sent back by the network, as ICMP.
+    fn told(error: &io::Error, timeout: Reason) -> Self {
+        if is_told_by_icmp(error) {
+            return Self::new(Reason::Unreachable, error.to_string());
+        }
+        Self::io(error, timeout)
     }
 
     fn io(error: &io::Error, timeout: Reason) -> Self {
@@ -123,6 +132,21 @@ fn blame(error: &io::Error) -> Blame {
     let by_kind =
         || KINDS.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, reason)| *reason);
     by_number.or_else(by_kind).map_or(Blame::Us, Blame::Target)
+}
+
+/// Whether an error of a socket that has asked is what Linux makes of an ICMP message: communication
+/// administratively prohibited (IPv6), protocol unreachable, parameter problem, source route failed,
+/// host isolated.
+fn is_told_by_icmp(error: &io::Error) -> bool {
+    const TOLD: &[Errno] = &[
+        Errno::ACCESS,
+        Errno::NOPROTOOPT,
+        Errno::PROTO,
+        Errno::OPNOTSUPP,
+        #[cfg(target_os = "linux")]
+        Errno::NONET,
+    ];
+    TOLD.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Whether an error of the resolver is our own shortage.
@@ -237,6 +261,22 @@ mod tests {
         assert_eq!(Fault::at_once(&of(Errno::HOSTUNREACH)).outcome, there);
         let refused = Outcome::Failure(Reason::ConnectionRefused);
         assert_eq!(Fault::at_once(&of(Errno::CONNREFUSED)).outcome, refused);
+    }
+
+    #[test]
+    fn what_a_firewall_on_the_way_says_is_not_ours() {
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let ours = Outcome::Inconclusive(Reason::Internal);
+        let there = Outcome::Failure(Reason::Unreachable);
+        for errno in [Errno::ACCESS, Errno::NOPROTOOPT, Errno::PROTO, Errno::OPNOTSUPP] {
+            assert_eq!(Fault::connect(&of(errno)).outcome, there, "{errno:?}");
+            assert_eq!(Fault::exchange(&of(errno)).outcome, there, "{errno:?}");
+            // Nobody has been asked by then.
+            assert_eq!(Fault::at_once(&of(errno)).outcome, ours, "{errno:?}");
+            assert_eq!(Fault::local(&of(errno)).outcome, ours, "{errno:?}");
+        }
+        // A rule of our own firewall.
+        assert_eq!(Fault::exchange(&of(Errno::PERM)).outcome, ours);
     }
 
     #[test]
