@@ -59,6 +59,7 @@ pub use self::{
 };
 pub(super) use self::{
     exchange::{Reader, Received},
+    guard::{Allowance, Guarded},
     kept::{Idle, Kept},
     session::MAX_AGE,
     traceparent::Ids,

@@ -9,7 +9,13 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http2::{Builder, SendRequest};
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt, combinators::MapFrame};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,6 +39,7 @@ use crate::{
     probe::{
         endpoint::Endpoint,
         fault::{self, Fault},
+        http::{Allowance, Guarded},
         resolve::{self, Acknowledge, Close},
         tls,
         trace::Trace,
@@ -43,10 +50,13 @@ use crate::{
 /// that never does would hold our descriptor for ever.
 const MAX_GOODBYE: Duration = Duration::from_secs(1);
 
+/// The details of a status, which say nothing to us. The library panics if they are not base64.
+const DETAILS: &str = "grpc-status-details-bin";
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Channel {
-    sender: SendRequest<tonic::body::Body>,
+    caller: Caller,
     driver: Driver,
     origin: http::Uri,
     peer: SocketAddr,
@@ -62,20 +72,38 @@ pub(super) type Client = HealthClient<Caller>;
 
 /// A connection as the generated client wants it.
 #[derive(Debug, Clone)]
-pub(super) struct Caller(SendRequest<tonic::body::Body>);
+pub(super) struct Caller {
+    sender: SendRequest<tonic::body::Body>,
+    allowance: Allowance,
+}
+
+/// The body of an answer, without what the library cannot bear in its trailers.
+type Body = MapFrame<Incoming, fn(Frame<Bytes>) -> Frame<Bytes>>;
 
 impl tower::Service<http::Request<tonic::body::Body>> for Caller {
-    type Response = http::Response<hyper::body::Incoming>;
+    type Response = http::Response<Body>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.0.poll_ready(cx)
+        self.sender.poll_ready(cx)
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
+        let sent = self.sender.send_request(request);
+        Box::pin(async move {
+            let mut response = sent.await?;
+            response.headers_mut().remove(DETAILS);
+            Ok(response.map(|body| body.map_frame(without_details as fn(_) -> _)))
+        })
     }
+}
+
+fn without_details(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        trailers.remove(DETAILS);
+    }
+    frame
 }
 
 /// The task that knows how a connection ended; it ends with its channel, and the connection's
@@ -135,7 +163,7 @@ impl Channel {
         stream.set_nodelay(true).map_err(|error| Fault::connect(&error))?;
         resolve::give_up_after(trace.timeout() / 2, &stream);
         let peer = stream.peer_addr().map_err(|error| Fault::connect(&error))?;
-        let (sender, driver) = match &probe.tls {
+        let (caller, driver) = match &probe.tls {
             None => handshake(stream, trace).await?,
             Some(tls) => {
                 let stream = tls.connect(&endpoint.host, stream, trace).await?;
@@ -145,7 +173,7 @@ impl Channel {
         };
         let certificate = trace.certificate();
         let fit_until = probe.tls.as_ref().map(|_| trace.certificate_holds_until());
-        Ok(Self { sender, driver, origin, peer, certificate, fit_until, stream: None })
+        Ok(Self { caller, driver, origin, peer, certificate, fit_until, stream: None })
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
@@ -158,7 +186,7 @@ impl Channel {
 
     /// Whether another call may be made on it: it is open, and not too old.
     pub(super) fn is_fit(&self) -> bool {
-        !self.sender.is_closed() && self.fit_until.is_none_or(|until| Instant::now() < until)
+        !self.caller.sender.is_closed() && self.fit_until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Makes the call. The error is the connection's, not the server's answer.
@@ -166,7 +194,8 @@ impl Channel {
         &mut self,
         request: tonic::Request<HealthCheckRequest>,
     ) -> Result<Reply, Fault> {
-        if let Err(error) = self.sender.ready().await {
+        self.caller.allowance.renew();
+        if let Err(error) = self.caller.sender.ready().await {
             return Err(self.broken(connection_fault(&error)).await);
         }
         match self.client().check(request).await {
@@ -187,12 +216,13 @@ impl Channel {
         seen: Option<i32>,
     ) {
         if !self.stream.as_ref().is_some_and(Stream::is_open) {
-            self.stream = watch.open(self.client(), request, seen);
+            let allowance = self.caller.allowance.clone();
+            self.stream = watch.open((self.client(), allowance), request, seen);
         }
     }
 
     fn client(&self) -> Client {
-        HealthClient::with_origin(Caller(self.sender.clone()), self.origin.clone())
+        HealthClient::with_origin(self.caller.clone(), self.origin.clone())
             .max_decoding_message_size(MAX_MESSAGE)
     }
 
@@ -260,6 +290,9 @@ fn connection_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
         if io.kind() == std::io::ErrorKind::InvalidData {
             return Fault::new(Reason::TlsOther, io.to_string());
         }
+        if io.kind() == std::io::ErrorKind::QuotaExceeded {
+            return Fault::new(Reason::Protocol, io.to_string());
+        }
         return Fault::exchange(io);
     }
     let is_cut = fault::find_cause::<hyper::Error>(error).is_some_and(|error| {
@@ -269,16 +302,15 @@ fn connection_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
     Fault::new(reason, fault::chain(error))
 }
 
-async fn handshake<S>(
-    stream: S,
-    trace: &mut Trace,
-) -> Result<(SendRequest<tonic::body::Body>, Driver), Fault>
+async fn handshake<S>(stream: S, trace: &mut Trace) -> Result<(Caller, Driver), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     trace.enter(Phase::Exchange);
     let others = CancellationToken::new();
     let guard = others.clone().drop_guard();
+    let allowance = Allowance::new();
+    let stream = Guarded::new(stream, allowance.clone());
     let (sender, connection) = Builder::new(Executor(others))
         .max_header_list_size(MAX_HEADERS)
         .initial_stream_window_size(u32::from(u16::MAX))
@@ -286,7 +318,7 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| connection_fault(&error))?;
-    Ok((sender, Driver { task: drive(connection), _others: guard }))
+    Ok((Caller { sender, allowance }, Driver { task: drive(connection), _others: guard }))
 }
 
 #[expect(

@@ -15,10 +15,12 @@
 //! ```
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -33,6 +35,7 @@ use super::{
     answer::{Reply, Said},
     channel::Client,
 };
+use crate::probe::http::Allowance;
 
 /// From one opening of a stream to the next. Servers end streams in order after minutes, to spread
 /// their clients; one that ends them at once must not have us ask without pause.
@@ -42,7 +45,8 @@ const REOPEN: Duration = Duration::from_secs(10);
 const ABSENT: Duration = Duration::from_secs(600);
 
 /// The time each message is given, so that a flood of them costs nothing: what is not read fills the
-/// stream's window, and the server must wait.
+/// stream's window, and the server must wait. What it may send meanwhile is bounded ([`Allowance`]);
+/// beyond that, the connection breaks.
 const PACE: Duration = Duration::from_secs(1);
 
 /// What one target's streams have in common, one after the other.
@@ -94,7 +98,7 @@ impl Watch {
     /// message is news if it differs.
     pub(super) fn open(
         self: &Arc<Self>,
-        client: Client,
+        (client, allowance): (Client, Allowance),
         request: tonic::Request<HealthCheckRequest>,
         seen: Option<i32>,
     ) -> Option<Stream> {
@@ -107,29 +111,33 @@ impl Watch {
             *not_before = Some(now + REOPEN);
         }
         self.tells.send_replace(true);
-        Some(Stream(spawn(Arc::clone(self).follow(client, request, seen))))
+        let watch = Arc::clone(self);
+        Some(Stream(spawn(async move {
+            watch.follow(watch.listen((client, allowance), request, seen)).await;
+        })))
     }
 
-    async fn follow(
-        self: Arc<Self>,
-        mut client: Client,
-        request: tonic::Request<HealthCheckRequest>,
-        seen: Option<i32>,
-    ) {
-        let end = self.listen(&mut client, request, seen).await;
-        if end.is_err_and(|status| status.code() == Code::Unimplemented) {
-            let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-            *not_before = Some(Instant::now() + ABSENT);
-            self.tells.send_replace(false);
-        } else {
+    /// Listens to the end, and says what the end means.
+    async fn follow(&self, listening: impl Future<Output = Result<(), tonic::Status>>) {
+        // A panic would be the library's, over something that the target said.
+        match AssertUnwindSafe(listening).catch_unwind().await {
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+                *not_before = Some(Instant::now() + ABSENT);
+                self.tells.send_replace(false);
+            }
             // In the middle of a connection this is how a target's death is seen first.
-            self.news.notify_one();
+            Ok(Ok(()) | Err(_)) => self.news.notify_one(),
+            Err(_panic) => {
+                self.tells.send_replace(false);
+                self.news.notify_one();
+            }
         }
     }
 
     async fn listen(
         &self,
-        client: &mut Client,
+        (mut client, allowance): (Client, Allowance),
         request: tonic::Request<HealthCheckRequest>,
         mut seen: Option<i32>,
     ) -> Result<(), tonic::Status> {
@@ -139,6 +147,7 @@ impl Watch {
                 self.news.notify_one();
             }
             sleep(PACE).await;
+            allowance.renew();
         }
         Ok(())
     }
@@ -160,4 +169,18 @@ pub(super) fn seen(reply: &Reply) -> Option<i32> {
 )]
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_end_like_any_other_and_nothing_is_told_any_more() {
+        let watch = Watch::default();
+        watch.tells.send_replace(true);
+        watch.follow(async { panic!("over something that the target said") }).await;
+        assert!(!watch.tells());
+        assert_eq!(watch.news().now_or_never(), Some(()));
+    }
 }

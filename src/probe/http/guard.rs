@@ -26,21 +26,21 @@ const TURN: usize = 8 * 1024;
 
 /// How many bytes a connection may still take; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Allowance(Arc<AtomicUsize>);
+pub(in crate::probe) struct Allowance(Arc<AtomicUsize>);
 
 impl Allowance {
-    pub(super) fn new() -> Self {
+    pub(in crate::probe) fn new() -> Self {
         Self(Arc::new(AtomicUsize::new(MOST)))
     }
 
     /// For the next exchange.
-    pub(super) fn renew(&self) {
+    pub(in crate::probe) fn renew(&self) {
         // A count and nothing else: no other memory depends on its order.
         self.0.store(MOST, Ordering::Relaxed);
     }
 
     /// So many bytes of a body have come: as many again may, and as many for their frames.
-    pub(super) fn credit(&self, body: usize) {
+    pub(in crate::probe) fn credit(&self, body: usize) {
         self.0.store(self.left().saturating_add(2 * body), Ordering::Relaxed);
     }
 
@@ -56,7 +56,7 @@ impl Allowance {
 /// A stream with an [`Allowance`]. When it is used up, reading is an error of the kind
 /// `QuotaExceeded`.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
+pub(in crate::probe) struct Guarded<S> {
     stream: S,
     allowance: Allowance,
     /// Bytes read since others had their turn.
@@ -64,7 +64,7 @@ pub(super) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, allowance: Allowance) -> Self {
+    pub(in crate::probe) fn new(stream: S, allowance: Allowance) -> Self {
         Self { stream, allowance, run: 0 }
     }
 }

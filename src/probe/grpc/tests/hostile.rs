@@ -131,6 +131,38 @@ async fn a_server_says_how_long_its_answer_holds() {
     }
 }
 
+#[tokio::test]
+async fn details_of_a_status_that_nobody_can_read_do_no_harm() {
+    const DETAILS: &str = "grpc-status-details-bin";
+    for in_head in [true, false] {
+        let server = Server::start(move |stream| async move {
+            let service = hyper::service::service_fn(move |_| async move {
+                let mut status = HeaderMap::new();
+                status.insert("grpc-status", HeaderValue::from_static("7"));
+                status.insert(DETAILS, HeaderValue::from_static("!"));
+                let mut response = http::Response::new(Full::new(Bytes::new()).boxed_unsync());
+                if in_head {
+                    *response.headers_mut() = status;
+                } else {
+                    let empty = Full::new(Bytes::new());
+                    *response.body_mut() =
+                        empty.with_trailers(async { Some(Ok(status)) }).boxed_unsync();
+                }
+                Ok::<http::Response<Body>, std::convert::Infallible>(response)
+            });
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            serving.await.unwrap_or_default();
+        })
+        .await;
+        let target = grpc(json!({ "watch": true }), server.endpoint());
+        assert_eq!(verdict(&ask(&target).await), "failure status", "in the head: {in_head}");
+        // The stream is refused in the same way.
+        tokio::time::timeout(PATIENCE, target.woken()).await.expect("the target wakes us");
+        assert!(target.is_listened_to());
+    }
+}
+
 /// What a server says over one connection, call by call; it reads the calls, and no more.
 async fn saying(answers: Vec<Vec<u8>>) -> Server {
     let answers = Arc::new(answers);

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::*;
 use crate::probe;
@@ -56,14 +56,18 @@ struct Watched {
     target: Target,
 }
 
-async fn watched() -> Watched {
-    let telling = Telling {
+fn telling() -> Telling {
+    Telling {
         status: channel(1).0,
         asked: Arc::default(),
         asked_now: Arc::default(),
         is_absent: Arc::default(),
         ends_at_once: Arc::default(),
-    };
+    }
+}
+
+async fn watched() -> Watched {
+    let telling = telling();
     let (cut, cuts) = channel(());
     let server = serve_cut(HealthServer::new(telling.clone()), cuts).await;
     let target = grpc(json!({ "watch": true }), server.endpoint());
@@ -122,6 +126,37 @@ async fn the_end_of_the_connection_wakes_too() {
     watched.woken().await;
     assert_eq!(watched.ask().await, "success SERVING");
     assert_eq!(watched.server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_flood_between_two_probes_breaks_the_connection() {
+    let (telling, flood) = (telling(), Arc::new(Notify::new()));
+    let (service, begins) = (HealthServer::new(telling.clone()), Arc::clone(&flood));
+    let server = Server::start(move |stream| {
+        let (service, begins) = (service.clone(), Arc::clone(&begins));
+        async move {
+            let stream = stream.into_std().unwrap();
+            let mut beside = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
+            let stream = TokioIo::new(TcpStream::from_std(stream).unwrap());
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(stream, TowerToHyperService::new(service));
+            let pings = async {
+                begins.notified().await;
+                let pings = b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0".repeat(4096);
+                while beside.write_all(&pings).await.is_ok() {}
+            };
+            drop(tokio::join!(serving, pings));
+        }
+    })
+    .await;
+    let target = grpc(json!({ "watch": true }), server.endpoint());
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    timeout(PATIENCE, telling.asked_now.notified()).await.unwrap();
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    flood.notify_one();
+    timeout(PATIENCE, target.woken()).await.expect("the connection breaks");
+    assert_eq!(verdict(&ask(&target).await), "success SERVING");
+    assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]
