@@ -54,7 +54,8 @@ pub struct Service {
 pub struct Endpointed {
     /// Unique on this node over all services and files. Default: `<service>-<address>-<port>`.
     pub id: Option<InstanceIdText>,
-    /// An IP address, or a DNS name that is resolved at every probe. Required.
+    /// An IP address, or a DNS name that is resolved for every connection; one that is kept between
+    /// probes serves for ten minutes at most. Required.
     pub address: Address,
     /// The port, 1 to 65535. Required.
     pub port: NonZeroU16,

@@ -21,7 +21,7 @@ pub struct Endpoint {
 pub enum Host {
     /// An address literal.
     Ip(IpAddr),
-    /// A name, to be resolved at every probe.
+    /// A name, to be resolved for every connection.
     Name(Arc<str>),
 }
 

@@ -10,8 +10,9 @@
 //!
 //! The connection is kept between probes, unless `keep_alive` is false, as long as there is a place for
 //! it (`Places`). A kept connection that turns out to be broken says nothing about the target (it may
-//! have restarted), so the call is then made once more on a new one, within the same deadline. One
-//! with TLS is not kept for ever: the target's certificate is checked only when a connection is made.
+//! have restarted), so the call is then made once more on a new one, within the same deadline. None
+//! is kept for ever: the name is looked up, the address judged and the certificate checked only when a
+//! connection is made.
 //!
 //! The call is written and read here (`request`, `answer`, `call`), on a connection that nothing drives
 //! between probes. A server may say how long its answer holds (`ttl_seconds` in the metadata of the
@@ -72,9 +73,10 @@ pub struct Spec {
     pub metadata: BTreeMap<MetadataName, HeaderValue>,
     /// The `:authority` of the call. Default: the host and port that are probed.
     pub authority: Option<Authority>,
-    /// Keep the connection from one probe to the next; one with TLS for an hour at most. Quicker and
-    /// kinder to the target, but such a check does not see that new connections fail. If the target
-    /// has closed the connection meanwhile, the call is made again on a new one. Default: true.
+    /// Keep the connection from one probe to the next, ten minutes at most. Quicker and kinder to the
+    /// target, but such a check does not see that new connections fail, nor that the name leads
+    /// elsewhere by now. If the target has closed the connection meanwhile, the call is made again on a
+    /// new one. Default: true.
     pub keep_alive: bool,
     /// Keep a `Watch` stream open on the connection that is kept between probes, and ask at once when
     /// the server tells of a change or the connection breaks. A server without `Watch` is asked at its

@@ -61,7 +61,6 @@ pub(super) use self::{
     exchange::{Reader, Received},
     guard::{Allowance, Guarded},
     kept::{Idle, Kept},
-    session::MAX_AGE,
     traceparent::Ids,
 };
 use super::{

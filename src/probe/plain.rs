@@ -217,7 +217,7 @@ impl<T: Ticket> Plain<T> {
         let socket = TcpStream::from_std(socket.into());
         let row = self.lines.room();
         let name = (row, self.token(KEPT | row));
-        let fit_until = Instant::now() + http::MAX_AGE;
+        let fit_until = Instant::now() + resolve::MAX_AGE;
         let line = self.lines.open(name, (socket, way.address), fit_until, index);
         Ok(Wire::Kept(Box::new(line), None))
     }

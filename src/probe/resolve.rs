@@ -1,6 +1,6 @@
 //! From an endpoint to a connection: names to addresses, addresses to a TCP stream.
 //!
-//! An address literal costs nothing here. A name is resolved at every probe ([`names`]), and its
+//! An address literal costs nothing here. A name is resolved for every connection ([`names`]), and its
 //! addresses are tried in order, each with an equal share of the time left, so that a dead first
 //! address does not eat the probe; a family that this host has no route for is passed over at once.
 //!
@@ -41,6 +41,10 @@ use super::{
 use crate::model::{Outcome, Phase, Reason};
 
 /// What all probes of one origin share to find their way: where they may go, and what names are.
+/// How long a connection may serve. What is done when one is made (the name looked up, the address
+/// judged, the certificate checked) is so done now and then.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
+
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) egress: Policy,

@@ -15,7 +15,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{dial, fault::Fault, http, resolve::Gate, tls};
+use super::{
+    dial,
+    fault::Fault,
+    http,
+    resolve::{Gate, MAX_AGE},
+    tls,
+};
 use crate::model::{Answer, Certificate, Phase, Phases, Reason};
 
 /// No probe may take longer; keeps a deadline within what a clock can represent. As long as the
@@ -166,11 +172,13 @@ impl Trace {
         self.certificate = certificate;
     }
 
-    /// When a connection with TLS that has just been made may serve no longer, for the target must show
-    /// its certificate again: in the handshake of a session that was resumed it has shown none.
-    pub(super) fn certificate_holds_until(&self) -> Instant {
+    /// When a connection that has just been made may serve no longer. With TLS that may be sooner than
+    /// without, for the target must show its certificate again: in the handshake of a session that was
+    /// resumed it has shown none.
+    pub(super) fn fit_until(&self) -> Instant {
         let checked = self.session.as_ref().and_then(|session| session.checked());
-        checked.unwrap_or_else(Instant::now) + tls::FULL_EVERY
+        let now = Instant::now();
+        (checked.unwrap_or(now) + tls::FULL_EVERY).min(now + MAX_AGE)
     }
 
     /// Has the next TLS handshake be a full one: what was known of the target is in doubt.

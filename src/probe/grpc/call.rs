@@ -60,8 +60,7 @@ pub(super) struct Connection {
     stream: Stream,
     peer: Option<SocketAddr>,
     certificate: Option<Arc<Certificate>>,
-    /// When the target must show its certificate again; never without TLS.
-    fit_until: Option<Instant>,
+    fit_until: Instant,
     state: State,
     /// What was read beyond the last answer.
     rest: Vec<u8>,
@@ -114,7 +113,7 @@ impl Connection {
             stream,
             peer: trace.peer,
             certificate: trace.certificate(),
-            fit_until: probe.tls.as_ref().map(|_| trace.certificate_holds_until()),
+            fit_until: trace.fit_until(),
             state: State::default(),
             rest: Vec::new(),
         })
@@ -163,7 +162,7 @@ impl Connection {
 
     /// Whether another call may be made on it: it is open, it has room, and it is not too old.
     pub(super) fn is_fit(&mut self, probe: &Probe) -> bool {
-        self.fit_until.is_none_or(|until| Instant::now() < until)
+        Instant::now() < self.fit_until
             && self.catch_up().is_ok()
             && self.state.has_room(probe.request.size())
     }

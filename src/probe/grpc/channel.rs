@@ -61,8 +61,7 @@ pub(super) struct Channel {
     origin: http::Uri,
     peer: SocketAddr,
     certificate: Option<Arc<Certificate>>,
-    /// When the target must show its certificate again; never without TLS.
-    fit_until: Option<Instant>,
+    fit_until: Instant,
     /// The stream of changes on this connection.
     stream: Option<Stream>,
 }
@@ -172,7 +171,7 @@ impl Channel {
             }
         };
         let certificate = trace.certificate();
-        let fit_until = probe.tls.as_ref().map(|_| trace.certificate_holds_until());
+        let fit_until = trace.fit_until();
         Ok(Self { caller, driver, origin, peer, certificate, fit_until, stream: None })
     }
 
@@ -186,7 +185,7 @@ impl Channel {
 
     /// Whether another call may be made on it: it is open, and not too old.
     pub(super) fn is_fit(&self) -> bool {
-        !self.caller.sender.is_closed() && self.fit_until.is_none_or(|until| Instant::now() < until)
+        !self.caller.sender.is_closed() && Instant::now() < self.fit_until
     }
 
     /// Makes the call. The error is the connection's, not the server's answer.

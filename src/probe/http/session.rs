@@ -15,7 +15,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -47,10 +46,6 @@ use crate::{
         url::Scheme,
     },
 };
-
-/// How long a connection may serve. What is done when one is made (the name looked up, the address
-/// judged, the certificate checked) is so done now and then.
-pub(in crate::probe) const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// What bytes come from and go to.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -166,7 +161,7 @@ impl Connection {
             (Scheme::Https, None, _) => return Err(Fault::ours("TLS was not made ready")),
         };
         let speech = speak(probe.spec.version, stream, trace).await?;
-        let fit_until = trace.certificate_holds_until().min(Instant::now() + MAX_AGE);
+        let fit_until = trace.fit_until();
         let certificate = trace.certificate();
         Ok(Self { speech, peer: trace.peer, certificate, fit_until })
     }
