@@ -57,6 +57,15 @@ impl Endpoint {
     pub fn new(host: Host, port: u16) -> Self {
         Self { host, port }
     }
+
+    /// Whether both are the same place. The case of a name makes no other of it.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        let is_same_host = match (&self.host, &other.host) {
+            (Host::Name(one), Host::Name(other)) => one.eq_ignore_ascii_case(other),
+            (one, other) => one == other,
+        };
+        is_same_host && self.port == other.port
+    }
 }
 
 impl Host {
@@ -161,6 +170,16 @@ mod tests {
         check("db-1.shop.svc.cluster.local.", "name db-1.shop.svc.cluster.local.");
         check("shop_db", "name shop_db");
         check("1and1.example", "name 1and1.example");
+    }
+
+    #[test]
+    fn the_case_of_a_name_makes_no_other_place_of_it() {
+        let at = |host: &str, port| Endpoint::new(host.parse().unwrap(), port);
+        assert!(at("Shop.Example", 80).is_at(&at("shop.example", 80)));
+        assert!(!at("shop.example", 81).is_at(&at("shop.example", 80)));
+        assert!(!at("shop.example", 80).is_at(&at("127.0.0.1", 80)));
+        assert!(at("::1", 80).is_at(&at("::1", 80)));
+        assert_eq!(at("Shop.Example", 80).to_string(), "Shop.Example:80", "as it was registered");
     }
 
     #[test]

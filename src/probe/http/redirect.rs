@@ -68,7 +68,8 @@ impl Walk<'_> {
         if self.at.scheme == Scheme::Https && next.scheme == Scheme::Http {
             return Err(format!("{next} leaves https"));
         }
-        let is_foreign = (next.scheme, &next.endpoint) != (self.at.scheme, &self.at.endpoint);
+        let is_own = next.scheme == self.at.scheme && next.endpoint.is_at(&self.at.endpoint);
+        let is_foreign = !is_own;
         // 303 asks for GET; for 301 and 302 after POST everybody does the same (RFC 9110, 15.4.2).
         let becomes_get = match status {
             303 => self.method != "HEAD",

@@ -98,6 +98,24 @@ async fn a_redirect_within_the_origin_keeps_headers_and_ends_at_its_bound() {
 }
 
 #[tokio::test]
+async fn the_case_of_a_name_makes_no_other_origin_of_it() {
+    let server = Server::start(|mut stream| async move {
+        let request = read_request(&mut stream).await;
+        let port = stream.local_addr().unwrap().port();
+        let answer = if request.contains("X-Key: k\r\n") && request.contains("/next ") {
+            "HTTP/1.1 200 OK\r\n\r\n".to_owned()
+        } else {
+            redirect(301, &format!("http://localhost:{port}/next"))
+        };
+        say_and_close(&mut stream, answer.as_bytes()).await;
+    })
+    .await;
+    let endpoint = Endpoint::new("LocalHost".parse().unwrap(), server.address.port());
+    let spec = json!({ "follow_redirects": 1, "headers": { "X-Key": "k" } });
+    assert_eq!(verdict(&ask(&http(spec, endpoint)).await), "success 200");
+}
+
+#[tokio::test]
 async fn a_redirect_that_cannot_be_followed_is_judged_by_itself() {
     for location in ["file:///etc/passwd", "http://user@host/", "http://:80/", "ftp://host/"] {
         let spec = json!({ "follow_redirects": 3 });
