@@ -142,9 +142,11 @@ impl Trace {
         self.phase_started = now;
     }
 
-    /// A trace of its own for a part of the probe, which may go where the whole may.
+    /// A trace of its own for a part of the probe, which may go where the whole may: a name that is
+    /// pinned is so for its parts as well.
     pub(super) fn apart(&self, timeout: Duration) -> Self {
-        Self { dial: self.dial.clone(), ..Self::new(timeout, Arc::clone(&self.gate)) }
+        let (dial, pinned) = (self.dial.clone(), self.pinned.clone());
+        Self { dial, pinned, ..Self::new(timeout, Arc::clone(&self.gate)) }
     }
 
     /// The address of ours to use, if the check names one.

@@ -39,6 +39,7 @@ pub(super) struct Latency {
 /// What is of interest in a member's metrics.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Metrics {
+    /// In bytes; 0 for none.
     pub(super) quota: Option<u64>,
     pub(super) disk: Disk,
 }
@@ -75,7 +76,8 @@ pub(super) fn parse(text: &[u8]) -> Metrics {
         } else if let Some(rest) = line.strip_prefix(FSYNC) {
             metrics.disk.fsync.add(rest);
         } else if let Some(value) = line.strip_prefix(QUOTA) {
-            metrics.quota = value.trim().parse().ok().and_then(whole_number);
+            // Less than nothing where there is no quota.
+            metrics.quota = value.trim().parse().ok().map(|quota| whole_number(quota).unwrap_or(0));
         }
     }
     metrics
@@ -201,7 +203,7 @@ mod tests {
         assert_eq!(parse(text.as_bytes()).quota, Some(2_147_483_648));
         assert_eq!(parse(&text.as_bytes()[..text.len() - 4]).quota, None);
         assert_eq!(parse(b""), Metrics::default());
-        assert_eq!(parse(b"etcd_server_quota_backend_bytes -1\n").quota, None);
+        assert_eq!(parse(b"etcd_server_quota_backend_bytes -1\n").quota, Some(0), "there is none");
         let noise = "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"x\"} y\n".repeat(99);
         assert_eq!(parse(noise.as_bytes()), Metrics::default());
     }

@@ -242,6 +242,10 @@ impl Report {
     fn measure(&mut self, probe: &Probe, status: &Status, text: &[u8]) {
         let metrics = latency::parse(text);
         self.quota = self.quota.or(metrics.quota);
+        if self.quota.is_none() {
+            let detail = "the quota is not in what was read of them; give it as `db_quota`";
+            self.no_metrics = Some(Fault::new(Reason::Protocol, detail));
+        }
         let whose = (status.cluster, status.id);
         self.latency = probe.histories.observe(whose, Instant::now(), metrics.disk);
     }

@@ -16,7 +16,10 @@ use crate::{
     model::Observation,
     probe::{
         Network, Prober, Spec as AnySpec, Target, egress, parse_url,
-        testing::{self, PATIENCE, Server, ask, ask_within, closed_port, hold, target, verdict},
+        testing::{
+            self, PATIENCE, Server, ask, ask_within, closed_port, dns::Resolver, hold, target,
+            verdict,
+        },
     },
 };
 
@@ -207,6 +210,41 @@ async fn alarms_room_and_latency_are_looked_at() {
     members[1].change(|says| says.metrics = slow(200));
     let said = ": etcd-2: fsyncs take 506.88ms (99th percentile), limit 10ms";
     check(&ask(&limited).await, "warning status", said);
+}
+
+#[tokio::test]
+async fn a_quota_that_is_not_found_is_told() {
+    let members = cluster().await;
+    let target = |spec| etcd(spec, &members[0]);
+    members[1].change(|says| says.metrics = "# none\n".to_owned());
+    let said =
+        ": etcd-2: no metrics: the quota is not in what was read of them; give it as `db_quota`";
+    check(&ask(&target(json!({}))).await, "warning status", said);
+    check(&ask(&target(json!({ "db_quota": 1 << 30 }))).await, "success", "");
+    // There is none.
+    members[1].change(|says| says.metrics = "etcd_server_quota_backend_bytes -1\n".to_owned());
+    check(&ask(&target(json!({}))).await, "success", "");
+}
+
+#[tokio::test]
+async fn each_address_of_a_name_is_asked_by_itself() {
+    let member = Fake::start(1).await;
+    let port = member.server.address.port();
+    // The member is on the first address; nobody listens on the second.
+    let resolver = Resolver::knowing(&["127.0.0.1", "127.0.0.2"]).await;
+    let listed = json!({ "ID": "1", "name": "etcd-1",
+                         "clientURLs": [format!("http://etcd.example:{port}")] });
+    member.change(|says| says.list = json!({ "members": [listed] }));
+    let endpoint = Endpoint::new("etcd.example".parse().unwrap(), port);
+    for spec in [json!({}), json!({ "members": [format!("etcd.example:{port}")] })] {
+        let spec = AnySpec::Etcd(testing::spec(spec));
+        let dial = json!({ "addresses": "each", "resolver": resolver.address });
+        let before = resolver.asked();
+        let target = testing::target_dialing(&spec, endpoint.clone(), dial);
+        let found = Network::default().probe(&target, PATIENCE).await;
+        check(&found, "failure connection_refused", "1 of 2 addresses are well, 2 must be");
+        assert_eq!(resolver.asked() - before, 2, "once for each family");
+    }
 }
 
 #[tokio::test]
