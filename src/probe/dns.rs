@@ -88,12 +88,14 @@ pub struct Spec {
     #[serde(default)]
     pub min_answers: Option<u16>,
     /// What the records of the type asked for must be, all of them and no other, in any order:
-    /// their data as in a zone file, `10.0.0.1` or `10 mail.example.org`, in any case. Default: not
-    /// looked at.
+    /// their data as in a zone file, `10.0.0.1` or `10 mail.example.org`, in any case. The strings of
+    /// a text (TXT) are in quotes with blanks between, as `"v=spf1 -all"`, or without quotes and joined,
+    /// as `v=spf1 -all`. Default: not looked at.
     #[serde(default)]
     pub expected_answers: Vec<String>,
     /// Regular expression that the data of at least one record of the type asked for must match
-    /// somewhere, written as in a zone file. Default: none.
+    /// somewhere, written as in a zone file; of a text (TXT) also what is without quotes and joined.
+    /// Default: none.
     #[serde(default)]
     pub answer_matches: Option<Pattern>,
     /// Whether the server must answer as one that is responsible for the name (flag AA), and not

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use hickory_proto::rr::{
     RData, Record,
-    rdata::{A, CNAME, MX},
+    rdata::{A, CNAME, MX, TXT},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -218,6 +218,43 @@ async fn records_of_the_type_are_counted_and_compared() {
     let spec =
         json!({ "name": "example.org", "type": "MX", "expected_answers": ["10 mail.example.org"] });
     assert_eq!(verdict(&asked(mail, spec).await), "success");
+}
+
+#[tokio::test]
+async fn texts_are_written_as_in_a_zone_file_or_without_quotes() {
+    let texts: Script = |query| {
+        let mut answer = response(query);
+        let name = query.queries[0].name();
+        let long = TXT::new(vec!["v=DKIM1; p=MI".to_owned(), "GfMA".to_owned()]);
+        let odd = TXT::from_bytes(vec![b"a \"b\" \\ \xff"]);
+        for data in [TXT::new(vec!["v=spf1 -all".to_owned()]), long, odd] {
+            answer.add_answer(Record::from_rdata(name.clone(), 300, RData::TXT(data)));
+        }
+        vec![answer.to_vec().unwrap()]
+    };
+    let with = |key: &str, value: Value| json!({ "name": "x.org", "type": "TXT", key: value });
+    let odd = r#""a \"b\" \\ \255""#;
+    let quoted = [r#""v=spf1 -all""#, odd, r#""v=DKIM1; p=MI" "GfMA""#];
+    let bare = ["v=DKIM1; p=MIGfMA", "v=spf1 -all", odd];
+    for expected in [quoted, bare] {
+        let found = asked(texts, with("expected_answers", json!(expected))).await;
+        assert_eq!(verdict(&found), "success", "{found:?}");
+    }
+    for other in [r#""v=DKIM1; p=MIGfMA""#, "v=DKIM1; p=MI GfMA", "v=spf1 -all"] {
+        let expected = json!([other, "v=spf1 -all", odd]);
+        let found = asked(texts, with("expected_answers", expected)).await;
+        assert_eq!(verdict(&found), "failure body", "{other}");
+    }
+    for pattern in ["^v=spf1", "^\"v=spf1", "MIGfMA$", "MI\" \"Gf"] {
+        let found = asked(texts, with("answer_matches", json!(pattern))).await;
+        assert_eq!(verdict(&found), "success", "{pattern}: {found:?}");
+    }
+    let found = asked(texts, with("answer_matches", json!("no such"))).await;
+    check(
+        &found,
+        "failure body",
+        r#"there is "v=spf1 -all", "v=DKIM1; p=MI" "GfMA", "a \"b\" \\ \255""#,
+    );
 }
 
 #[tokio::test]

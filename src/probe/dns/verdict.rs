@@ -4,13 +4,16 @@ use std::net::IpAddr;
 
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::RecordType,
+    rr::{RData, RecordType},
 };
 
 use super::{QueryType, Rcode, Spec};
 use crate::{
     model::Reason,
-    probe::fault::{Fault, printable},
+    probe::{
+        fault::{Fault, printable},
+        pattern::Pattern,
+    },
 };
 
 /// Most bytes of the records that are shown.
@@ -54,16 +57,14 @@ pub(super) fn judge(spec: &Spec, answer: &Message) -> Result<(), Fault> {
 fn records(spec: &Spec, answer: &Message, least: usize) -> Result<(), Fault> {
     let is_wanted =
         |kind: RecordType| spec.kind == QueryType::Any || kind == spec.kind.record_type();
-    let found: Vec<String> = answer
-        .answers
-        .iter()
-        .filter(|record| is_wanted(record.record_type()))
-        .map(|record| record.data.to_string())
-        .collect();
+    let wanted = answer.answers.iter().filter(|record| is_wanted(record.record_type()));
+    let found: Vec<_> = wanted.map(|record| Data::of(&record.data)).collect();
     let unmet = |rule: String| {
-        let shown = match found.len() {
-            0 => "none".to_owned(),
-            _ => printable(found.join(", ").as_bytes(), SHOWN),
+        let shown = if found.is_empty() {
+            "none".to_owned()
+        } else {
+            let texts: Vec<_> = found.iter().map(|data| &*data.text).collect();
+            printable(texts.join(", ").as_bytes(), SHOWN)
         };
         Err(Fault::new(Reason::Body, format!("{rule}; there is {shown}")))
     };
@@ -76,7 +77,7 @@ fn records(spec: &Spec, answer: &Message, least: usize) -> Result<(), Fault> {
         return unmet(format!("the records are not as expected ({expected})"));
     }
     match &spec.answer_matches {
-        Some(pattern) if !found.iter().any(|data| pattern.is_match(data.as_bytes())) => {
+        Some(pattern) if !found.iter().any(|data| data.has(pattern)) => {
             let pattern = printable(pattern.as_str().as_bytes(), SHOWN);
             unmet(format!("no record matches \"{pattern}\""))
         }
@@ -84,14 +85,63 @@ fn records(spec: &Spec, answer: &Message, least: usize) -> Result<(), Fault> {
     }
 }
 
-/// Whether both hold the same, each as often, in any order.
-fn are_same(expected: &[String], found: &[String]) -> bool {
-    let sorted = |texts: &[String]| {
-        let mut texts: Vec<_> = texts.iter().map(|text| normal(text)).collect();
-        texts.sort_unstable();
-        texts
-    };
-    sorted(expected) == sorted(found)
+/// The data of a record.
+struct Data {
+    /// As in a zone file.
+    text: String,
+    /// What the strings of a text say without their quotes, one after the other.
+    said: Option<String>,
+}
+
+impl Data {
+    fn of(data: &RData) -> Self {
+        let RData::TXT(txt) = data else { return Self { text: data.to_string(), said: None } };
+        let quoted: Vec<_> = txt.txt_data.iter().map(|string| quoted(string)).collect();
+        let said = String::from_utf8_lossy(&txt.txt_data.concat()).into_owned();
+        Self { text: quoted.join(" "), said: Some(said) }
+    }
+
+    fn has(&self, pattern: &Pattern) -> bool {
+        let said = self.said.as_deref().unwrap_or_default();
+        pattern.is_match(self.text.as_bytes()) || pattern.is_match(said.as_bytes())
+    }
+}
+
+/// A string as in a zone file (RFC 1035, 5.1).
+fn quoted(string: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for byte in string {
+        match byte {
+            b'"' | b'\\' => text.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => text.push(char::from(*byte)),
+            other => {
+                text.push('\\');
+                text.extend(
+                    [other / 100, other / 10 % 10, other % 10].map(|n| char::from(b'0' + n)),
+                );
+            }
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// Whether both hold the same, each as often, in any order. What is expected of a text may be without
+/// quotes.
+fn are_same(expected: &[String], found: &[Data]) -> bool {
+    let mut left: Vec<_> =
+        found.iter().map(|data| (normal(&data.text), data.said.as_deref().map(normal))).collect();
+    let mut expected: Vec<_> = expected.iter().map(|text| normal(text)).collect();
+    // Those that are written in full go first: they have no other that they could stand for.
+    expected.retain(|text| !take(&mut left, |(whole, _)| whole == text));
+    expected.retain(|text| !take(&mut left, |(_, said)| said.as_ref() == Some(text)));
+    expected.is_empty() && left.is_empty()
+}
+
+/// Takes one out that is as it should be, if there is one.
+fn take<T>(from: &mut Vec<T>, is_it: impl FnMut(&T) -> bool) -> bool {
+    let at = from.iter().position(is_it);
+    at.map(|at| from.swap_remove(at)).is_some()
 }
 
 /// One spelling for what has several: addresses, and names with and without the last dot.
