@@ -323,8 +323,8 @@ fn width(ip: IpAddr) -> u8 {
 /// The addresses that a connection to `ip` may end at instead.
 fn stands_for(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
     let (carried, host) = match ip {
-        IpAddr::V4(ip) => ([None, None], loopback_of(ip)),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => ([None, None], Some(Ipv6Addr::LOCALHOST.into())),
+        IpAddr::V4(ip) => ([None; 4], loopback_of(ip)),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => ([None; 4], Some(Ipv6Addr::LOCALHOST.into())),
         IpAddr::V6(ip) => (carried_by(ip), None),
     };
     let carried = carried.into_iter().flatten();
@@ -337,22 +337,34 @@ fn loopback_of(ip: Ipv4Addr) -> Option<IpAddr> {
 }
 
 /// The IPv4 addresses that an IPv6 address carries.
-fn carried_by(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
+fn carried_by(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
     let v4 =
         |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
         // Loopback, and not 0.0.0.1.
-        [0, 0, 0, 0, 0, 0, 0, 1] => [None, None],
+        [0, 0, 0, 0, 0, 0, 0, 1] => [None; 4],
         // Mapped and compatible (RFC 4291, 2.5.5), translated (RFC 2765), NAT64 (RFC 6052), 6to4
         // (RFC 3056).
         [0, 0, 0, 0, 0, 0xffff | 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => [v4(high, low), None],
+        | [0x2002, high, low, ..] => [v4(high, low), None, None, None],
+        [0x64, 0xff9b, 1, ..] => translated_here(ip.octets()),
         // Teredo (RFC 4380): its server, and the client with all bits turned over.
-        [0x2001, 0, a, b, _, _, c, d] => [v4(a, b), v4(!c, !d)],
-        _ => [None, None],
+        [0x2001, 0, a, b, _, _, c, d] => [v4(a, b), v4(!c, !d), None, None],
+        _ => [None; 4],
     }
+}
+
+/// The IPv4 addresses that one of `64:ff9b:1::/48` may carry (RFC 8215): whoever runs the translator
+/// chooses the length of its prefix, and with that the place (RFC 6052, 2.2).
+fn translated_here(octets: [u8; 16]) -> [Option<Ipv4Addr>; 4] {
+    let at = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| octets[place]));
+    // Where the prefix is shorter, the rest is zeros; where it is longer, it has them itself.
+    let is_rest = |ip: &Ipv4Addr| ip.is_unspecified() && octets[6..12] != [0; 6];
+    let longest = Some(at([12, 13, 14, 15])).filter(|ip| !is_rest(ip));
+    let shorter = |places| Some(at(places)).filter(|ip| ip.octets()[0] != 0);
+    [longest, shorter([9, 10, 11, 12]), shorter([7, 9, 10, 11]), shorter([6, 7, 9, 10])]
 }
 
 impl FromStr for Cidr {

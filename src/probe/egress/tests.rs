@@ -30,6 +30,9 @@ fn what_is_meant_is_allowed() {
     for ip in ["1.1.1.1", "2001:db8::1", "2606:4700::1111", "fd00::1", "::ffff:10.0.0.1"] {
         check(&start, ip, "allowed");
     }
+    for ip in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:808:8:800::", "64:ff9b:2::169.254.169.254"] {
+        check(&start, ip, "allowed");
+    }
     for ip in ["64:ff9b::8.8.8.8", "2002:808:808::1", "169.253.255.255", "169.255.0.0", "fec0::1"] {
         check(&start, ip, "allowed");
     }

@@ -63,6 +63,17 @@ fn candidates(ip: IpAddr) -> Vec<String> {
         if prefixes.iter().any(|prefix| hex.starts_with(prefix)) && !is_plain {
             all.push(whole[96..].to_owned());
         }
+        if hex.starts_with("0064ff9b0001") {
+            if whole[96..].contains('1') || !whole[48..96].contains('1') {
+                all.push(whole[96..].to_owned());
+            }
+            for prefix in [48, 56, 64] {
+                // The ninth octet is left out (RFC 6052).
+                let places = (prefix..128).filter(|bit| !(64..72).contains(bit)).take(32);
+                let carried: String = places.map(|bit| &whole[bit..=bit]).collect();
+                all.extend((!carried.starts_with("00000000")).then_some(carried));
+            }
+        }
         if hex.starts_with("2002") {
             all.push(whole[16..48].to_owned());
         }
@@ -126,6 +137,7 @@ fn any_ip() -> impl Strategy<Value = IpAddr> {
         0xffff << 32,
         0xffff << 48,
         0x0064_ff9b << 96,
+        0x0064_ff9b_0001 << 80,
         0x2001 << 112,
         0x2001_0db8 << 96,
     ]);
