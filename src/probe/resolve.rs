@@ -40,11 +40,11 @@ use super::{
 };
 use crate::model::{Outcome, Phase, Reason};
 
-/// What all probes of one origin share to find their way: where they may go, and what names are.
 /// How long a connection may serve. What is done when one is made (the name looked up, the address
 /// judged, the certificate checked) is so done now and then.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
 
+/// What all probes of one origin share to find their way: where they may go, and what names are.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) egress: Policy,
@@ -97,21 +97,39 @@ pub(super) async fn connect(
     }
 }
 
-/// The first address of an endpoint that the policy lets be asked, for protocols that do not connect.
+/// The first address of an endpoint that the policy lets be asked and that this host has a way to, for
+/// protocols that do not connect.
 pub(super) async fn first(endpoint: &Endpoint, trace: &mut Trace) -> Result<SocketAddr, Fault> {
     let ips = match &endpoint.host {
         Host::Ip(ip) => vec![*ip],
         // Boxed: rare, and far larger than the rest.
         Host::Name(name) => Box::pin(find(name, trace)).await?,
     };
-    let mut refused = Fault::new(Reason::Dns, "no address");
+    let is_only = ips.len() == 1;
+    let (mut denied, mut unreachable) = (None, None);
     for ip in ips {
+        let address = SocketAddr::new(ip, endpoint.port);
         match vet(ip, trace) {
-            Ok(()) => return Ok(SocketAddr::new(ip, endpoint.port)),
-            Err(fault) => refused = fault,
+            Err(fault) => denied = Some(fault),
+            // What is wrong with it is then said by whoever asks it.
+            Ok(()) if is_only => return Ok(address),
+            Ok(()) => match reach(address, trace) {
+                Ok(()) => return Ok(address),
+                Err(fault) => unreachable = Some(fault),
+            },
         }
     }
-    Err(refused)
+    Err(unreachable.or(denied).unwrap_or_else(|| Fault::new(Reason::Dns, "no address")))
+}
+
+/// Whether this host has a way to an address, from the address of ours that is asked for; sends
+/// nothing.
+fn reach(address: SocketAddr, trace: &Trace) -> Result<(), Fault> {
+    let socket = socket(address, Type::DGRAM).map_err(|error| Fault::local(&error))?;
+    if let Some(source) = trace.source() {
+        bind(&socket, source, address)?;
+    }
+    socket.connect(&address.into()).map_err(|error| Fault::at_once(&error))
 }
 
 /// The addresses of a name, in the order to try them; the one alone that is pinned, if one is.

@@ -1,6 +1,11 @@
 //! Names, as a resolver of the test's own knows them or does not.
 
-use hickory_proto::op::{Message, ResponseCode};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
 use serde_json::json;
 
 use super::*;
@@ -210,7 +215,6 @@ async fn a_resolver_that_cannot_say_is_not() {
 
 #[tokio::test]
 async fn one_family_is_enough_where_the_other_is_not_known() {
-    use hickory_proto::rr::RecordType;
     for broken in [RecordType::A, RecordType::AAAA] {
         let seen = asked(move |question, _, _| {
             let answer = if question.queries[0].query_type() == broken {
@@ -235,7 +239,6 @@ async fn one_family_is_enough_where_the_other_is_not_known() {
 
 #[tokio::test]
 async fn the_last_good_address_serves_while_the_resolver_is_down() {
-    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
     let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
     let state = Arc::new(AtomicU8::new(0));
     let script = Arc::clone(&state);
@@ -264,4 +267,17 @@ async fn the_last_good_address_serves_while_the_resolver_is_down() {
         let seen = network.probe(&target, within).await;
         assert_eq!(verdict(&seen), expected, "{now}: {seen:?}");
     }
+}
+
+#[tokio::test]
+async fn a_datagram_goes_to_an_address_that_this_host_has_a_way_to() {
+    // The kernel refuses broadcasts at once.
+    let resolver = Resolver::knowing(&["255.255.255.255", "127.0.0.1"]).await;
+    let endpoint = Endpoint::new("dns.example".parse().unwrap(), resolver.address.port());
+    let asks = Spec::Dns(spec(json!({ "name": "shop.example" })));
+    let target = target_dialing(&asks, endpoint, json!({ "resolver": resolver.address }));
+    let allow: Config = spec(json!({ "allow": ["255.255.255.255"] }));
+    let seen = Network::new(Policy::new(&allow)).probe(&target, PATIENCE).await;
+    assert_eq!(verdict(&seen), "success", "{seen:?}");
+    assert_eq!(seen.peer, Some(resolver.address));
 }
