@@ -37,9 +37,10 @@ pub struct Spec {
     /// `first`: addresses are tried in order, 16 at most, and the first that takes the connection is
     /// asked.
     /// `each`: all addresses are asked, together and within the one timeout. Of a name with more than
-    /// 256 none is asked: such probes say nothing of the target (`inconclusive`). An address that
-    /// probes may not go to counts as one that failed. Connections are not kept between probes then.
-    /// Default: `first`.
+    /// 256 none is asked: such probes say nothing of the target (`inconclusive`), and nor do those for
+    /// which `resolver` cannot say what addresses of one family there are. An address that probes may
+    /// not go to counts as one that failed. Connections are not kept between probes then. Default:
+    /// `first`.
     pub addresses: Addresses,
     /// With `addresses: each`, how many addresses must be well: `all`, `any`, or a number from 1 to
     /// 256. Default: `all`.
@@ -116,6 +117,16 @@ impl Family {
 }
 
 impl Spec {
+    /// The addresses to ask a resolver for: what cannot be used from the address of ours is not asked
+    /// for, and so need not be known.
+    pub(super) fn usable(&self) -> Family {
+        match (self.family, self.source_address) {
+            (family @ (Family::Ipv4 | Family::Ipv6), _) | (family, None) => family,
+            (_, Some(IpAddr::V4(_))) => Family::Ipv4,
+            (_, Some(IpAddr::V6(_))) => Family::Ipv6,
+        }
+    }
+
     /// The addresses to use of those that a name has, in order: each once; no more than 16 where one
     /// is enough.
     pub(super) fn arrange(&self, mut found: Vec<IpAddr>) -> Vec<IpAddr> {

@@ -49,12 +49,13 @@ impl Network {
     /// A prober that keeps at most `max_kept` connections open between probes, over all targets. A
     /// target beyond that is asked over a new connection each time.
     pub(super) fn keeping(max_kept: usize, egress: egress::Policy) -> Self {
-        let gate = Arc::new(Gate { egress, ..Gate::default() });
+        let gate = Gate { egress, ..Gate::default() };
+        let api = gate.for_api(gate.egress.clone());
         Self {
             places: grpc::Places::new(max_kept),
             sessions: grpc::Places::new(MAX_SESSIONS),
             programs: exec::Places::default(),
-            gates: [Arc::clone(&gate), gate],
+            gates: [gate, api].map(Arc::new),
         }
     }
 
@@ -68,7 +69,7 @@ impl Network {
     #[must_use]
     pub fn with_api_egress(mut self, egress: egress::Policy) -> Self {
         let [configured, api] = &mut self.gates;
-        *api = Arc::new(Gate { egress, names: Arc::clone(&configured.names) });
+        *api = Arc::new(configured.for_api(egress));
         self
     }
 

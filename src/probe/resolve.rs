@@ -12,6 +12,7 @@
 
 mod names;
 mod stub;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -48,7 +49,14 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) egress: Policy,
-    pub(super) names: Arc<Names>,
+    pub(super) names: Names,
+}
+
+impl Gate {
+    /// That of the API beside this one.
+    pub(super) fn for_api(&self, egress: Policy) -> Self {
+        Self { egress, names: self.names.for_api() }
+    }
 }
 
 /// How a probe ends its connection.

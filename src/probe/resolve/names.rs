@@ -5,41 +5,30 @@
 //! nothing of the target, and it fails for many targets at once. Then the addresses it gave last
 //! serve for up to ten minutes more, and after that probes are inconclusive.
 //!
-//! The system's resolver is `getaddrinfo`, as every other program of the host uses it, with
-//! `/etc/hosts`, search domains and `nsswitch.conf`. It blocks a thread for as long as it likes, so
-//! that only so many look-ups are under way at once; a probe that finds none free waits within its
-//! own timeout. A check that names its own resolver is answered by [`super::stub`].
+//! Names are asked of the system's resolver ([`super::system`]), those of a check that names its own
+//! resolver of that ([`super::stub`]).
 //!
 //! Two names are never looked up (RFC 6761): `localhost` is 127.0.0.1, then `::1`, also where there
 //! is no `/etc/hosts`, and no name in `invalid` exists.
 
 use std::{
     collections::HashMap,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    sync::Semaphore,
-    task,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
-use super::stub;
+use super::{stub, system::System};
 use crate::{
     model::Reason,
     probe::{
-        dial::{self, Family},
-        fault::{self, Fault},
+        dial::{self, Addresses, Family},
+        fault::Fault,
     },
 };
-
-/// Look-ups of the system's resolver that are under way at once, over all probes. Fewer than a
-/// prober thread has threads that may block, so that a dead resolver leaves some to other work.
-const MAX_RUNNING: usize = 64;
 
 /// How long the last good addresses of a name serve while nobody can say what they are now. Long
 /// enough for most outages of a resolver; short beside the time for which an address that somebody
@@ -59,6 +48,37 @@ struct Question {
     name: Arc<str>,
     resolver: Option<SocketAddr>,
     family: Family,
+    extent: Extent,
+}
+
+/// How much must be known of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Extent {
+    /// Addresses, and all the better if they are all there are.
+    Some,
+    /// All addresses, of either family.
+    All,
+}
+
+/// The addresses that a name has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) ips: Vec<IpAddr>,
+    /// Whether there are no others: nobody could say it of one family, otherwise.
+    pub(super) is_whole: bool,
+}
+
+impl Question {
+    /// What is to be looked up for a check.
+    fn of(name: &Arc<str>, dial: &dial::Spec) -> Self {
+        let (name, resolver) = (Arc::clone(name), dial.resolver);
+        let family = if resolver.is_some() { dial.usable() } else { Family::Any };
+        let extent = match dial.addresses {
+            Addresses::First => Extent::Some,
+            Addresses::Each => Extent::All,
+        };
+        Self { name, resolver, family, extent }
+    }
 }
 
 /// Why a name has no addresses.
@@ -71,10 +91,10 @@ pub(super) enum Miss {
 }
 
 /// Finds the addresses of names, and remembers them for the time that nobody can say.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::probe) struct Names {
-    running: Arc<Semaphore>,
-    good: Mutex<Good>,
+    system: System,
+    good: Arc<Mutex<Good>>,
 }
 
 /// The last good addresses of names.
@@ -84,13 +104,12 @@ struct Good {
     swept: Option<Instant>,
 }
 
-impl Default for Names {
-    fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(MAX_RUNNING)), good: Mutex::default() }
-    }
-}
-
 impl Names {
+    /// The same for checks of the API: with what was good last in common, and look-ups of its own.
+    pub(in crate::probe) fn for_api(&self) -> Self {
+        Self { system: self.system.for_api(), good: Arc::clone(&self.good) }
+    }
+
     /// The addresses of a name that a check may use, in the order to try them. By the middle of the
     /// time left, what was good last serves, so that there is time to use it.
     pub(super) async fn find(
@@ -99,8 +118,7 @@ impl Names {
         dial: &dial::Spec,
         deadline: Instant,
     ) -> Result<Vec<IpAddr>, Fault> {
-        let family = if dial.resolver.is_some() { dial.family } else { Family::Any };
-        let question = Question { name: Arc::clone(name), resolver: dial.resolver, family };
+        let question = Question::of(name, dial);
         let found = match known(name) {
             Some(found) => found,
             None => self.ask(&question, deadline).await,
@@ -132,7 +150,7 @@ impl Names {
         match found {
             Ok(found) => {
                 self.remember(question, &found);
-                Ok(found)
+                Ok(found.ips)
             }
             Err(Miss::Unknown(said)) => self.recall(question).ok_or(Miss::Unknown(said)),
             Err(Miss::Absent(said)) => {
@@ -144,37 +162,19 @@ impl Names {
 
     async fn look_up(
         &self,
-        Question { name, resolver, family }: &Question,
-    ) -> Result<Vec<IpAddr>, Miss> {
+        Question { name, resolver, family, extent }: &Question,
+    ) -> Result<Found, Miss> {
         match resolver {
-            Some(at) => stub::ask(*at, name, *family).await,
-            None => self.ask_system(Arc::clone(name)).await,
+            Some(at) => stub::ask(*at, name, *family, *extent).await,
+            None => self.system.find(name).await.map(|ips| Found { ips, is_whole: true }),
         }
     }
 
-    async fn ask_system(&self, name: Arc<str>) -> Result<Vec<IpAddr>, Miss> {
-        let failed = |said: &str| Miss::Unknown(format!("cannot resolve `{name}`: {said}"));
-        let Ok(place) = Arc::clone(&self.running).acquire_owned().await else {
-            return Err(failed("the resolver is closed"));
-        };
-        let asked = Arc::clone(&name);
-        // The look-up goes on when nobody waits for it any more, and keeps its place until it ends.
-        let running = task::spawn_blocking(move || {
-            let found = (&*asked, 0).to_socket_addrs();
-            drop(place);
-            found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>())
-        });
-        match running.await {
-            Ok(Ok(found)) if found.is_empty() => {
-                Err(Miss::Absent(format!("`{name}` has no address")))
-            }
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(judge(&name, &error)),
-            Err(error) => Err(failed(&error.to_string())),
+    fn remember(&self, question: &Question, found: &Found) {
+        // Of two answers the one that has it all is the better, for as long as it serves.
+        if !found.is_whole && self.recall(question).is_some() {
+            return;
         }
-    }
-
-    fn remember(&self, question: &Question, found: &[IpAddr]) {
         let now = Instant::now();
         // No more of a family than can be used, and one that says that there are more: a name may have
         // a thousand.
@@ -185,7 +185,7 @@ impl Names {
             *left = left.saturating_sub(1);
             has_room
         };
-        let found: Vec<_> = found.iter().filter(has_room).copied().collect();
+        let found: Vec<_> = found.ips.iter().filter(has_room).copied().collect();
         let good = &mut *self.good();
         if let Some(kept) = good.kept.get_mut(question) {
             kept.0 = found;
@@ -223,30 +223,16 @@ fn known(name: &str) -> Option<Result<Vec<IpAddr>, Miss>> {
     is_invalid.then(|| Err(Miss::Absent(format!("`{name}` does not exist, by definition"))))
 }
 
-/// Whether an error of `getaddrinfo` says that a name has no address, or nothing. The standard
-/// library keeps only the text of its number: those of `EAI_NONAME` and `EAI_NODATA` in glibc and
-/// musl. Anything else, unknown texts too, is not held against the target.
-fn judge(name: &str, error: &io::Error) -> Miss {
-    const ABSENT: [&str; 4] = [
-        "Name or service not known",
-        "No address associated with hostname",
-        "Name does not resolve",
-        "Name has no usable address",
-    ];
-    let text = error.to_string();
-    let said = format!("cannot resolve `{name}`: {text}");
-    if !fault::is_shortage(error) && ABSENT.iter().any(|absent| text.contains(absent)) {
-        return Miss::Absent(said);
-    }
-    Miss::Unknown(said)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn question(name: &str) -> Question {
-        Question { name: name.into(), resolver: None, family: Family::Any }
+        Question::of(&name.into(), &dial::Spec::default())
+    }
+
+    fn whole(ips: &[IpAddr]) -> Found {
+        Found { ips: ips.to_vec(), is_whole: true }
     }
 
     #[test]
@@ -263,42 +249,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_name_that_is_not_there_counts_against_the_target() {
-        let said =
-            |text: &str| judge("shop", &io::Error::other(format!("failed to look up: {text}")));
-        for text in [
-            "Name or service not known",
-            "No address associated with hostname",
-            "Name does not resolve",
-            "Name has no usable address",
-        ] {
-            assert!(matches!(said(text), Miss::Absent(_)), "{text}");
-        }
-        for text in [
-            "Temporary failure in name resolution",
-            "Non-recoverable failure in name resolution",
-            "Try again",
-            "System error",
-            "what nobody has seen yet",
-        ] {
-            assert!(matches!(said(text), Miss::Unknown(_)), "{text}");
-        }
-        let files = io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
-        assert!(matches!(judge("shop", &files), Miss::Unknown(_)));
-    }
-
     #[tokio::test(start_paused = true)]
     async fn what_was_good_last_serves_for_ten_minutes() {
         let names = Names::default();
         let (shop, ip) = (question("shop"), IpAddr::from(Ipv4Addr::LOCALHOST));
-        names.remember(&shop, &[ip]);
+        names.remember(&shop, &whole(&[ip]));
         tokio::time::advance(GOOD_FOR).await;
         assert_eq!(names.recall(&shop), Some(vec![ip]));
         assert_eq!(names.recall(&question("other")), None);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(names.recall(&shop), None);
-        names.remember(&shop, &[ip]);
+        names.remember(&shop, &whole(&[ip]));
         assert_eq!(names.recall(&shop), Some(vec![ip]));
     }
 
@@ -307,27 +268,27 @@ mod tests {
         let names = Names::default();
         let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
         for n in 0..=MAX_KEPT {
-            names.remember(&question(&n.to_string()), &vec![ip; 1000]);
+            names.remember(&question(&n.to_string()), &whole(&vec![ip; 1000]));
         }
         assert_eq!(names.good().kept.len(), MAX_KEPT);
         assert_eq!(names.recall(&question(&MAX_KEPT.to_string())), None);
         assert_eq!(names.recall(&question("0")).unwrap().len(), dial::MAX_ASKED + 1);
         tokio::time::advance(GOOD_FOR + SWEEP).await;
-        names.remember(&question("new"), &[ip]);
+        names.remember(&question("new"), &whole(&[ip]));
         assert_eq!(names.good().kept.len(), 1);
         assert_eq!(names.recall(&question("new")), Some(vec![ip]));
     }
 
-    #[tokio::test]
-    async fn look_ups_wait_for_one_another_when_too_many_are_under_way() {
+    #[tokio::test(start_paused = true)]
+    async fn a_part_of_the_addresses_does_not_take_the_place_of_all() {
         let names = Names::default();
-        let held = Arc::clone(&names.running).acquire_many_owned(64).await.unwrap();
-        let soon = Instant::now() + Duration::from_millis(20);
-        assert!(timeout_at(soon, names.ask_system("a".repeat(64).into())).await.is_err());
-        drop(held);
-        // No resolver need be asked: no label is this long.
-        let missed = names.ask_system("a".repeat(64).into()).await;
-        assert!(missed.is_err(), "{missed:?}");
-        assert_eq!(names.running.available_permits(), MAX_RUNNING);
+        let (shop, ips) = (question("shop"), [1, 2].map(|n| IpAddr::from([10, 0, 0, n])));
+        let part = Found { ips: vec![ips[0]], is_whole: false };
+        names.remember(&shop, &whole(&ips));
+        names.remember(&shop, &part);
+        assert_eq!(names.recall(&shop), Some(ips.to_vec()));
+        tokio::time::advance(GOOD_FOR + Duration::from_secs(1)).await;
+        names.remember(&shop, &part);
+        assert_eq!(names.recall(&shop), Some(part.ips));
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::names::Miss;
+use super::names::{Extent, Found, Miss};
 use crate::probe::dial::Family;
 
 /// How long a datagram is waited for before it is sent again, at first; twice as long each time.
@@ -47,7 +47,12 @@ const OTHER_FAMILY: Duration = Duration::from_millis(250);
 
 /// The addresses of a name, as the server at `at` knows them. IPv6 and IPv4 take turns, IPv6 first
 /// (RFC 8305, 4). Takes a few seconds where the server is silent.
-pub(super) async fn ask(at: SocketAddr, name: &str, family: Family) -> Result<Vec<IpAddr>, Miss> {
+pub(super) async fn ask(
+    at: SocketAddr,
+    name: &str,
+    family: Family,
+    extent: Extent,
+) -> Result<Found, Miss> {
     let fqdn = Name::from_ascii(format!("{}.", name.trim_end_matches('.')))
         .map_err(|error| Miss::Absent(format!("`{name}` is not a DNS name: {error}")))?;
     let ask = async |kind| {
@@ -57,10 +62,13 @@ pub(super) async fn ask(at: SocketAddr, name: &str, family: Family) -> Result<Ve
         })?;
         addresses(&query, &answer).map_err(|error| error.at(name, at))
     };
-    match family {
-        Family::Ipv4 => ask(RecordType::A).await,
-        Family::Ipv6 => ask(RecordType::AAAA).await,
-        Family::Any | Family::PreferIpv4 | Family::PreferIpv6 => {
+    match (family, extent) {
+        (Family::Ipv4, _) => ask(RecordType::A).await.map(whole),
+        (Family::Ipv6, _) => ask(RecordType::AAAA).await.map(whole),
+        (Family::Any | Family::PreferIpv4 | Family::PreferIpv6, Extent::Some) => {
+            either(ask(RecordType::AAAA), ask(RecordType::A)).await
+        }
+        (Family::Any | Family::PreferIpv4 | Family::PreferIpv6, Extent::All) => {
             both(ask(RecordType::AAAA), ask(RecordType::A)).await
         }
     }
@@ -89,11 +97,15 @@ impl Wrong {
     }
 }
 
+fn whole(ips: Vec<IpAddr>) -> Found {
+    Found { ips, is_whole: true }
+}
+
 /// What two questions find together. One that has found something does not wait long for the other.
-async fn both(
+async fn either(
     v6: impl Future<Output = Result<Vec<IpAddr>, Miss>>,
     v4: impl Future<Output = Result<Vec<IpAddr>, Miss>>,
-) -> Result<Vec<IpAddr>, Miss> {
+) -> Result<Found, Miss> {
     let late = || Err(Miss::Unknown(String::new()));
     let until = || Instant::now() + OTHER_FAMILY;
     let (v6, v4) = match future::select(pin!(v6), pin!(v4)).await {
@@ -107,12 +119,28 @@ async fn both(
         Either::Right((v4, v6)) => (v6.await, v4),
     };
     match (v6, v4) {
-        (Ok(v6), Ok(v4)) => Ok(alternate(v6, v4)),
-        (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
-        // What one server does not know of one family may be the only one there is.
-        (Err(Miss::Unknown(said)), Err(_)) | (Err(_), Err(Miss::Unknown(said))) => {
-            Err(Miss::Unknown(said))
+        (Ok(ips), Err(Miss::Unknown(_))) | (Err(Miss::Unknown(_)), Ok(ips)) => {
+            Ok(Found { ips, is_whole: false })
         }
+        (v6, v4) => together(v6, v4),
+    }
+}
+
+/// What two questions find together, if it is known of both.
+async fn both(
+    v6: impl Future<Output = Result<Vec<IpAddr>, Miss>>,
+    v4: impl Future<Output = Result<Vec<IpAddr>, Miss>>,
+) -> Result<Found, Miss> {
+    let (v6, v4) = future::join(v6, v4).await;
+    together(v6, v4)
+}
+
+fn together(v6: Result<Vec<IpAddr>, Miss>, v4: Result<Vec<IpAddr>, Miss>) -> Result<Found, Miss> {
+    match (v6, v4) {
+        (Ok(v6), Ok(v4)) => Ok(whole(alternate(v6, v4))),
+        // What one server does not know of one family may be the only one there is.
+        (Err(Miss::Unknown(said)), _) | (_, Err(Miss::Unknown(said))) => Err(Miss::Unknown(said)),
+        (Ok(ips), Err(Miss::Absent(_))) | (Err(Miss::Absent(_)), Ok(ips)) => Ok(whole(ips)),
         (Err(Miss::Absent(_)), Err(Miss::Absent(said))) => Err(Miss::Absent(said)),
     }
 }

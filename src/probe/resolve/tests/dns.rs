@@ -269,6 +269,85 @@ async fn the_last_good_address_serves_while_the_resolver_is_down() {
     }
 }
 
+/// A check of `shop.example` that asks this resolver, in this manner.
+fn shop_dialing(resolver: &Resolver, port: u16, mut dial: serde_json::Value) -> Target {
+    dial["resolver"] = json!(resolver.address);
+    let endpoint = Endpoint::new("shop.example".parse().unwrap(), port);
+    target_dialing(&Spec::Http(http::Spec::default()), endpoint, dial)
+}
+
+/// A resolver that knows both families, then, told by the number, not of IPv6, then of none.
+async fn failing(v6: &'static str, v4: &'static str) -> (Resolver, Arc<AtomicU8>) {
+    let state = Arc::new(AtomicU8::new(0));
+    let script = Arc::clone(&state);
+    let resolver = Resolver::start(move |question, _, _| {
+        let is_v6 = question.queries[0].query_type() == RecordType::AAAA;
+        let answer = match script.load(Relaxed) {
+            0 => addresses(question, [v6, v4].into_iter()),
+            1 if !is_v6 => addresses(question, [v6, v4].into_iter()),
+            _ => code(question, ResponseCode::ServFail),
+        };
+        vec![answer.to_vec().unwrap()]
+    })
+    .await;
+    (resolver, state)
+}
+
+#[tokio::test]
+async fn where_each_address_counts_both_families_must_be_known() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let port = server.address.port();
+    // Nobody listens at the address of the family that is not always known.
+    let (resolver, state) = failing("::ffff:127.0.0.9", "127.0.0.1").await;
+    let target = shop_dialing(&resolver, port, json!({ "addresses": "each", "require": 2 }));
+    let network = Network::default();
+    for (now, expected) in [
+        (1, "inconclusive dns"),
+        (0, "failure connection_refused"),
+        (1, "failure connection_refused"),
+    ] {
+        state.store(now, Relaxed);
+        let seen = network.probe(&target, PATIENCE).await;
+        assert_eq!(verdict(&seen), expected, "{now}: {seen:?}");
+    }
+    // Who needs one only is not kept from it.
+    let seen = Network::default().probe(&shop(resolver.address, port), PATIENCE).await;
+    assert_eq!(verdict(&seen), "success 200");
+}
+
+#[tokio::test]
+async fn a_part_of_the_addresses_is_used_but_not_remembered_over_all() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\n\r\n").await;
+    let (resolver, state) = failing("::ffff:127.0.0.1", "127.0.0.9").await;
+    let target = shop(resolver.address, server.address.port());
+    let network = Network::default();
+    for (now, expected) in
+        [(0, "success 200"), (1, "failure connection_refused"), (2, "success 200")]
+    {
+        state.store(now, Relaxed);
+        let seen = network.probe(&target, PATIENCE).await;
+        assert_eq!(verdict(&seen), expected, "{now}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_our_address_can_reach_is_asked_for() {
+    // Nothing is known of the one family that is of use.
+    let resolver = Resolver::start(|question, _, _| {
+        let answer = if question.queries[0].query_type() == RecordType::A {
+            code(question, ResponseCode::ServFail)
+        } else {
+            addresses(question, ["::1"].into_iter())
+        };
+        vec![answer.to_vec().unwrap()]
+    })
+    .await;
+    let target = shop_dialing(&resolver, 80, json!({ "source_address": "127.0.0.1" }));
+    let seen = Network::default().probe(&target, PATIENCE).await;
+    assert_eq!(verdict(&seen), "inconclusive dns", "{seen:?}");
+    assert_eq!(resolver.asked(), 1, "not for IPv6");
+}
+
 #[tokio::test]
 async fn a_datagram_goes_to_an_address_that_this_host_has_a_way_to() {
     // The kernel refuses broadcasts at once.
