@@ -47,7 +47,7 @@ four fifths of the interval, since a probe of a silent target, which is a succes
 So are those by `args` (`script_args`), if `checks.exec` allows it, else they are errors; their default
 timeout is 30s. Of what a program writes the last 4096 bytes are shown, and of a body that is answered
 to `http` as many, or `output_max_size` if that is less, on success as on failure; of a body of more
-than 64 KiB only so much is read, and its beginning shows.
+than 64 KiB the first 64 KiB are read.
 Checks by `ttl` are told by whoever reports for them, at least that often, and those by
 `alias_service` and `alias_node` follow other checks; nothing is asked for either.
 Of the kinds `script` (a text for a shell), `docker_container_id` and `os_service` a warning says

@@ -62,7 +62,10 @@ impl Address {
     /// What Go makes of it: without a host it is this one, and a fragment is not sent.
     fn read(scheme: &str, address: &str) -> Self {
         let full = format!("{scheme}{address}");
-        let url = full.replacen("://:", "://localhost:", 1);
+        let url = match full.split_once("://") {
+            Some((scheme, rest)) if rest.starts_with(':') => format!("{scheme}://localhost{rest}"),
+            Some(_) | None => full,
+        };
         if !scheme.is_empty() || !url.contains(['@', '#']) {
             return Self { url, user: None };
         }

@@ -47,6 +47,8 @@ fn an_address_without_a_host_is_at_this_one() {
         assert_eq!(assigned.endpoint.unwrap().to_string(), "localhost:8080", "{kind}");
     }
     assert_eq!(http(r#"{"http":"http://:80/","interval":"1s"}"#).1, "localhost:80");
+    let (spec, endpoint) = http(r#"{"http":"http://a/?b=tcp://:1","interval":"1s"}"#);
+    assert_eq!((spec.path.as_str(), endpoint.as_str()), ("/?b=tcp://:1", "a:80"));
 }
 
 #[test]
