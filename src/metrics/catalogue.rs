@@ -183,7 +183,7 @@ families! {
     REGISTRATION_CONFLICTS = "rollcall_registration_conflicts_total" Counter Process []
         "Registrations over another owner's instance of the same id, taken or refused.";
     CONFIG_RELOAD_SUCCESSFUL = "rollcall_config_last_reload_successful" Gauge Process []
-        "Whether the configuration was taken over the last time it was read.";
+        "Whether the configuration was taken over the last time it was read, and what it changes is on disk.";
     CONFIG_RELOAD_TIME = "rollcall_config_last_reload_success_timestamp_seconds" Gauge Process []
         "When the configuration was taken over last.";
     STATE_SAVES = "rollcall_state_saves_total" Counter Process ["result"]

@@ -217,13 +217,19 @@ async fn what_cannot_be_written_is_kept_later_and_more_than_a_follower_is_told()
     agent.keep_history(0, 1000, stopped).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
+/// An instance that is asked for a page every ten seconds.
+async fn with_page() -> Rig {
     let rig = Rig::new().await;
     rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
         "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
         .await
         .unwrap();
+    rig
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
+    let rig = with_page().await;
     rig.agent.mark_stale_once(&as_of(later(1))).await;
     assert_eq!(rig.metrics.checks_stale.get(), 0, "nothing is known, so nothing is old");
     rig.observe("web-1", "page", &[Outcome::Success]).await;
@@ -242,11 +248,7 @@ async fn a_result_that_is_too_old_is_marked_until_there_is_a_new_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_makes_no_result_old() {
-    let rig = Rig::new().await;
-    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
-        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
-        .await
-        .unwrap();
+    let rig = with_page().await;
     rig.observe("web-1", "page", &[Outcome::Success]).await;
     let (start, second) = (tokio::time::Instant::now(), Duration::from_secs(1));
     let mut ages = Ages::new(start, clock::now());
@@ -261,11 +263,7 @@ async fn a_clock_that_is_set_makes_no_result_old() {
 
 #[tokio::test(start_paused = true)]
 async fn probes_that_say_nothing_keep_no_result_young() {
-    let rig = Rig::new().await;
-    rig.put(json!({"ID": "web-1", "Name": "web", "Port": 80,
-        "Check": {"Name": "page", "HTTP": "http://127.0.0.1/", "Interval": "10s", "Timeout": "2s"}}))
-        .await
-        .unwrap();
+    let rig = with_page().await;
     rig.observe("web-1", "page", &[Outcome::Success]).await;
     rig.agent.mark_stale_once(&as_of(later(1))).await;
     assert_eq!(rig.metrics.checks_stale.get(), 1);

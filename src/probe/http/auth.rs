@@ -1,4 +1,5 @@
-//! Credentials of a request, from files, so that the configuration holds no secret.
+//! Credentials of a request, from files, so that the configuration holds no secret; or from a URL in
+//! Consul's form, which may.
 //!
 //! They are read when the check is made ready, and are part of what makes two checks equal. They go
 //! to the configured origin only. No detail shows them, also if a target sends them back.
@@ -10,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::probe::fault::Fault;
@@ -63,8 +65,8 @@ impl User {
     pub fn take(url: &mut Url) -> Option<Self> {
         let is_there = !url.username().is_empty() || url.password().is_some();
         let user = is_there.then(|| Self {
-            name: decoded(url.username()),
-            password: decoded(url.password().unwrap_or_default()),
+            name: percent_decode_str(url.username()).collect(),
+            password: percent_decode_str(url.password().unwrap_or_default()).collect(),
         })?;
         // Refused only for a URL without a host, which has no user.
         url.set_username("").and_then(|()| url.set_password(None)).ok()?;
@@ -208,20 +210,6 @@ fn secret(path: &Path) -> Result<String, AuthError> {
         "" => Err(AuthError::Empty { path: path.to_owned() }),
         secret => Ok(secret.to_owned()),
     }
-}
-
-/// Without the percent signs of a URL.
-fn decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *byte == b'%');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(*byte));
-        rest = if escaped.is_some() { &after[2..] } else { after };
-    }
-    bytes
 }
 
 /// RFC 4648, section 4.
