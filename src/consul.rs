@@ -14,6 +14,7 @@ mod ask;
 mod assign;
 mod check;
 mod json;
+mod node;
 mod prepared;
 mod scalar;
 mod service;

@@ -39,7 +39,13 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use self::{counts::Counts, history::History, journal::Queue, topic::Topics, tx::Done};
+use self::{
+    counts::Counts,
+    history::History,
+    journal::{Leftovers, Queue},
+    topic::Topics,
+    tx::Done,
+};
 pub use self::{
     counts::{COMMIT_BUCKETS, Commits, Totals},
     row::{Index, Key, Row},
@@ -294,7 +300,10 @@ impl Store {
                 Err(Unwritten(Arc::new(TakenBack)).into())
             }
             Some(written) => match written.await {
-                Ok(Ok(())) => Ok(value),
+                Ok(Ok(leftovers)) => {
+                    drop(leftovers);
+                    Ok(value)
+                }
                 Ok(Err(unwritten)) => Err(unwritten.into()),
                 Err(_) => Err(Unwritten(Arc::new(Closed)).into()),
             },
@@ -302,12 +311,12 @@ impl Store {
     }
 
     /// Has a change written. Nothing if that has been done. To be called while the tables are held.
-    fn enter(&self, done: Done) -> Option<oneshot::Receiver<Result<(), Unwritten>>> {
-        if done.changes.is_empty() {
+    fn enter(&self, done: Done) -> Option<oneshot::Receiver<Result<Leftovers, Unwritten>>> {
+        if done.delta.changes.is_empty() {
             return None;
         }
         if !self.is_durable {
-            self.publish(done);
+            drop(self.publish(vec![done]));
             return None;
         }
         let (written, result) = oneshot::channel();
@@ -316,13 +325,13 @@ impl Store {
     }
 
     /// Takes changes back that could not be written, with all that came after them.
-    fn take_back(&self, mut entries: Vec<journal::Entry>, unwritten: &Unwritten) {
+    fn take_back(&self, entries: &mut Vec<journal::Entry>, unwritten: &Unwritten) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        entries.append(&mut self.queue.take());
+        self.queue.take(entries, usize::MAX);
         let index = self.settled.borrow().index;
         let mut touched = Vec::new();
         for entry in entries.iter().rev() {
-            touched.append(&mut tables.revert(index, &entry.done.changes));
+            touched.append(&mut tables.revert(index, &entry.done.delta.changes));
         }
         // Nobody has been told of the indexes they had.
         tables.index = index;
@@ -331,7 +340,7 @@ impl Store {
         self.settled.send_modify(|settled| settled.reverts = reverts);
         drop(tables);
         self.topics.wake(&touched);
-        for entry in entries {
+        for entry in entries.drain(..) {
             // Whoever wrote may have gone away.
             drop(entry.written.send(Err(unwritten.clone())));
         }
@@ -366,20 +375,28 @@ impl Store {
         Subscription { past: VecDeque::new(), future: self.deltas.subscribe() }
     }
 
-    /// Tells of a change that is on disk.
-    fn publish(&self, done: Done) {
-        let Done { index, changes, touched } = done;
-        let delta = Arc::new(Delta { index, changes });
-        {
+    /// Tells of changes that are on disk, in order. Returns what is left of each.
+    fn publish(&self, batch: Vec<Done>) -> Vec<Leftovers> {
+        let count = batch.len() as u64;
+        let mut last = 0;
+        let leftovers: Vec<_> = {
             let mut history = self.history();
-            history.push(Arc::clone(&delta));
-            // Sent under the lock, so that nobody subscribes between the two. Nobody listening is
-            // no fault.
-            drop(self.deltas.send(delta));
+            let tell = |Done { delta, touched }| {
+                last = delta.index;
+                let forgotten = history.push(Arc::clone(&delta));
+                // Sent under the lock, so that nobody subscribes between the two. Nobody listening
+                // is no fault.
+                drop(self.deltas.send(delta));
+                Leftovers { touched, forgotten }
+            };
+            batch.into_iter().map(tell).collect()
+        };
+        if count > 0 {
+            self.settled.send_modify(|settled| settled.index = last);
+            self.counts.changed(count);
+            self.topics.wake(leftovers.iter().flat_map(|left| &left.touched));
         }
-        self.settled.send_modify(|settled| settled.index = index);
-        self.counts.changed();
-        self.topics.wake(&touched);
+        leftovers
     }
 
     /// What has been done so far.

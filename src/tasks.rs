@@ -4,7 +4,14 @@
 //! A task that ends before it was told to is a fault, whatever it returned: the daemon then stops
 //! in order, names it, and exits with a failure.
 
-use std::{collections::HashMap, future::Future, io, thread};
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    thread,
+};
 
 use tokio::{
     runtime,
@@ -106,13 +113,34 @@ impl Tasks {
     }
 }
 
-/// Runs a future to its end, also if whoever waits for it goes away.
-pub async fn finish<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, task::JoinError> {
-    #[expect(clippy::disallowed_methods, reason = "it is short, and who waits for it sees it end")]
-    let running = tokio::spawn(work);
-    running.await
+/// Runs a future to its end, also if whoever waits for it goes away: what he has begun goes on as a
+/// task then. Until then it is none, for a task costs as much as a small request.
+pub async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    Finishing(Some(Box::pin(work))).await
+}
+
+struct Finishing<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output: Send> + Send + 'static> Future for Finishing<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let work = self.0.as_mut().expect("a future is not polled after its end");
+        let output = ready!(work.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Drop for Finishing<F> {
+    fn drop(&mut self) {
+        // What has panicked is at its end, and without a runtime nothing goes on.
+        if let Some(work) = self.0.take().filter(|_| !thread::panicking())
+            && let Ok(runtime) = runtime::Handle::try_current()
+        {
+            drop(runtime.spawn(work));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +163,33 @@ mod tests {
         let ended = tasks.next_ended().await.unwrap();
         assert_eq!(ended.name, "clumsy");
         assert!(matches!(ended.how, How::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_is_finished_also_when_nobody_waits_any_more() {
+        let (go_on, may) = oneshot::channel::<()>();
+        let (done, mut end) = oneshot::channel();
+        let mut work = Box::pin(finish(async move {
+            may.await.unwrap();
+            done.send(7).unwrap();
+        }));
+        assert!(futures_util::poll!(&mut work).is_pending());
+        drop(work);
+        go_on.send(()).unwrap();
+        task::yield_now().await;
+        assert_eq!(end.try_recv(), Ok(7));
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_is_no_task_and_its_panic_is_the_callers() {
+        let begun = runtime::Handle::current().metrics().num_alive_tasks();
+        assert_eq!(
+            finish(async { runtime::Handle::current().metrics().num_alive_tasks() }).await,
+            begun
+        );
+        let panics = std::panic::AssertUnwindSafe(finish(async { panic!("oh") }));
+        assert!(futures_util::FutureExt::catch_unwind(panics).await.is_err());
+        assert_eq!(runtime::Handle::current().metrics().num_alive_tasks(), begun);
     }
 
     #[tokio::test]

@@ -224,7 +224,7 @@ pub(super) async fn idempotent(
         return next.run(request).await;
     }
     let done = match text(request.method(), request.uri().path(), request.headers()) {
-        Ok(None) => finished(next.run(request)).await,
+        Ok(None) => Ok(tasks::finish(next.run(request)).await),
         Ok(Some((text, is_key))) => once(&app.answers, (text, is_key), request, next).await,
         Err(refusal) => Err(refusal),
     };
@@ -280,18 +280,7 @@ async fn once(
         }
     };
     let request = Request::from_parts(head, Body::from(body));
-    finished(async move { running.answered(next.run(request).await).await }).await
-}
-
-/// Finishes what has been begun, also if the client goes away.
-async fn finished(
-    work: impl Future<Output = Response> + Send + 'static,
-) -> Result<Response, Refusal> {
-    match tasks::finish(work).await.map_err(tokio::task::JoinError::try_into_panic) {
-        Ok(response) => Ok(response),
-        Err(Ok(panicked)) => std::panic::resume_unwind(panicked),
-        Err(Err(_)) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")),
-    }
+    Ok(tasks::finish(async move { running.answered(next.run(request).await).await }).await)
 }
 
 #[cfg(test)]

@@ -408,7 +408,11 @@ impl Written<'_> {
             ..default
         };
         let rules = [
-            ("confirm_probes", pace.confirm_probes <= 10, "must be at most 10"),
+            (
+                "confirm_probes",
+                pace.confirm_probes <= Pace::MOST_CONFIRM_PROBES,
+                "must be at most 10",
+            ),
             (
                 "confirm_within",
                 (CONFIRM_WITHIN.0..=CONFIRM_WITHIN.1).contains(&confirm_within),

@@ -39,8 +39,9 @@ Defaults are Consul's: a timeout of 10s, one result decides, redirects are follo
 intervals below 1s are raised to 1s. A service without an address is at 127.0.0.1. An
 address that is neither an IP address nor a DNS name is only shown, which a warning says. Keys that are
 not known are passed over, and empty texts are absent. Where counts in a row are given, the first answer
-of all takes effect at once all the same. The counts are of runs, an interval apart, as in Consul: what
-`confirm_probes`, `max_backoff` and `tripwire` do is for checks of this file alone.
+of all takes effect at once all the same. The counts are of runs, an interval apart, as in Consul, unless
+a check has one of two keys more, which Consul passes over: `confirm_probes` and `tripwire`, as checks of
+this file have them, but none and false by default.
 
 Checks by `http`, `tcp`, `udp`, `grpc` and `h2ping` are run; the default timeout of `udp` is at most
 four fifths of the interval, since a probe of a silent target, which is a success, takes that long.

@@ -6,7 +6,7 @@ use super::{CheckDefinition, Invalid, Kind, ask, check::set, prepared};
 use crate::{
     duration::Period,
     judge::{Thresholds, Verdict},
-    model::{CheckId, InstanceId, MAX_ID_LEN, Pace, Schedule, ServiceName},
+    model::{CheckId, InstanceId, MAX_ID_LEN, Pace, Schedule, ServiceName, Tripwire},
     probe::{Alias, Spec, egress::Origin},
     registry::{Assigned, Definition},
 };
@@ -191,9 +191,24 @@ impl CheckDefinition {
             timeout,
             jitter: Schedule::DEFAULT_JITTER,
             initial_delay: Duration::ZERO,
-            // Consul's counts are of runs, each an interval after the one before.
-            pace: Pace::STEADY,
+            pace: self.pace()?,
         })
+    }
+
+    /// Consul's counts are of runs, each an interval after the one before; so are ours, unless the
+    /// check says otherwise.
+    fn pace(&self) -> Result<Pace, Invalid> {
+        const MOST: u8 = Pace::MOST_CONFIRM_PROBES;
+        let confirm_probes = u8::try_from(self.confirm_probes).ok().filter(|n| *n <= MOST);
+        let confirm_probes = confirm_probes.ok_or_else(|| {
+            let rule = format!("`confirm_probes` must be at most {MOST}");
+            Invalid {
+                note: format!("{} is given", self.confirm_probes).into(),
+                ..Invalid::new("confirm_probes", rule, "")
+            }
+        })?;
+        let tripwire = if self.tripwire { Tripwire::On } else { Tripwire::Off };
+        Ok(Pace { confirm_probes, tripwire, ..Pace::STEADY })
     }
 
     /// Consul counts from zero where we count from one: 0 and 1 both mean "at once". What is pushed

@@ -89,6 +89,14 @@ pub struct CheckDefinition {
     pub deregister_critical_service_after: Option<Time>,
     #[serde(skip_serializing_if = "is_default")]
     pub output_max_size: i64,
+    /// Not Consul's, which passes it over: most probes that confirm the first failure of a check that
+    /// was well, beyond its runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub confirm_probes: u32,
+    /// Not Consul's either: whether an idle connection to the target is held, so that it is asked when
+    /// that closes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tripwire: bool,
 }
 
 /// The status a check starts with.

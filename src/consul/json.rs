@@ -16,7 +16,8 @@ use serde::{
     },
     forward_to_deserialize_any,
 };
-use serde_json::{Map, Value};
+
+use super::node::{Members, Node};
 
 /// Second names with the first names that go before them.
 const ALIASES: &[(&str, &str)] = &[
@@ -75,8 +76,8 @@ impl de::Error for DecodeError {
 
 /// Reads a request body. Nesting is bounded: a body that goes deeper than 128 levels is refused.
 pub fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
-    let value: Value = serde_json::from_slice(body).map_err(DecodeError::custom)?;
-    T::deserialize(De(&value))
+    let node: Node<'_> = serde_json::from_slice(body).map_err(DecodeError::custom)?;
+    T::deserialize(De(&node))
 }
 
 /// Whether two keys are one to Consul: `DisableRedirects`, `disableredirects` and
@@ -86,25 +87,31 @@ pub fn same_key(a: &str, b: &str) -> bool {
     letters(a).eq(letters(b))
 }
 
+/// The first letter of a key as a set of letters: two that share none are not the same key.
+fn initial(key: &str) -> u32 {
+    match key.bytes().next() {
+        Some(letter) if letter.is_ascii_alphabetic() => 1 << (letter.to_ascii_lowercase() - b'a'),
+        Some(_) | None => u32::MAX,
+    }
+}
+
 /// serde's view of a value.
 #[derive(Clone, Copy)]
-struct De<'v>(&'v Value);
+struct De<'v>(&'v Node<'v>);
 
 impl<'de> Deserializer<'de> for De<'_> {
     type Error = DecodeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.0 {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                (Some(value), _) => visitor.visit_u64(value),
-                (None, Some(value)) => visitor.visit_i64(value),
-                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => visitor.visit_str(text),
-            Value::Array(items) => visitor.visit_seq(Items { all: items.iter(), next: 0 }),
-            Value::Object(object) => visitor.visit_map(Entries::of_map(object)),
+            Node::Null => visitor.visit_unit(),
+            Node::Bool(value) => visitor.visit_bool(*value),
+            Node::Natural(value) => visitor.visit_u64(*value),
+            Node::Negative(value) => visitor.visit_i64(*value),
+            Node::Fraction(value) => visitor.visit_f64(*value),
+            Node::Text(text) => visitor.visit_str(text),
+            Node::List(items) => visitor.visit_seq(Items { all: items.iter(), next: 0 }),
+            Node::Object(members) => visitor.visit_map(Entries::of_map(members)),
         }
     }
 
@@ -119,12 +126,15 @@ impl<'de> Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.0 {
-            Value::Object(object) => visitor.visit_map(Entries::of_struct(object, fields)),
+            Node::Object(members) => visitor.visit_map(Entries::of_struct(members, fields)),
             // serde would take a list for the fields of a struct in their order.
-            Value::Array(_) => Err(DecodeError::invalid_type(Unexpected::Seq, &visitor)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                self.deserialize_any(visitor)
-            }
+            Node::List(_) => Err(DecodeError::invalid_type(Unexpected::Seq, &visitor)),
+            Node::Null
+            | Node::Bool(_)
+            | Node::Natural(_)
+            | Node::Negative(_)
+            | Node::Fraction(_)
+            | Node::Text(_) => self.deserialize_any(visitor),
         }
     }
 
@@ -142,10 +152,10 @@ impl<'de> Deserializer<'de> for De<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        match self.0.as_str() {
-            Some(text) => visitor.visit_enum(text.into_deserializer()),
-            None => self.deserialize_any(visitor),
+        if let Node::Text(text) = self.0 {
+            return visitor.visit_enum((&**text).into_deserializer());
         }
+        self.deserialize_any(visitor)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -159,7 +169,7 @@ impl<'de> Deserializer<'de> for De<'_> {
 }
 
 struct Items<'v> {
-    all: std::slice::Iter<'v, Value>,
+    all: std::slice::Iter<'v, Node<'v>>,
     next: usize,
 }
 
@@ -184,25 +194,30 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
 /// The keys of an object with their values, as they are to be read.
 struct Entries<'v> {
-    left: std::vec::IntoIter<(&'v str, &'v Value)>,
-    value: Option<(&'v str, &'v Value)>,
+    left: std::vec::IntoIter<(&'v str, &'v Node<'v>)>,
+    value: Option<(&'v str, &'v Node<'v>)>,
+}
+
+/// The members that are not `null`.
+fn present<'v>(members: &'v Members<'v>) -> impl Iterator<Item = (&'v str, &'v Node<'v>)> {
+    let present = members.iter().filter(|(_, value)| !value.is_null());
+    present.map(|(key, value)| (&**key, value))
 }
 
 impl<'v> Entries<'v> {
-    fn of_map(object: &'v Map<String, Value>) -> Self {
-        let all: Vec<_> = object
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(key, value)| (key.as_str(), value))
-            .collect();
+    fn of_map(members: &'v Members<'v>) -> Self {
+        let all: Vec<_> = present(members).collect();
         Self { left: all.into_iter(), value: None }
     }
 
-    fn of_struct(object: &'v Map<String, Value>, fields: &'static [&'static str]) -> Self {
+    fn of_struct(members: &'v Members<'v>, fields: &'static [&'static str]) -> Self {
+        // Most fields of most structs are absent, and need not be looked for.
+        let initials = present(members).fold(0, |set, (key, _)| set | initial(key));
         let find = |field: &str| {
-            object.iter().find_map(|(key, value)| {
-                (!value.is_null() && same_key(key, field)).then_some(value)
-            })
+            if initials & initial(field) == 0 {
+                return None;
+            }
+            present(members).find_map(|(key, value)| same_key(key, field).then_some(value))
         };
         let doubled = |field: &str| {
             let first = ALIASES.iter().find(|(alias, _)| *alias == field);

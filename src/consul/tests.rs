@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     judge::Machine,
-    model::{InstanceId, Outcome, Pace, Reason, Status as Shown},
+    model::{InstanceId, Outcome, Pace, Reason, Status as Shown, Tripwire},
     probe::{Alias, Pushed, exec},
 };
 
@@ -223,6 +223,24 @@ fn an_active_check_has_consuls_defaults_and_its_first_result_counts_at_once() {
 }
 
 #[test]
+fn a_check_in_consuls_form_may_ask_for_confirmation_and_a_tripwire() {
+    let pace = |more: &str| {
+        let check = check(&format!(r#"{{"HTTP":"http://10.0.0.1/","Interval":"10s"{more}}}"#));
+        let assigned = check.assigned(&naming(), Programs::Refused);
+        assigned.map(|a| a.definition.schedule.pace).map_err(|invalid| invalid.message)
+    };
+    assert_eq!(pace(""), Ok(Pace::STEADY));
+    let confirmed = Pace { confirm_probes: 3, ..Pace::STEADY };
+    assert_eq!(pace(r#","ConfirmProbes":3"#), Ok(confirmed));
+    assert_eq!(pace(r#","confirm_probes":3,"tripwire":false"#), Ok(confirmed));
+    let held = Pace { tripwire: Tripwire::On, ..Pace::STEADY };
+    assert_eq!(pace(r#","Tripwire":true"#), Ok(held));
+    let too_many = Err("`confirm_probes` must be at most 10".to_owned());
+    assert_eq!(pace(r#","ConfirmProbes":11"#), too_many);
+    assert_eq!(pace(r#","ConfirmProbes":300"#), too_many);
+}
+
+#[test]
 fn checks_that_are_told_are_assigned_without_an_address() {
     let ttl =
         check(r#"{"TTL":"720h","Notes":"n"}"#).assigned(&naming(), Programs::Refused).unwrap();
@@ -313,7 +331,7 @@ prop_compose! {
         texts in prop::collection::vec(word(), 14),
         times in prop::collection::vec(time(), 4),
         flags in prop::collection::vec(any::<bool>(), 5),
-        counts in any::<[u32; 3]>(),
+        counts in any::<[u32; 4]>(),
         args in words(),
         header in prop::collection::btree_map("[a-zA-Z_-]{1,5}", words(), 0..3),
         h2ping_use_tls in any::<Option<bool>>(),
@@ -357,6 +375,8 @@ prop_compose! {
             failures_before_critical: counts[2],
             deregister_critical_service_after: times[3],
             output_max_size,
+            confirm_probes: counts[3],
+            tripwire: flags[4],
         }
     }
 }

@@ -49,6 +49,9 @@ pub enum Tripwire {
 }
 
 impl Pace {
+    /// Most probes that may confirm a failure.
+    pub const MOST_CONFIRM_PROBES: u8 = 10;
+
     /// One that nothing changes: every run at its time, and none beyond.
     pub const STEADY: Self = Self {
         confirm_probes: 0,

@@ -49,8 +49,8 @@ pub struct Commits {
 }
 
 impl Counts {
-    pub(super) fn changed(&self) {
-        self.changes.fetch_add(1, Relaxed);
+    pub(super) fn changed(&self, times: u64) {
+        self.changes.fetch_add(times, Relaxed);
     }
 
     pub(super) fn committed(&self, took: Duration) {

@@ -19,14 +19,16 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Remembers a delta, and forgets the oldest.
-    pub(super) fn push(&mut self, delta: Arc<Delta>) {
+    /// Remembers a delta, and forgets the oldest; returns the last one that is forgotten for it.
+    pub(super) fn push(&mut self, delta: Arc<Delta>) -> Option<Arc<Delta>> {
         self.changes += delta.changes.len();
         self.deltas.push_back(delta);
+        let mut forgotten = None;
         while self.deltas.len() > DELTAS || (self.changes > CHANGES && self.deltas.len() > 1) {
-            let Some(oldest) = self.deltas.pop_front() else { return };
-            self.changes -= oldest.changes.len();
+            forgotten = self.deltas.pop_front();
+            self.changes -= forgotten.as_ref().map_or(0, |oldest| oldest.changes.len());
         }
+        forgotten
     }
 
     /// The deltas after an index, which all follow one another; `last` is the index of the last
@@ -63,7 +65,7 @@ mod tests {
     #[test]
     fn of_many_small_deltas_so_many_are_remembered() {
         let mut history = History::default();
-        (1..=5000).for_each(|index| history.push(delta(index, 1)));
+        (1..=5000).for_each(|index| drop(history.push(delta(index, 1))));
         assert_eq!(indexes(&history, 4998), Some(vec![4999, 5000]));
         assert_eq!(indexes(&history, 904).map(|held| held.len()), Some(DELTAS));
         assert_eq!(indexes(&history, 903), None);
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn of_large_deltas_few_are_remembered_and_always_the_last() {
         let mut history = History::default();
-        (1..=20).for_each(|index| history.push(delta(index, 1000)));
+        (1..=20).for_each(|index| drop(history.push(delta(index, 1000))));
         assert_eq!(indexes(&history, 12).map(|held| held.len()), Some(8));
         assert_eq!(indexes(&history, 11), None);
         history.push(delta(21, 3 * CHANGES));

@@ -9,15 +9,17 @@ use std::{
     error::Error,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     thread,
+    time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{debug, error};
 
 use super::{
-    Store, Unwritten,
+    Delta, Store, Unwritten,
     log::{self, Log, SnapshotWriter},
     row::{Index, Row},
+    topic::Topic,
     tx::Done,
     wire, with_causes,
 };
@@ -31,11 +33,32 @@ const SNAPSHOT_ROWS: usize = 1000;
 /// Most changes written with one sync: with the largest of values they fit into a batch still.
 const BATCH: usize = 256;
 
+/// So many changes in one batch say that many write at once.
+const MANY: usize = 4;
+
+/// How long those who write at once are given to join the next batch. A sync takes as long on a fast
+/// disk, and costs the more the fewer share it (`PostgreSQL` has `commit_delay` for this). Who writes
+/// alone never waits so.
+const GATHER: Duration = Duration::from_micros(200);
+
+/// Most bytes of room kept for the next change to be written in.
+const MAX_ROOM: usize = 1 << 20;
+
 /// A change that waits to be written.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) done: Done,
-    pub(super) written: oneshot::Sender<Result<(), Unwritten>>,
+    pub(super) written: oneshot::Sender<Result<Leftovers, Unwritten>>,
+}
+
+/// What is of no more use once a change is on disk and told of. The writer drops it, on the thread
+/// that has made such things: allocators take a lock to free what another thread's part of the heap
+/// holds, and this thread would wait for writers, and they for it, with every change.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    pub(super) touched: Vec<Topic>,
+    #[expect(dead_code, reason = "dropped is all it is")]
+    pub(super) forgotten: Option<Arc<Delta>>,
 }
 
 /// What waits to be written.
@@ -49,6 +72,15 @@ pub(super) struct Queue {
 struct Waiting {
     entries: Vec<Entry>,
     is_over: bool,
+    /// Whether the thread sleeps: only then is there anybody to wake, which takes a system call.
+    is_idle: bool,
+}
+
+impl Waiting {
+    fn give(&mut self, into: &mut Vec<Entry>, most: usize) {
+        let some = self.entries.len().min(most.saturating_sub(into.len()));
+        into.extend(self.entries.drain(..some));
+    }
 }
 
 impl Queue {
@@ -58,41 +90,47 @@ impl Queue {
         let mut waiting = self.lock();
         if !waiting.is_over {
             waiting.entries.push(entry);
-            self.called.notify_one();
+            self.wake(waiting);
         }
     }
 
     /// Puts changes back before all that wait.
-    fn put_back(&self, mut entries: Vec<Entry>) {
-        let mut waiting = self.lock();
-        entries.append(&mut waiting.entries);
-        waiting.entries = entries;
-        self.called.notify_one();
+    fn put_back(&self, entries: &mut Vec<Entry>) {
+        self.lock().entries.splice(..0, entries.drain(..));
     }
 
     /// Lets the thread end when it has written what waits.
     pub(super) fn end(&self) {
-        self.lock().is_over = true;
-        self.called.notify_one();
+        let mut waiting = self.lock();
+        waiting.is_over = true;
+        self.wake(waiting);
     }
 
-    /// Takes all that wait.
-    pub(super) fn take(&self) -> Vec<Entry> {
-        std::mem::take(&mut self.lock().entries)
+    fn wake(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        let is_idle = std::mem::take(&mut waiting.is_idle);
+        drop(waiting);
+        if is_idle {
+            self.called.notify_one();
+        }
     }
 
-    /// Waits for changes and takes them; nothing when there will be none.
-    fn wait(&self) -> Option<Vec<Entry>> {
+    /// Takes what waits, until so many are there.
+    pub(super) fn take(&self, into: &mut Vec<Entry>, most: usize) {
+        self.lock().give(into, most);
+    }
+
+    /// Waits for changes and takes them; `false` when there will be none.
+    fn wait(&self, into: &mut Vec<Entry>) -> bool {
         let mut waiting = self.lock();
         loop {
             if !waiting.entries.is_empty() {
-                let some = waiting.entries.len().min(BATCH);
-                let rest = waiting.entries.split_off(some);
-                return Some(std::mem::replace(&mut waiting.entries, rest));
+                waiting.give(into, BATCH);
+                return true;
             }
             if waiting.is_over {
-                return None;
+                return false;
             }
+            waiting.is_idle = true;
             waiting = self.called.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -106,16 +144,23 @@ impl Queue {
 pub(super) fn run((store, queue): (&Weak<Store>, &Queue), mut log: Log, least: u64) {
     let mut snapshot: Option<thread::JoinHandle<()>> = None;
     let mut snapshot_after = least;
-    while let Some(entries) = queue.wait() {
+    let mut batch = Batch::default();
+    let mut are_many = false;
+    while queue.wait(&mut batch.entries) {
+        if are_many {
+            thread::sleep(GATHER);
+            queue.take(&mut batch.entries, BATCH);
+        }
+        are_many = batch.entries.len() >= MANY;
         let Some(store) = store.upgrade() else { break };
-        if let Err((entries, unwritten)) = commit(&store, &mut log, entries) {
-            store.take_back(entries, &unwritten);
+        if let Err(unwritten) = batch.commit(&store, &mut log) {
+            store.take_back(&mut batch.entries, &unwritten);
         }
         store.counts.log_is(log.bytes_since_snapshot());
         let is_idle = snapshot.as_ref().is_none_or(thread::JoinHandle::is_finished);
         if is_idle && log.bytes_since_snapshot() > snapshot_after {
             snapshot_after = least;
-            match begin_snapshot(&store, &mut log) {
+            match begin_snapshot(&store, &mut log, &mut batch) {
                 Ok(started) => snapshot = Some(started),
                 Err(error) => {
                     store.counts.snapshot(false);
@@ -134,45 +179,55 @@ pub(super) fn run((store, queue): (&Weak<Store>, &Queue), mut log: Log, least: u
     }
 }
 
-/// Puts changes on disk, tells of them and acknowledges them; gives them back if they could not be
-/// written.
-fn commit(
-    store: &Store,
-    log: &mut Log,
+/// Changes that are written together, and room to write them in.
+#[derive(Debug, Default)]
+struct Batch {
     entries: Vec<Entry>,
-) -> Result<(), (Vec<Entry>, Unwritten)> {
-    if entries.is_empty() {
-        return Ok(());
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// Puts the changes on disk, tells of them and acknowledges them; keeps them if they could not
+    /// be written.
+    fn commit(&mut self, store: &Store, log: &mut Log) -> Result<(), Unwritten> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        for Entry { done, .. } in &self.entries {
+            wire::encode(&done.delta.changes, &mut self.bytes);
+            log.append(done.delta.index, &self.bytes);
+        }
+        self.bytes.shrink_to(MAX_ROOM);
+        let started = Instant::now();
+        if let Err(error) = log.commit() {
+            store.counts.failed();
+            let unwritten = Unwritten(Arc::new(error));
+            error!(error = unwritten.cause(), "Changes not written");
+            return Err(unwritten);
+        }
+        store.counts.committed(started.elapsed());
+        let (done, writers): (Vec<_>, Vec<_>) =
+            self.entries.drain(..).map(|Entry { done, written }| (done, written)).unzip();
+        for (leftovers, written) in store.publish(done).into_iter().zip(writers) {
+            // Whoever wrote may have gone away.
+            drop(written.send(Ok(leftovers)));
+        }
+        Ok(())
     }
-    for entry in &entries {
-        log.append(entry.done.index, &wire::encode(&entry.done.changes));
-    }
-    let started = Instant::now();
-    if let Err(error) = log.commit() {
-        store.counts.failed();
-        let unwritten = Unwritten(Arc::new(error));
-        error!(error = unwritten.cause(), "Changes not written");
-        return Err((entries, unwritten));
-    }
-    store.counts.committed(started.elapsed());
-    for Entry { done, written } in entries {
-        store.publish(done);
-        // Whoever wrote may have gone away.
-        drop(written.send(Ok(())));
-    }
-    Ok(())
 }
 
 /// Begins a snapshot of what is on disk now; a thread of its own writes it.
 fn begin_snapshot(
     store: &Store,
     log: &mut Log,
+    batch: &mut Batch,
 ) -> Result<thread::JoinHandle<()>, Box<dyn Error + Send + Sync>> {
     let (writer, rows, index) = {
         // While the tables are held nobody changes them: what waits is all that is not on disk.
         let tables = store.read();
-        if let Err((entries, unwritten)) = commit(store, log, store.queue.take()) {
-            store.queue.put_back(entries);
+        store.queue.take(&mut batch.entries, usize::MAX);
+        if let Err(unwritten) = batch.commit(store, log) {
+            store.queue.put_back(&mut batch.entries);
             return Err(unwritten.into());
         }
         (log.begin_snapshot()?, tables.rows(), tables.index())
@@ -200,9 +255,12 @@ fn write_snapshot(
     rows: &[Row],
     index: Index,
 ) -> Result<(), log::Error> {
-    writer.put(&wire::encode_index(index))?;
+    let mut bytes = Vec::new();
+    wire::encode_index(index, &mut bytes);
+    writer.put(&bytes)?;
     for some in rows.chunks(SNAPSHOT_ROWS) {
-        writer.put(&wire::encode_rows(some))?;
+        wire::encode_rows(some, &mut bytes);
+        writer.put(&bytes)?;
     }
     writer.finish()
 }

@@ -3,6 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use super::{
+    Delta,
     row::{Index, Key, Row, Session, Stamp},
     tables::{Change, Tables},
     topic::Topic,
@@ -21,8 +22,7 @@ pub struct Tx<'a> {
 /// What a change did.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) index: Index,
-    pub(super) changes: Vec<Change>,
+    pub(super) delta: Arc<Delta>,
     pub(super) touched: Vec<Topic>,
 }
 
@@ -142,7 +142,8 @@ impl<'a> Tx<'a> {
         if !self.changes.iter().all(is_quiet) {
             self.tables.index += 1;
         }
-        Done { index: self.tables.index, changes: self.changes, touched: self.touched }
+        let delta = Delta { index: self.tables.index, changes: self.changes };
+        Done { delta: Arc::new(delta), touched: self.touched }
     }
 
     /// Ends the change: it has never been.

@@ -5,48 +5,53 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer as _};
 
 use super::{
     row::{Index, Key, Row},
     tables::Change,
 };
 
-/// One step of a change.
+/// One step of a change; borrowed where it is written.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Step {
+pub(super) enum Step<R = Row, K = Key> {
     /// A row is now so.
     #[serde(rename = "+")]
-    Put(Row),
+    Put(R),
     /// A row is no more.
     #[serde(rename = "-")]
-    Delete(Key),
+    Delete(K),
     /// What came before led to this index.
     #[serde(rename = "=")]
     Index(Index),
 }
 
-/// The bytes of a change.
-pub(super) fn encode(changes: &[Change]) -> Vec<u8> {
-    let steps: Vec<Step> = changes
-        .iter()
-        .map(|change| match &change.after {
-            Some(row) => Step::Put(row.clone()),
-            None => Step::Delete(change.key.clone()),
-        })
-        .collect();
-    serde_json::to_vec(&steps).expect("texts and numbers under string keys are JSON")
+/// The bytes of a change, in the place of what is in the buffer.
+pub(super) fn encode(changes: &[Change], bytes: &mut Vec<u8>) {
+    write(
+        bytes,
+        changes.iter().map(|change| match &change.after {
+            Some(row) => Step::Put(row),
+            None => Step::Delete(&change.key),
+        }),
+    );
 }
 
-/// The bytes of rows, as [`decode`] takes them.
-pub(super) fn encode_rows(rows: &[Row]) -> Vec<u8> {
-    let steps: Vec<Step> = rows.iter().cloned().map(Step::Put).collect();
-    serde_json::to_vec(&steps).expect("texts and numbers under string keys are JSON")
+/// The bytes of rows, in the place of what is in the buffer.
+pub(super) fn encode_rows(rows: &[Row], bytes: &mut Vec<u8>) {
+    write(bytes, rows.iter().map(Step::Put));
 }
 
-/// The bytes that say which index a snapshot is of.
-pub(super) fn encode_index(index: Index) -> Vec<u8> {
-    serde_json::to_vec(&[Step::Index(index)]).expect("a number is JSON")
+/// The bytes that say which index a snapshot is of, in the place of what is in the buffer.
+pub(super) fn encode_index(index: Index, bytes: &mut Vec<u8>) {
+    write(bytes, std::iter::once(Step::Index(index)));
+}
+
+fn write<'a>(bytes: &mut Vec<u8>, steps: impl Iterator<Item = Step<&'a Row, &'a Key>>) {
+    bytes.clear();
+    serde_json::Serializer::new(bytes)
+        .collect_seq(steps)
+        .expect("texts and numbers under string keys are JSON");
 }
 
 /// The steps in the bytes of a change.

@@ -1,11 +1,16 @@
-//! The registry of a whole daemon on a disk that does not take everything.
+//! The registry of a whole daemon: on a disk that does not take everything, and beside instances that
+//! die.
 
 use std::{
     fs,
+    net::TcpListener,
     process::{Command, Output, Stdio},
+    thread,
 };
 
-use crate::support::{Rollcall, program};
+use serde_json::json;
+
+use crate::support::{Rollcall, program, wait_for};
 
 const FAILURES: &str = "rollcall_registry_commit_failures_total";
 
@@ -46,4 +51,44 @@ fn what_cannot_be_written_is_refused_with_its_cause_and_counted_and_the_rest_goe
         .map(|key| daemon.get(&format!("/v1/kv/{key}?raw")))
         .collect();
     assert_eq!(kept, [(200, "1".into()), (200, "2".into()), (404, String::new())]);
+}
+
+#[test]
+fn a_crash_behind_a_check_in_consuls_form_is_told_at_once_if_that_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Ended by one connection more than those it holds, as a process that dies ends them all.
+    let (die, dies) = std::sync::mpsc::channel::<()>();
+    let process = thread::spawn(move || {
+        let mut held = Vec::new();
+        while dies.try_recv().is_err() {
+            held.push(listener.accept().unwrap());
+        }
+    });
+    let definition = folder.path().join("web.json");
+    // Three runs in a row would take ten seconds and more.
+    let service = json!({ "Name": "web", "Port": port, "Check": {
+        "TCP": format!("127.0.0.1:{port}"), "Interval": "5s", "Timeout": "1s",
+        "FailuresBeforeCritical": 3, "ConfirmProbes": 3, "Tripwire": true } });
+    fs::write(&definition, service.to_string()).unwrap();
+    let daemon = Rollcall::start(folder.path(), None);
+    let address = daemon.http.to_string();
+    let mut register = program();
+    register.arg("register").arg(&definition).args(["--http-addr", &address]);
+    assert!(register.output().unwrap().status.success());
+    wait_for("a connection is held", || daemon.metric("rollcall_tripwires") == Some(1.0));
+
+    die.send(()).unwrap();
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    process.join().unwrap();
+    wait_for("it is critical", || {
+        daemon.json("/v1/health/service/web")[0]["Checks"][1]["Status"] == "critical"
+    });
+    let extra = |reason: &str| {
+        let series = format!("rollcall_scheduler_extra_probes_total{{reason=\"{reason}\"}}");
+        daemon.metric(&series).unwrap()
+    };
+    assert!(extra("tripwire") >= 1.0, "the end of the connection was heard");
+    assert!(extra("confirm") >= 1.0, "and what it told confirmed");
 }
