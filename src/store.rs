@@ -327,7 +327,7 @@ impl Store {
     /// Takes changes back that could not be written, with all that came after them.
     fn take_back(&self, entries: &mut Vec<journal::Entry>, unwritten: &Unwritten) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        self.queue.take(entries, usize::MAX);
+        self.queue.take(entries);
         let index = self.settled.borrow().index;
         let mut touched = Vec::new();
         for entry in entries.iter().rev() {

@@ -9,7 +9,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     thread,
 };
 
@@ -125,17 +125,20 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Finishing<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let work = self.0.as_mut().expect("a future is not polled after its end");
-        let output = ready!(work.as_mut().poll(cx));
-        self.0 = None;
-        Poll::Ready(output)
+        // Out of the way of `drop` meanwhile: what panics is at its end.
+        let mut work = self.0.take().expect("a future is not polled after its end");
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.0 = Some(work);
+        }
+        polled
     }
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for Finishing<F> {
     fn drop(&mut self) {
-        // What has panicked is at its end, and without a runtime nothing goes on.
-        if let Some(work) = self.0.take().filter(|_| !thread::panicking())
+        // Without a runtime nothing goes on.
+        if let Some(work) = self.0.take()
             && let Ok(runtime) = runtime::Handle::try_current()
         {
             drop(runtime.spawn(work));

@@ -34,11 +34,11 @@ const SNAPSHOT_ROWS: usize = 1000;
 const BATCH: usize = 256;
 
 /// So many changes in one batch say that many write at once.
-const MANY: usize = 4;
+const MANY: usize = 8;
 
-/// How long those who write at once are given to join the next batch. A sync takes as long on a fast
-/// disk, and costs the more the fewer share it (`PostgreSQL` has `commit_delay` for this). Who writes
-/// alone never waits so.
+/// How long those who write at once are given at most to join the next batch, and never longer than the
+/// last sync took: a sync costs the same for few, and `PostgreSQL` has `commit_delay` for this. Few who
+/// write do not wait so.
 const GATHER: Duration = Duration::from_micros(200);
 
 /// Most bytes of room kept for the next change to be written in.
@@ -77,9 +77,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn give(&mut self, into: &mut Vec<Entry>, most: usize) {
-        let some = self.entries.len().min(most.saturating_sub(into.len()));
-        into.extend(self.entries.drain(..some));
+    fn fill(&mut self, batch: &mut Vec<Entry>) {
+        let some = self.entries.len().min(BATCH.saturating_sub(batch.len()));
+        batch.extend(self.entries.drain(..some));
     }
 }
 
@@ -114,9 +114,14 @@ impl Queue {
         }
     }
 
-    /// Takes what waits, until so many are there.
-    pub(super) fn take(&self, into: &mut Vec<Entry>, most: usize) {
-        self.lock().give(into, most);
+    /// Takes all that wait.
+    pub(super) fn take(&self, into: &mut Vec<Entry>) {
+        into.append(&mut self.lock().entries);
+    }
+
+    /// Takes of what waits as many as make a batch.
+    fn fill(&self, batch: &mut Vec<Entry>) {
+        self.lock().fill(batch);
     }
 
     /// Waits for changes and takes them; `false` when there will be none.
@@ -124,7 +129,7 @@ impl Queue {
         let mut waiting = self.lock();
         loop {
             if !waiting.entries.is_empty() {
-                waiting.give(into, BATCH);
+                waiting.fill(into);
                 return true;
             }
             if waiting.is_over {
@@ -145,13 +150,11 @@ pub(super) fn run((store, queue): (&Weak<Store>, &Queue), mut log: Log, least: u
     let mut snapshot: Option<thread::JoinHandle<()>> = None;
     let mut snapshot_after = least;
     let mut batch = Batch::default();
-    let mut are_many = false;
     while queue.wait(&mut batch.entries) {
-        if are_many {
-            thread::sleep(GATHER);
-            queue.take(&mut batch.entries, BATCH);
+        if !batch.gather.is_zero() && batch.entries.len() < BATCH {
+            thread::sleep(batch.gather);
+            queue.fill(&mut batch.entries);
         }
-        are_many = batch.entries.len() >= MANY;
         let Some(store) = store.upgrade() else { break };
         if let Err(unwritten) = batch.commit(&store, &mut log) {
             store.take_back(&mut batch.entries, &unwritten);
@@ -184,6 +187,8 @@ pub(super) fn run((store, queue): (&Weak<Store>, &Queue), mut log: Log, least: u
 struct Batch {
     entries: Vec<Entry>,
     bytes: Vec<u8>,
+    /// How long more of them are waited for the next time.
+    gather: Duration,
 }
 
 impl Batch {
@@ -197,6 +202,7 @@ impl Batch {
             wire::encode(&done.delta.changes, &mut self.bytes);
             log.append(done.delta.index, &self.bytes);
         }
+        self.bytes.clear();
         self.bytes.shrink_to(MAX_ROOM);
         let started = Instant::now();
         if let Err(error) = log.commit() {
@@ -205,7 +211,10 @@ impl Batch {
             error!(error = unwritten.cause(), "Changes not written");
             return Err(unwritten);
         }
-        store.counts.committed(started.elapsed());
+        let took = started.elapsed();
+        store.counts.committed(took);
+        let are_many = self.entries.len() >= MANY;
+        self.gather = if are_many { took.min(GATHER) } else { Duration::ZERO };
         let (done, writers): (Vec<_>, Vec<_>) =
             self.entries.drain(..).map(|Entry { done, written }| (done, written)).unzip();
         for (leftovers, written) in store.publish(done).into_iter().zip(writers) {
@@ -225,7 +234,7 @@ fn begin_snapshot(
     let (writer, rows, index) = {
         // While the tables are held nobody changes them: what waits is all that is not on disk.
         let tables = store.read();
-        store.queue.take(&mut batch.entries, usize::MAX);
+        store.queue.take(&mut batch.entries);
         if let Err(unwritten) = batch.commit(store, log) {
             store.queue.put_back(&mut batch.entries);
             return Err(unwritten.into());
