@@ -377,12 +377,10 @@ impl Store {
 
     /// Tells of changes that are on disk, in order. Returns what is left of each.
     fn publish(&self, batch: Vec<Done>) -> Vec<Leftovers> {
-        let count = batch.len() as u64;
-        let mut last = 0;
+        let Some(last) = batch.last().map(|done| done.delta.index) else { return Vec::new() };
         let leftovers: Vec<_> = {
             let mut history = self.history();
             let tell = |Done { delta, touched }| {
-                last = delta.index;
                 let forgotten = history.push(Arc::clone(&delta));
                 // Sent under the lock, so that nobody subscribes between the two. Nobody listening
                 // is no fault.
@@ -391,11 +389,9 @@ impl Store {
             };
             batch.into_iter().map(tell).collect()
         };
-        if count > 0 {
-            self.settled.send_modify(|settled| settled.index = last);
-            self.counts.changed(count);
-            self.topics.wake(leftovers.iter().flat_map(|left| &left.touched));
-        }
+        self.settled.send_modify(|settled| settled.index = last);
+        self.counts.changed(leftovers.len() as u64);
+        self.topics.wake(leftovers.iter().flat_map(|left| &left.touched));
         leftovers
     }
 
