@@ -185,7 +185,11 @@ start() {
     daemon=$!
     for ((i = 0; i < 300; i++)); do
         pid=$(youngest "$daemon")
-        if ask http://127.0.0.1:8500/-/ready >/dev/null 2>&1; then return; fi
+        if ask http://127.0.0.1:8500/-/ready >/dev/null 2>&1; then
+            # Whose name space it was may have been one of the shells on the way.
+            pid=$(youngest "$daemon")
+            return
+        fi
         kill -0 "$daemon" 2>/dev/null || break
         sleep 0.1
     done

@@ -37,6 +37,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const CONNECTIONS: u32 = 64;
 
+/// More requests than a connection gets answered in a second.
+const MOST_A_SECOND: u32 = 1500;
+
 /// Where data is kept, on the disk that the build is on.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
@@ -199,40 +202,48 @@ async fn write(plan: Plan, report: &mut Report) -> Result<(), Failure> {
 async fn registrations(window: Duration, check: &str) -> Result<Load, Failure> {
     let folder = folder()?;
     let rollcall = Process::rollcall(folder.path()).await?;
-    let until = Instant::now() + window;
-    let writer = async |connection: u32| {
-        let mut client = Client::connect(rollcall.address).await?;
-        let mut count = 0;
-        while Instant::now() < until {
-            let number = u32::try_from(count).unwrap_or(0);
-            let (name, id) = (format!("svc-{}", number / 2), format!("svc-{connection}-{number}"));
-            client.demand(&registration(&name, &id, number, check)).await?;
-            count += 1;
-        }
-        Ok::<u64, Failure>(count)
+    let make = |connection: u32, number: u32| {
+        let (name, id) = (format!("svc-{}", number / 2), format!("svc-{connection}-{number}"));
+        registration(&name, &id, number, check)
     };
-    load(&rollcall, (0..CONNECTIONS).map(writer)).await
+    asked(&rollcall, window, make).await
 }
 
 /// The same bytes under new keys of etcd, over HTTP.
 async fn puts_by_http(window: Duration) -> Result<Load, Failure> {
     let folder = folder()?;
     let etcd = Process::etcd(folder.path()).await?;
-    let until = Instant::now() + window;
-    let writer = async |connection: u32| {
-        let mut client = Client::connect(etcd.address).await?;
-        let mut count = 0;
-        while Instant::now() < until {
-            let number = u32::try_from(count).unwrap_or(0);
-            let id = format!("svc-{connection}-{number}");
-            let value = service(&format!("svc-{}", number / 2), &id, number, "");
-            let body = client::json_put(&format!("/services/{id}"), &value);
-            client.demand(&request("POST", "/v3/kv/put", &body)).await?;
-            count += 1;
-        }
-        Ok::<u64, Failure>(count)
+    let make = |connection: u32, number: u32| {
+        let id = format!("svc-{connection}-{number}");
+        let value = service(&format!("svc-{}", number / 2), &id, number, "");
+        let body = client::json_put(&format!("/services/{id}"), &value);
+        request("POST", "/v3/kv/put", &body)
     };
-    load(&etcd, (0..CONNECTIONS).map(writer)).await
+    asked(&etcd, window, make).await
+}
+
+/// Requests that are made before, so that their making takes nothing of the machine meanwhile, and
+/// asked by each connection as quickly as it is answered.
+async fn asked(
+    process: &Process,
+    window: Duration,
+    make: impl Fn(u32, u32) -> Vec<u8>,
+) -> Result<Load, Failure> {
+    let most = u32::try_from(window.as_secs())? * MOST_A_SECOND;
+    let make = |connection| (0..most).map(|number| make(connection, number)).collect();
+    let requests: Vec<Vec<_>> = (0..CONNECTIONS).map(make).collect();
+    let until = Instant::now() + window;
+    let writer = async |requests: &Vec<Vec<u8>>| {
+        let mut client = Client::connect(process.address).await?;
+        for (answered, request) in (0..).zip(requests) {
+            if Instant::now() >= until {
+                return Ok::<u64, Failure>(answered);
+            }
+            client.demand(request).await?;
+        }
+        Err("there were not enough requests for so quick a server".into())
+    };
+    load(process, requests.iter().map(writer)).await
 }
 
 /// The same over gRPC.

@@ -1,6 +1,7 @@
 //! What stands before every handler: the rate limit, the size limit, the panic net, the counting.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, Ipv6Addr},
     panic::AssertUnwindSafe,
     sync::{
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::{
-    Limits, native,
+    Limits, idempotency, native,
     router::{App, Refusal},
     serve::Peer,
 };
@@ -81,9 +82,12 @@ fn client(address: IpAddr) -> IpAddr {
 }
 
 /// The route a request matched, as its metrics name it.
-fn handler(request: &Request) -> String {
-    let matched = request.extensions().get::<MatchedPath>();
-    matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().replace("{*", "{"))
+fn handler(matched: Option<&MatchedPath>) -> Cow<'_, str> {
+    match matched.map(MatchedPath::as_str) {
+        None => "unmatched".into(),
+        Some(path) if path.contains('*') => path.replace("{*", "{").into(),
+        Some(path) => path.into(),
+    }
 }
 
 /// Requests that must be answered also when a client asks too much: the daemon's own health, and
@@ -134,10 +138,11 @@ fn method_label(method: &Method) -> &'static str {
 /// The middleware round every route, and round the answer to unknown paths.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let handler = handler(&request);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let handler = handler(matched.as_ref());
     let method = method_label(request.method());
     let response = match admit(&app, &handler, &request) {
-        Ok(()) => answer(&handler, request, next).await,
+        Ok(()) => answer(&app, &handler, request, next).await,
         Err(refusal) => refusal.into_response(),
     };
     let code = response.status();
@@ -164,8 +169,9 @@ fn admit(app: &App, handler: &str, request: &Request) -> Result<(), Refusal> {
 }
 
 /// Runs the handler. Its panic is this request's loss only.
-async fn answer(handler: &str, request: Request, next: Next) -> Response {
-    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+async fn answer(app: &App, handler: &str, request: Request, next: Next) -> Response {
+    let answer = idempotency::idempotent(&app.answers, request, next);
+    if let Ok(response) = AssertUnwindSafe(answer).catch_unwind().await {
         return response;
     }
     // The panic's own message and place have been logged by the panic hook.

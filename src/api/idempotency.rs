@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{FromRequest as _, Request, State},
+    extract::{FromRequest as _, Request},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -23,12 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    consul::register::token,
-    native,
-    params::Params,
-    router::{App, Refusal},
-};
+use super::{consul::register::token, native, params::Params, router::Refusal};
 use crate::tasks;
 
 /// How long an answer is remembered.
@@ -214,18 +209,14 @@ impl Kept {
     }
 }
 
-/// The middleware round every route: a write that has a name is done once.
-pub(super) async fn idempotent(
-    State(app): State<Arc<App>>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Answers a request; a write that has a name is done once.
+pub(super) async fn idempotent(answers: &Arc<Answers>, request: Request, next: Next) -> Response {
     if ![Method::PUT, Method::POST, Method::DELETE].contains(request.method()) {
         return next.run(request).await;
     }
     let done = match text(request.method(), request.uri().path(), request.headers()) {
         Ok(None) => Ok(tasks::finish(next.run(request)).await),
-        Ok(Some((text, is_key))) => once(&app.answers, (text, is_key), request, next).await,
+        Ok(Some((text, is_key))) => once(answers, (text, is_key), request, next).await,
         Err(refusal) => Err(refusal),
     };
     done.unwrap_or_else(Refusal::into_response)

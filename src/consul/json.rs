@@ -225,8 +225,8 @@ impl<'v> Entries<'v> {
         };
         let all: Vec<_> = fields
             .iter()
-            .filter(|field| !doubled(field))
             .filter_map(|field| Some((*field, find(field)?)))
+            .filter(|(field, _)| !doubled(field))
             .collect();
         Self { left: all.into_iter(), value: None }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use axum::extract::{Path, State};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 
 use super::read::Asked;
@@ -20,6 +20,9 @@ use crate::{
     consul::{self, CheckDefinition, DecodeError, ServiceDefinition},
     store::row::Health,
 };
+
+/// The header of a client's token.
+static TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
@@ -49,12 +52,12 @@ fn undecodable(error: &DecodeError, status: &str) -> Refusal {
 /// A hash of the token a request comes with; zero for none. It tells owners apart, and is no more
 /// than that: the token itself is not kept.
 pub(in crate::api) fn token(params: &Params, headers: &HeaderMap) -> u64 {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = header(header::AUTHORIZATION.as_str()).and_then(|value| {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = header(&header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
-    let given = params.get("token").or_else(|| header("x-consul-token")).or(bearer);
+    let given = params.get("token").or_else(|| header(&TOKEN)).or(bearer);
     given
         .filter(|token| !token.is_empty())
         .map_or(0, |token| BuildHasherDefault::<DefaultHasher>::default().hash_one(token).max(1))

@@ -27,6 +27,8 @@ pub(super) struct Tail {
     pub(super) header: Header,
     /// Where the last segment ends, whatever stands after that.
     pub(super) length: u64,
+    /// Up to where there are zeros after that.
+    pub(super) room: u64,
     /// The number of the next batch.
     pub(super) number: u64,
     /// The last segment, ready to be written to; nothing if there is no segment.
@@ -48,7 +50,14 @@ struct Plan {
 pub(super) fn replay(directory: &Directory, replay: Replay<'_>) -> Result<Tail, Error> {
     let Some(plan) = plan(directory)? else {
         remove_unfinished(directory)?;
-        return Ok(Tail { header: FIRST, length: HEADER, number: 0, file: None, replayed: 0 });
+        return Ok(Tail {
+            header: FIRST,
+            length: HEADER,
+            room: HEADER,
+            number: 0,
+            file: None,
+            replayed: 0,
+        });
     };
     if let Some(found) = &plan.snapshot {
         snapshot::read(found, &mut |payload| {
@@ -68,6 +77,7 @@ pub(super) fn replay(directory: &Directory, replay: Replay<'_>) -> Result<Tail, 
     Ok(Tail {
         header: last.header,
         length: read.end,
+        room: if read.torn { read.end } else { last.length },
         number: read.number,
         file: Some(file),
         replayed,
@@ -164,7 +174,10 @@ struct Read {
 fn read_segment(found: &Found, next: Option<&Found>, replay: Replay<'_>) -> Result<Read, Error> {
     let Found { path, header, length } = found;
     let damaged = |offset, what| Err(Error::Damaged { path: path.clone(), offset, what });
-    let end = next.map_or(*length, |next| next.header.previous);
+    let end = match next {
+        Some(next) => next.header.previous,
+        None => segment::end_of_data(path).map_err(Error::io("read", path))?,
+    };
     if end < HEADER || end > *length {
         return damaged(*length, "the segment does not end where the next one says");
     }

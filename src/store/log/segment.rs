@@ -9,6 +9,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -130,6 +131,24 @@ impl Found {
         }
         Ok(Self { path, header, length })
     }
+}
+
+/// Where what was written to a segment ends and the zeros after it begin: a batch ends with a byte
+/// that is none.
+pub(super) fn end_of_data(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let mut end = file.metadata()?.len();
+    let mut block = [0; 4096];
+    while end > HEADER {
+        let start = (end - 1) / block.len() as u64 * block.len() as u64;
+        let read = &mut block[..usize::try_from(end - start).unwrap_or_default()];
+        file.read_exact_at(read, start)?;
+        if let Some(last) = read.iter().rposition(|byte| *byte != 0) {
+            return Ok((start + last as u64 + 1).max(HEADER));
+        }
+        end = start;
+    }
+    Ok(HEADER)
 }
 
 /// Lists the files of a kind in order, each as its sequence and its path.

@@ -69,7 +69,7 @@ impl Disk for Shaky {
 
 /// A store whose log is cut into small pieces, with a snapshot every so many bytes.
 fn open(directory: &Path, disk: &Shaky, snapshot_after: u64) -> (Arc<Store>, Keeper) {
-    let options = log::Options { segment_bytes: 4096 };
+    let options = log::Options { segment_bytes: 4096, ahead_bytes: 512 };
     let opened =
         replay::open(|each| log::open_on(Box::new(disk.clone()), directory, options, each));
     let (log, tables) = opened.unwrap();

@@ -205,11 +205,26 @@ fn a_batch_reported_as_failed_never_comes_back_after_a_later_one() {
     let plan = Plan::default();
     let mut log = reopen_on(Box::new(plan.disk()), directory.path(), small()).unwrap().0;
     commit(&mut log, &batch(0, 9)).unwrap();
-    plan.fail_next(1);
+    // After the batch, and zeros.
+    plan.fail_next(2);
     assert!(commit(&mut log, &batch(1, 9)).unwrap_err().is_full());
     commit(&mut log, &batch(2, 9)).unwrap();
     drop(log);
     assert_eq!(state_of(directory.path()), [batch(0, 9), batch(2, 9)].concat());
+}
+
+#[test]
+fn zeros_that_do_not_fit_are_no_failure() {
+    let directory = TempDir::new().unwrap();
+    let plan = Plan::default();
+    let mut log = reopen_on(Box::new(plan.disk()), directory.path(), small()).unwrap().0;
+    plan.fail_next(1);
+    commit(&mut log, &batch(0, 9)).unwrap();
+    assert_eq!(log.room, log.length);
+    commit(&mut log, &batch(1, 9)).unwrap();
+    assert!(log.room > log.length);
+    drop(log);
+    assert_eq!(state_of(directory.path()), [batch(0, 9), batch(1, 9)].concat());
 }
 
 #[test]
