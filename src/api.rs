@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::Agent, clock::Timestamp, doubt::Doubt, event, leases::Renewer, metrics,
-    registry::Registry, store::Store,
+    registry::Registry, store::Store, telemetry::Streams,
 };
 
 mod asking;
@@ -99,6 +99,8 @@ pub struct View {
     pub registry: Arc<Registry>,
     /// The last transitions.
     pub events: event::Log,
+    /// Where the daemon's own log can be listened to.
+    pub log: Streams,
     /// What the daemon counts of itself.
     pub metrics: metrics::Daemon,
     /// How far the daemon trusts itself.

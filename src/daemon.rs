@@ -168,7 +168,8 @@ impl Daemon {
         core.start_vantage(&config, stops.listening.clone(), &mut tasks)?;
         core.start_agent(&config, (pushed, heard), &mut keeper, (&stops, &mut tasks)).await?;
         let (reload, requests) = api::reload_channel();
-        let (view, limits) = (core.view(&config, reload), config.limits.clone());
+        let (view, limits) =
+            (core.view(&config, reloader.streams(), reload), config.limits.clone());
         let end = || stops.listening.clone();
         tasks.spawn("http", api::serve::http(http, view.clone(), limits.clone(), end()));
         tasks.spawn("grpc", api::serve::grpc(grpc, view, limits, end()));

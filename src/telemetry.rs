@@ -2,22 +2,29 @@
 //!
 //! Lines go to standard error, through a bounded queue and a thread of their own: whoever logs never
 //! waits for whoever reads the log, and when the queue is full lines are dropped. The filter can be
-//! changed while the daemon runs. Panics are lines like any other.
+//! changed while the daemon runs. Panics are lines like any other. What is logged can be listened to as
+//! well ([`Streams`]).
 
 use std::{io, io::IsTerminal as _, panic};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing::{Subscriber, error};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing::error;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     filter::ParseError,
+    fmt::MakeWriter,
     layer::SubscriberExt as _,
-    registry::LookupSpan,
     reload,
     util::{SubscriberInitExt as _, TryInitError},
 };
+
+mod stream;
+
+#[cfg(test)]
+pub(crate) use stream::ALONE;
+pub use stream::{Form, Listener, Streams};
 
 /// The daemon's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -77,6 +84,7 @@ const QUEUE: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Handle {
     filter: reload::Handle<EnvFilter, Registry>,
+    streams: Streams,
 }
 
 /// Writes what waits to be written when it is dropped, if that takes no longer than a second.
@@ -98,7 +106,13 @@ pub fn init(config: &Config) -> Result<(Handle, Flush), Error> {
         .buffered_lines_limit(QUEUE)
         .thread_name("log")
         .finish(io::stderr());
-    tracing_subscriber::registry().with(filter).with(lines(config.format, writer)).try_init()?;
+    let streams = Streams::default();
+    let layers = vec![
+        written(config.format, writer).with_filter(filter).boxed(),
+        streams.layer(Form::Text),
+        streams.layer(Form::Json),
+    ];
+    tracing_subscriber::registry().with(layers).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let payload = panic.payload();
@@ -106,7 +120,7 @@ pub fn init(config: &Config) -> Result<(Handle, Flush), Error> {
         let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
         error!(place, said, "Panic");
     }));
-    Ok((Handle { filter: handle }, Flush { _worker: worker }))
+    Ok((Handle { filter: handle, streams }, Flush { _worker: worker }))
 }
 
 impl Handle {
@@ -114,24 +128,47 @@ impl Handle {
     pub fn set_filter(&self, filter: &str) -> Result<(), Error> {
         Ok(self.filter.reload(parse_filter(filter)?)?)
     }
+
+    /// Where it may be listened to.
+    pub fn streams(&self) -> Streams {
+        self.streams.clone()
+    }
 }
 
-fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(
-    format: Format,
-    writer: NonBlocking,
-) -> Box<dyn Layer<S> + Send + Sync> {
+/// What goes to standard error.
+fn written<W>(format: Format, writer: W) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let terminal = io::stderr().is_terminal();
     let text = match format {
         Format::Auto => terminal,
         Format::Text => true,
         Format::Json => false,
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    if text {
-        layer.with_ansi(terminal).with_target(false).boxed()
-    } else {
-        layer.json().flatten_event(true).with_current_span(false).boxed()
+    if !text {
+        return json(writer);
     }
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(terminal)
+        .with_target(false)
+        .boxed()
+}
+
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Events as lines of JSON.
+fn json<W>(writer: W) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .boxed()
 }
 
 #[cfg(test)]

@@ -158,7 +158,12 @@ impl Agent {
                 self.drop_checks(tx, id, &HashSet::new());
                 tx.delete(key.clone());
             }
-            Key::Node(_) | Key::Pair(_) | Key::Session(_) | Key::Tombstone(_) | Key::Note(_) => {}
+            Key::Node(_)
+            | Key::Pair(_)
+            | Key::Session(_)
+            | Key::Tombstone(_)
+            | Key::Note(_)
+            | Key::Coordinate(..) => {}
         }
     }
 

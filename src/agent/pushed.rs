@@ -286,7 +286,11 @@ impl Engine {
         let mut nodes: Vec<&Arc<str>> = changed
             .filter_map(|key| match key {
                 Key::Node(node) | Key::Service(node, _) | Key::Check(node, _) => Some(node),
-                Key::Pair(_) | Key::Session(_) | Key::Tombstone(_) | Key::Note(_) => None,
+                Key::Pair(_)
+                | Key::Session(_)
+                | Key::Tombstone(_)
+                | Key::Note(_)
+                | Key::Coordinate(..) => None,
             })
             .collect();
         nodes.dedup();

@@ -178,6 +178,7 @@ impl Agent {
 
     /// Does what follows when an instance has been put.
     async fn go_on(&self, Put { row, checks, is_new, conflict, losers }: Put) {
+        tracing::debug!(instance = &*row.id, service = &*row.name, is_new, "Registered");
         if let Some(place) = conflict {
             self.report_conflict(&row, &place);
         }
@@ -234,6 +235,7 @@ impl Agent {
                 Ok::<_, Refused>(sidecar)
             })
             .await?;
+        tracing::debug!(instance = id, "Deregistered");
         self.metrics.registrations.with_label_values(&["deregister"]).inc();
         self.schedule(id).await;
         if let Some(sidecar) = sidecar {

@@ -25,6 +25,7 @@ use super::{
 mod agent;
 mod catalog;
 mod choice;
+mod coordinate;
 pub(super) mod event;
 mod filter;
 mod health;
@@ -87,6 +88,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/catalog/node-services/", get(missing_node))
         .route("/v1/catalog/node-services/{*name}", get(catalog::node_services))
         .merge(agent::routes())
+        .merge(coordinate::routes())
         .merge(stub::routes())
         .merge(kv_routes())
         .merge(session_routes())

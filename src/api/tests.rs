@@ -30,6 +30,7 @@ use crate::{
         Assigned, Check, Definition, Instance, Order, Orders, Registration, snapshot::Snapshot,
     },
     store::{Unwritten, row::Note},
+    telemetry::Streams,
 };
 
 mod accepted;
@@ -115,6 +116,7 @@ impl Rig {
             node_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             registry: Arc::clone(&registry),
             events,
+            log: Streams::default(),
             metrics,
             doubt: Doubt::default(),
             asking: Asking::new(|_, _| Box::pin(std::future::pending())),

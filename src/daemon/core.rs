@@ -24,6 +24,7 @@ use crate::{
     scheduler::{Pulse, Scheduler},
     store::{Keeper, Store},
     tasks::Tasks,
+    telemetry::Streams,
     vantage::Vantage,
 };
 
@@ -165,7 +166,7 @@ impl Core {
         })
     }
 
-    pub(super) fn view(&self, config: &Config, reload: ReloadHandle) -> View {
+    pub(super) fn view(&self, config: &Config, log: Streams, reload: ReloadHandle) -> View {
         View {
             node_name: config.node_name.as_str().into(),
             node_address: config.node_address(),
@@ -174,6 +175,7 @@ impl Core {
             leases: self.leases.clone(),
             registry: Arc::clone(&self.registry),
             events: self.events.clone(),
+            log,
             metrics: self.metrics.clone(),
             doubt: self.doubt.clone(),
             asking: self.asking(),

@@ -48,6 +48,11 @@ impl Reloader {
         Self { path, overrides, log, current: None }
     }
 
+    /// Where the log can be listened to.
+    pub(super) fn streams(&self) -> telemetry::Streams {
+        self.log.as_ref().map(telemetry::Handle::streams).unwrap_or_default()
+    }
+
     /// Takes over the configuration that the daemon was started with.
     pub(super) async fn begin(
         &mut self,

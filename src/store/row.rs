@@ -14,6 +14,9 @@ use crate::{
 };
 
 mod form;
+mod kind;
+
+pub use kind::{Key, Row};
 
 /// The number of a committed change. The first is 1; it only grows, also over restarts.
 pub type Index = u64;
@@ -399,95 +402,23 @@ pub struct Note {
     pub stamp: Stamp,
 }
 
-/// Names a row.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Key {
-    /// A node by its name.
-    Node(Arc<str>),
-    /// An instance by its node and id.
-    Service(Arc<str>, Arc<str>),
-    /// A check by its node and id.
-    Check(Arc<str>, Arc<str>),
-    /// A pair by its key.
-    Pair(Arc<str>),
-    /// A session by its id.
-    Session(Arc<str>),
-    /// A deregistered instance by its id.
-    Tombstone(Arc<str>),
-    /// A note by its name.
-    Note(Arc<str>),
+/// Where a node is among others, as it says itself: a point from which the time to another's can be
+/// estimated (Vivaldi network coordinates, Dabek et al. 2004). Kept as given.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Coordinate {
+    /// The node.
+    pub node: Arc<str>,
+    /// The network segment it holds for, most often empty.
+    pub segment: Arc<str>,
+    /// The Euclidean part, in seconds.
+    pub vec: Vec<f64>,
+    /// How far it is to be believed; the smaller the better.
+    pub error: f64,
+    /// What is added to estimates, in seconds.
+    pub adjustment: f64,
+    /// The part that is the node's own link's, in seconds.
+    pub height: f64,
+    /// When.
+    pub stamp: Stamp,
 }
-
-/// A row of any kind, shared.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Row {
-    /// A machine.
-    Node(Arc<Node>),
-    /// An instance.
-    Service(Arc<Service>),
-    /// A check.
-    Check(Arc<Check>),
-    /// A key with its value.
-    Pair(Arc<Pair>),
-    /// A lease.
-    Session(Arc<Session>),
-    /// A deregistered instance.
-    Tombstone(Arc<Tombstone>),
-    /// A fact of the daemon's own.
-    Note(Arc<Note>),
-}
-
-macro_rules! each {
-    ($row:expr, $bound:ident => $body:expr) => {
-        match $row {
-            Row::Node($bound) => $body,
-            Row::Service($bound) => $body,
-            Row::Check($bound) => $body,
-            Row::Pair($bound) => $body,
-            Row::Session($bound) => $body,
-            Row::Tombstone($bound) => $body,
-            Row::Note($bound) => $body,
-        }
-    };
-}
-
-impl Row {
-    /// Its name.
-    pub fn key(&self) -> Key {
-        match self {
-            Self::Node(row) => Key::Node(Arc::clone(&row.name)),
-            Self::Service(row) => Key::Service(Arc::clone(&row.node), Arc::clone(&row.id)),
-            Self::Check(row) => Key::Check(Arc::clone(&row.node), Arc::clone(&row.id)),
-            Self::Pair(row) => Key::Pair(Arc::clone(&row.key)),
-            Self::Session(row) => Key::Session(Arc::clone(&row.id)),
-            Self::Tombstone(row) => Key::Tombstone(Arc::clone(&row.service.id)),
-            Self::Note(row) => Key::Note(Arc::clone(&row.name)),
-        }
-    }
-
-    /// When it was made and last changed.
-    pub fn stamp(&self) -> Stamp {
-        each!(self, row => row.stamp)
-    }
-
-    /// The same row made and changed at other times.
-    #[must_use]
-    pub fn stamped(mut self, stamp: Stamp) -> Self {
-        each!(&mut self, row => Arc::make_mut(row).stamp = stamp);
-        self
-    }
-}
-
-macro_rules! into_row {
-    ($($kind:ident),+) => {
-        $(impl From<$kind> for Row {
-            fn from(row: $kind) -> Self {
-                Self::$kind(Arc::new(row))
-            }
-        })+
-    };
-}
-
-into_row!(Node, Service, Check, Pair, Session, Tombstone, Note);

@@ -13,7 +13,7 @@ mod apply;
 mod text;
 
 use super::{
-    row::{Check, Index, Key, Node, Note, Pair, Row, Service, Session, Tombstone},
+    row::{Check, Coordinate, Index, Key, Node, Note, Pair, Row, Service, Session, Tombstone},
     topic::Topic,
 };
 use crate::compact::{ByKey, Few, Keys};
@@ -60,6 +60,8 @@ pub struct Tables {
     held: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     tombstones: BTreeMap<Arc<str>, Arc<Tombstone>>,
     notes: BTreeMap<Arc<str>, Arc<Note>>,
+    /// By the node's name in lower case and the segment.
+    coordinates: BTreeMap<(Arc<str>, Arc<str>), Arc<Coordinate>>,
     indexes: Indexes,
     texts: text::Texts,
 }
@@ -71,6 +73,7 @@ struct Indexes {
     catalog: Index,
     checks: Index,
     sessions: Index,
+    coordinates: Index,
     /// When a service last lost its last instance.
     emptied: Index,
     /// When deleted keys were deleted.
@@ -312,6 +315,18 @@ impl Tables {
         from(&self.notes, prefix).take_while(move |(name, _)| name.starts_with(prefix)).map(|n| n.1)
     }
 
+    /// Where all nodes are that have said so, by node and segment.
+    pub fn coordinates(&self) -> impl Iterator<Item = &Arc<Coordinate>> {
+        self.coordinates.values()
+    }
+
+    /// Where a node is, by segment.
+    pub fn coordinates_of(&self, node: &str) -> impl Iterator<Item = &Arc<Coordinate>> {
+        let node: Arc<str> = folded(node).into();
+        let from = (Arc::clone(&node), Arc::default());
+        self.coordinates.range(from..).take_while(move |(key, _)| key.0 == node).map(|held| held.1)
+    }
+
     /// A row of any kind.
     pub fn row(&self, key: &Key) -> Option<Row> {
         match key {
@@ -322,6 +337,10 @@ impl Tables {
             Key::Session(id) => self.session(id).cloned().map(Row::Session),
             Key::Tombstone(id) => self.tombstone(id).cloned().map(Row::Tombstone),
             Key::Note(name) => self.note(name).cloned().map(Row::Note),
+            Key::Coordinate(node, segment) => {
+                let held = self.coordinates.get(&(folded(node).into(), Arc::clone(segment)));
+                held.cloned().map(Row::Coordinate)
+            }
         }
     }
 
@@ -336,7 +355,8 @@ impl Tables {
         let tombstones = self.tombstones.values().cloned().map(Row::Tombstone);
         let facts = self.notes.values().cloned().map(Row::Note);
         let all = nodes.chain(services).chain(checks).chain(pairs).chain(sessions);
-        all.chain(tombstones).chain(facts).collect()
+        let coordinates = self.coordinates.values().cloned().map(Row::Coordinate);
+        all.chain(tombstones).chain(facts).chain(coordinates).collect()
     }
 
     /// How many rows there are; a look at each node.
@@ -379,6 +399,7 @@ impl Tables {
             },
             Topic::Prefix(prefix) => self.prefix_index(prefix),
             Topic::Sessions => self.indexes.sessions,
+            Topic::Coordinates => self.indexes.coordinates,
         }
     }
 

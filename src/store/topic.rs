@@ -36,6 +36,8 @@ pub enum Topic {
     Prefix(Arc<str>),
     /// Any session.
     Sessions,
+    /// Where any node is.
+    Coordinates,
 }
 
 /// Wakes those who wait.

@@ -79,8 +79,8 @@ impl<'a> Tx<'a> {
         true
     }
 
-    /// Deletes a row with all that hangs on it: of a node its instances and checks, of an instance
-    /// its checks. Says whether there was one.
+    /// Deletes a row with all that hangs on it: of a node its instances, checks and coordinates, of an
+    /// instance its checks. Says whether there was one.
     pub fn delete(&mut self, key: Key) -> bool {
         match &key {
             Key::Node(name) => {
@@ -93,6 +93,11 @@ impl<'a> Tx<'a> {
                 for id in checks {
                     self.remove(Key::Check(Arc::clone(name), id));
                 }
+                let segments: Vec<_> =
+                    self.coordinates_of(name).map(|c| Arc::clone(&c.segment)).collect();
+                for segment in segments {
+                    self.remove(Key::Coordinate(Arc::clone(name), segment));
+                }
             }
             Key::Service(node, id) => {
                 let checks: Vec<_> =
@@ -101,7 +106,12 @@ impl<'a> Tx<'a> {
                     self.remove(Key::Check(Arc::clone(node), check));
                 }
             }
-            Key::Check(..) | Key::Pair(_) | Key::Session(_) | Key::Tombstone(_) | Key::Note(_) => {}
+            Key::Check(..)
+            | Key::Pair(_)
+            | Key::Session(_)
+            | Key::Tombstone(_)
+            | Key::Note(_)
+            | Key::Coordinate(..) => {}
         }
         self.remove(key)
     }

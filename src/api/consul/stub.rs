@@ -1,32 +1,29 @@
 //! Parts of Consul that there is nothing of here, as a cluster of one answers for them: raft,
-//! autopilot, coordinates; and ACLs, which are off.
+//! autopilot; and ACLs, which are off.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, State},
+    extract::State,
     response::Response,
     routing::{self, MethodRouter},
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     DATACENTER,
-    agent::own::{coordinate, leader_address, own_node},
-    decode, json as respond, missing_node,
-    read::{Answer, Asked, read},
+    agent::own::{leader_address, own_node},
+    decode, json as respond,
+    read::Asked,
 };
 use crate::{
     agent::{CONSUL, CONSUL_VERSION},
     api::router::{App, Refusal, get, only, put},
-    store::{
-        Tables, Topic, Tx, folded,
-        row::{Node, Note},
-    },
+    store::{Tables, Tx, row::Note},
 };
 
 /// The note with autopilot's configuration.
@@ -41,11 +38,6 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/v1/operator/autopilot/configuration", autopilot_routes())
         .route("/v1/operator/autopilot/health", get(autopilot_health))
         .route("/v1/operator/usage", get(usage))
-        .route("/v1/coordinate/datacenters", get(coordinates_of_datacenters))
-        .route("/v1/coordinate/nodes", get(coordinates))
-        .route("/v1/coordinate/node/", get(missing_node))
-        .route("/v1/coordinate/node/{*name}", get(coordinates_of_node))
-        .route("/v1/coordinate/update", put(update_coordinate))
         .route("/v1/acl/{*rest}", routing::any(no_acl))
         .route("/v1/agent/token/{*kind}", put(no_acl))
 }
@@ -197,58 +189,4 @@ async fn usage(State(app): State<Arc<App>>, asked: Asked) -> Response {
     });
     drop(tables);
     respond(&asked.params, &usage)
-}
-
-/// Where our node is among others, of which none tells us where it is.
-fn coordinate_of(node: &Node) -> Value {
-    json!({ "Node": &*node.name, "Segment": "", "Coord": coordinate() })
-}
-
-async fn coordinates_of_datacenters(State(app): State<Arc<App>>, asked: Asked) -> Response {
-    let coordinates = [coordinate_of(&own_node(&app))];
-    let area = json!({ "Datacenter": DATACENTER, "AreaID": "wan", "Coordinates": coordinates });
-    respond(&asked.params, &[area])
-}
-
-async fn coordinates(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
-    let own = &app.view.node_name;
-    let gather = |tables: &Tables| Ok(tables.node(own).cloned());
-    read(&app, &asked, &[Topic::Node(folded(own).into())], gather, |node| {
-        let shown: Vec<_> = node.iter().map(|node| coordinate_of(node)).collect();
-        Ok(Answer::json(&asked.params, &shown))
-    })
-    .await
-}
-
-async fn coordinates_of_node(
-    State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    asked: Asked,
-) -> Result<Response, Refusal> {
-    let is_own = folded(&name) == folded(&app.view.node_name);
-    let gather = |tables: &Tables| Ok(tables.node(&name).filter(|_| is_own).cloned());
-    read(&app, &asked, &[Topic::Node(folded(&name).into())], gather, |node| {
-        let shown: Vec<_> = node.iter().map(|node| coordinate_of(node)).collect();
-        let answer = Answer::json(&asked.params, &shown);
-        let status = StatusCode::NOT_FOUND;
-        Ok(if shown.is_empty() { Answer { status, ..answer }.absent() } else { answer })
-    })
-    .await
-}
-
-/// What nodes say of where they are.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Coordinate {
-    node: String,
-}
-
-/// Hears where a node is, which bears on nothing here and is not kept.
-async fn update_coordinate(State(app): State<Arc<App>>, body: Bytes) -> Result<(), Refusal> {
-    let Coordinate { node } = decode(&body)?;
-    if app.view.store.read().node(&node).is_none() {
-        let text = format!("unknown node {node:?}");
-        return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text));
-    }
-    Ok(())
 }

@@ -1,8 +1,10 @@
 //! What the agent shows of itself and of what is registered with it, and the cluster of one.
 
 use serde_json::json;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
+use crate::telemetry::{ALONE, Form};
 
 const WEB: &[&str] = &["web web-1 http http://10.0.0.1:8080/", "web web-2 http http://10.0.0.2/"];
 
@@ -227,11 +229,36 @@ async fn nodes_are_joined_and_left_as_far_as_there_are_any() {
 }
 
 #[tokio::test]
-async fn the_log_is_not_streamed() {
+async fn the_log_is_streamed_until_the_daemon_stops() {
     let rig = Rig::new(&[]).await;
     let wrong = rig.get("/v1/agent/monitor?loglevel=foo").await;
     assert_eq!((wrong.status.as_u16(), &*wrong.body), (400, "Unknown log level: foo"));
-    assert_eq!(rig.get("/v1/agent/monitor?loglevel=DEBUG").await.status, 501);
+    let _alone = ALONE.lock().await;
+    let layers = vec![rig.view.log.layer(Form::Text), rig.view.log.layer(Form::Json)];
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layers));
+    let listen = async |query: &str| {
+        let request = Request::get(format!("/v1/agent/monitor?{query}")).body(Body::empty());
+        rig.router().oneshot(request.unwrap()).await.unwrap()
+    };
+    let text = listen("loglevel=DEBUG").await;
+    assert_eq!(text.headers()["content-type"], "text/plain; charset=utf-8");
+    let (mut text, mut json) = (text.into_body(), listen("logjson").await.into_body());
+    tracing::debug!(n = 1, "one");
+    tracing::info!(n = 2, "two");
+    let next = async |body: &mut Body| {
+        let frame = body.frame().await?.unwrap();
+        Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+    };
+    assert!(next(&mut text).await.unwrap().ends_with(": one n=1\n"));
+    assert!(next(&mut text).await.unwrap().ends_with(": two n=2\n"));
+    assert!(next(&mut json).await.unwrap().contains(r#""message":"two","n":2"#));
+    let mut others = Vec::new();
+    while others.len() < 100 && listen("").await.status() == 200 {
+        others.push(listen("").await);
+    }
+    assert_eq!(listen("").await.status(), 429);
+    rig.stop.cancel();
+    assert_eq!((next(&mut text).await, next(&mut json).await), (None, None));
 }
 
 #[tokio::test]
@@ -322,4 +349,40 @@ async fn our_node_is_at_the_origin() {
         rig.put("/v1/coordinate/update", &body).await.status.as_u16()
     };
     assert_eq!((update("node-1").await, update("nobody").await), (200, 500));
+    assert_eq!(rig.get("/v1/coordinate/nodes").await.json(), nodes);
+    let short = json!({"Node": "node-1", "Coord": {"Vec": [1, 2]}}).to_string();
+    let short = rig.put("/v1/coordinate/update", &short).await;
+    assert_eq!(short.status, 400);
+    assert!(short.body.contains("8 numbers"), "{}", short.body);
+}
+
+#[tokio::test]
+async fn nodes_are_where_they_say_until_they_go() {
+    let rig = Rig::new(&[]).await;
+    rig.catalog(json!({"Node": "Zeta", "Address": "10.0.0.9"})).await;
+    let index = rig.index();
+    let place = json!({"Vec": [0.5, -1, 0, 0, 0, 0, 0, 0], "Error": 0.25, "Adjustment": 1e-3,
+                       "Height": 2});
+    let update = json!({"Node": "zeta", "Segment": "", "Coord": place}).to_string();
+    assert_eq!(rig.put("/v1/coordinate/update", &update).await.status, 200);
+    assert_eq!(rig.index(), index + 1);
+    let shown = json!([{"Node": "Zeta", "Segment": "", "Coord": place}]);
+    let answer = rig.get("/v1/coordinate/node/ZETA").await;
+    assert_eq!(answer.json(), shown);
+    assert_eq!(answer.header("x-consul-index"), (index + 1).to_string());
+    let nodes = rig.get("/v1/coordinate/nodes").await.json();
+    assert_eq!((&nodes[0]["Node"], &nodes[1]), (&"node-1".into(), &shown[0]));
+    assert_eq!(rig.get("/v1/coordinate/nodes?segment=a").await.json(), json!([]));
+    let own = update.replace("zeta", "node-1");
+    assert_eq!(rig.put("/v1/coordinate/update", &own).await.status, 200);
+    assert_eq!(rig.get("/v1/agent/self").await.json()["Coord"], place);
+    // Said again it is no news.
+    let index = rig.index();
+    assert_eq!(rig.put("/v1/coordinate/update", &update).await.status, 200);
+    assert_eq!(rig.index(), index);
+    let gone = json!({"Node": "Zeta"}).to_string();
+    rig.put("/v1/catalog/deregister", &gone).await;
+    assert_eq!(rig.get("/v1/coordinate/node/Zeta").await.status, 404);
+    rig.catalog(json!({"Node": "Zeta", "Address": "10.0.0.9"})).await;
+    assert_eq!(rig.get("/v1/coordinate/node/Zeta").await.status, 404);
 }

@@ -57,6 +57,16 @@ impl Tables {
                     self.notes.remove(name);
                 }
             }
+            Key::Coordinate(node, segment) => {
+                self.indexes.coordinates = index;
+                touched.push(Topic::Coordinates);
+                let place = (shared(node), Arc::clone(segment));
+                if let Some(Row::Coordinate(coordinate)) = after {
+                    self.coordinates.insert(place, coordinate);
+                } else {
+                    self.coordinates.remove(&place);
+                }
+            }
         }
         before
     }

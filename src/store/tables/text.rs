@@ -71,7 +71,12 @@ impl Texts {
                 }
             }
             // Of these there are few.
-            Row::Node(_) | Row::Pair(_) | Row::Session(_) | Row::Tombstone(_) | Row::Note(_) => {}
+            Row::Node(_)
+            | Row::Pair(_)
+            | Row::Session(_)
+            | Row::Tombstone(_)
+            | Row::Note(_)
+            | Row::Coordinate(_) => {}
         }
         row
     }

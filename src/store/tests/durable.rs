@@ -19,7 +19,7 @@ use crate::store::{
     Keeper, Key, Row, Seen, Store, Topic, Unwritten,
     log::{self, Disk, Os},
     replay,
-    row::{Check, Health, Node, Pair, Service, ServiceShape, Stamp},
+    row::{Check, Coordinate, Health, Node, Pair, Service, ServiceShape, Stamp},
 };
 
 /// A disk that can be full.
@@ -181,6 +181,10 @@ enum Step {
     Instance(u8, u8),
     Judge(u8, bool),
     Forget(u8),
+    /// The node says where it is, in one of its segments.
+    Place(u8, u8),
+    /// The node goes, with all that is on it.
+    Leave,
     /// The process ends in order.
     Close,
     /// The process ends without a word.
@@ -196,6 +200,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..4_u8, 0..3_u8).prop_map(|(id, name)| Step::Instance(id, name)),
         4 => (0..4_u8, any::<bool>()).prop_map(|(id, passes)| Step::Judge(id, passes)),
         2 => (0..4_u8).prop_map(Step::Forget),
+        2 => (0..2_u8, 0..5_u8).prop_map(|(segment, place)| Step::Place(segment, place)),
+        1 => Just(Step::Leave),
         1 => Just(Step::Close),
         1 => Just(Step::Crash),
         1 => Just(Step::Full),
@@ -227,6 +233,14 @@ async fn make(store: &Store, step: &Step) {
             }
             Step::Forget(n) => {
                 tx.delete(Key::Service(Arc::clone(&node), id(n)));
+            }
+            Step::Place(segment, place) => {
+                let (node, segment) = (Arc::clone(&node), segment.to_string().into());
+                let vec = vec![f64::from(*place) / 3.0; 8];
+                tx.put(Coordinate { node, segment, vec, ..Coordinate::default() });
+            }
+            Step::Leave => {
+                tx.delete(Key::Node(Arc::clone(&node)));
             }
             Step::Judge(..) | Step::Close | Step::Crash | Step::Full => {}
         }
@@ -297,7 +311,9 @@ proptest! {
                     | Step::Unset(_)
                     | Step::Instance(..)
                     | Step::Judge(..)
-                    | Step::Forget(_) => {
+                    | Step::Forget(_)
+                    | Step::Place(..)
+                    | Step::Leave => {
                         make(&model, step).await;
                         make(&store(&opened), step).await;
                     }

@@ -1,12 +1,16 @@
 //! What the agent is told to do with itself and with the cluster it is alone in.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{Path, State},
+    response::{IntoResponse as _, Response},
 };
-use http::StatusCode;
+use futures_util::{StreamExt as _, stream};
+use http::{StatusCode, header};
+use tracing::Level;
 
 use crate::{
     api::{
@@ -14,10 +18,8 @@ use crate::{
         router::{App, Refusal, get, put},
     },
     store::{Key, folded},
+    telemetry::Form,
 };
-
-/// The levels of Consul's log.
-const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "err", "error"];
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -66,12 +68,33 @@ async fn force_leave(State(app): State<Arc<App>>, Path(name): Path<String>) -> R
     written.await
 }
 
-/// The log is where the daemon was told to write it.
-async fn monitor(asked: Asked) -> Result<(), Refusal> {
-    let level = asked.params.get("loglevel").filter(|level| !level.is_empty()).unwrap_or("info");
-    if !LEVELS.contains(&&*level.to_ascii_lowercase()) {
-        return Err(Refusal::bad(format!("Unknown log level: {level}")));
-    }
-    let text = "the log is not streamed; it is on the daemon's standard error";
-    Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text))
+/// A level of Consul's log.
+fn level(word: &str) -> Option<Level> {
+    Some(match &*word.to_ascii_lowercase() {
+        "trace" => Level::TRACE,
+        "debug" => Level::DEBUG,
+        "info" => Level::INFO,
+        "warn" => Level::WARN,
+        "err" | "error" => Level::ERROR,
+        _ => return None,
+    })
+}
+
+/// Streams the log until the client goes or the daemon stops.
+async fn monitor(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Refusal> {
+    let word = asked.params.get("loglevel").filter(|level| !level.is_empty()).unwrap_or("info");
+    let Some(level) = level(word) else {
+        return Err(Refusal::bad(format!("Unknown log level: {word}")));
+    };
+    let wants_json = asked.params.get("logjson").is_some_and(|v| !matches!(v, "false" | "0"));
+    let form = if wants_json { Form::Json } else { Form::Text };
+    let Some(listener) = app.view.log.listen(level, form) else {
+        return Err(Refusal::too_many(Duration::from_secs(1)));
+    };
+    let lines = stream::unfold(listener, async |mut listener| {
+        Some((Ok::<_, Infallible>(listener.next().await), listener))
+    });
+    let lines = lines.take_until(app.stop.clone().cancelled_owned());
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    Ok((kind, Body::from_stream(lines)).into_response())
 }

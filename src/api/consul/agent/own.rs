@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     agent::{CONSUL_VERSION, SERVER_PORT},
     api::{
-        consul::{DATACENTER, filter::field, filter_of, json, read::Asked},
+        consul::{DATACENTER, coordinate, filter::field, filter_of, json, read::Asked},
         exposition,
         router::{App, Refusal, get},
     },
@@ -110,18 +110,13 @@ async fn own(State(app): State<Arc<App>>, asked: Asked) -> Response {
         },
         // What clients look for when they have nodes join each other.
         "DebugConfig": { "SerfAdvertiseAddrLAN": format!("tcp://{}:{SERF_PORT}", node.address) },
-        "Coord": coordinate(),
+        "Coord": coordinate::own(&app),
         "Member": member(&node),
         "Stats": stats(&app),
         "Meta": node.meta.clone().unwrap_or_default(),
         "xDS": {},
     });
     json(&asked.params, &own)
-}
-
-/// Where our node is among others, of which there are none.
-pub(in crate::api::consul) fn coordinate() -> Value {
-    json!({ "Vec": [0, 0, 0, 0, 0, 0, 0, 0], "Error": 1.5, "Adjustment": 0, "Height": 1e-5 })
 }
 
 fn stats(app: &App) -> Value {
