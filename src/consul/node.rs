@@ -36,6 +36,9 @@ impl<'de> Deserialize<'de> for Node<'de> {
     }
 }
 
+/// Members that most objects have no more of: room that need not grow.
+const FEW: usize = 8;
+
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
@@ -82,7 +85,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node<'de>, A::Error> {
-        let mut all = Members::new();
+        let mut all = Members::with_capacity(FEW);
         while let Some((Key(key), value)) = members.next_entry()? {
             all.push((key, value));
         }

@@ -1,13 +1,14 @@
 //! Registering services and checks with the agent, and speaking for checks.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::Arc,
 };
 
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header, request::Parts};
 use serde::Deserialize;
 
 use super::read::Asked;
@@ -63,33 +64,40 @@ pub(in crate::api) fn token(params: &Params, headers: &HeaderMap) -> u64 {
         .map_or(0, |token| BuildHasherDefault::<DefaultHasher>::default().hash_one(token).max(1))
 }
 
+/// What the query and the headers of a registration say of how it is to be taken.
+#[derive(Debug)]
+pub(in crate::api) struct Wishes {
+    replaces_checks: bool,
+    token: u64,
+}
+
+impl<S: Sync> FromRequestParts<S> for Wishes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let params = Params::parse(parts.uri.query());
+        let replaces = params.get("replace-existing-checks");
+        let replaces_checks = replaces.is_some_and(|v| v.is_empty() || v == "true");
+        Ok(Self { replaces_checks, token: token(&params, &parts.headers) })
+    }
+}
+
 /// `PUT /v1/agent/service/register`.
 pub(super) async fn service(
     State(app): State<Arc<App>>,
-    asked: Asked,
-    headers: HeaderMap,
+    Wishes { replaces_checks, token }: Wishes,
     body: Bytes,
 ) -> Result<(), Refusal> {
-    let replaces_checks =
-        asked.params.get("replace-existing-checks").is_some_and(|v| v.is_empty() || v == "true");
-    let terms =
-        Terms { replaces_checks, respects_owner: false, token: token(&asked.params, &headers) };
-    register(&app, &body, terms).await
+    register(&app, &body, Terms { replaces_checks, respects_owner: false, token }).await
 }
 
 /// `PUT /v1/rollcall/register`: the same, but another owner's instance is left alone.
 pub(in crate::api) async fn owned(
     State(app): State<Arc<App>>,
-    asked: Asked,
-    headers: HeaderMap,
+    Wishes { token, .. }: Wishes,
     body: Bytes,
 ) -> Result<(), Refusal> {
-    let terms = Terms {
-        replaces_checks: true,
-        respects_owner: true,
-        token: token(&asked.params, &headers),
-    };
-    register(&app, &body, terms).await
+    register(&app, &body, Terms { replaces_checks: true, respects_owner: true, token }).await
 }
 
 /// `PUT /v1/rollcall/undo/:id`: brings an instance back that was deregistered for being critical.
